@@ -1,0 +1,55 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Linux, Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+# Which torch to install where the environment has none; the CPU build is enough for everything here.
+TORCH ?= torch==2.13.0
+OUT ?= demo-output
+
+BIN := $(VENV)/bin
+SOURCES := fastgan kernels tests bench setup.py .ci
+
+.PHONY: demo test lint format wheel clean
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@echo "make demo    train on the bundled nodules, generate 500 volumes, compare with unseen patients"
+	@echo "make test    run the test suite"
+	@echo "make lint    ruff, mypy, clang-format"
+	@echo "make wheel   build the wheel and check what is in it"
+
+# torch first: whatever depends on it must not choose one for itself.
+$(VENV)/ready: pyproject.toml setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install -q "$(TORCH)"
+	$(BIN)/pip install -q -e ".[report]"
+	touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(BIN)/pip install -q -e ".[report,eval,gpu,dev]"
+	touch $@
+
+demo: $(VENV)/ready
+	$(BIN)/fastgan demo --out $(OUT)
+
+test: $(VENV)/ready-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready-dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'csrc/*.inc')
+
+format: $(VENV)/ready-dev
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'csrc/*.inc')
+
+wheel: $(VENV)/ready-dev
+	rm -rf wheelhouse
+	$(BIN)/pip wheel -q --no-deps -w wheelhouse .
+	$(BIN)/python .ci/check_wheel.py wheelhouse/*.whl
+
+clean:
+	rm -rf $(VENV) build dist wheelhouse *.egg-info fastgan/_C*.so

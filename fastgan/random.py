@@ -1,0 +1,48 @@
+"""Random draws that are a function of (run seed, step, purpose) and of nothing else.
+
+A counter-based generator (Philox) needs no state between steps, so a resumed run repeats an
+uninterrupted one bit for bit, on any device: draws are made on the host in NumPy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+__all__ = ["Draws"]
+
+
+class Draws:
+    """All random numbers of one run.
+
+    Args:
+        seed: the run's seed, 0 <= seed < 2^64.
+
+    Cost: about 10 us to open a stream. Two purposes, or two steps, never share a stream.
+
+    >>> Draws(0).normal(step=3, purpose="latent", shape=(2, 4)).shape
+    torch.Size([2, 4])
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = int(seed)
+
+    def numpy(self, step: int, purpose: str) -> np.random.Generator:
+        """A NumPy generator for `purpose` (any text) at `step` (>= 0)."""
+        digest = hashlib.blake2b(purpose.encode(), digest_size=8).digest()
+        key = np.array([self.seed, int.from_bytes(digest, "little")], dtype=np.uint64)
+        # The lowest counter word advances with the draws, so the step sits in a higher one.
+        counter = np.array([0, 0, step, 0], dtype=np.uint64)
+        return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+    def torch_generator(self, step: int, purpose: str) -> torch.Generator:
+        """A torch CPU generator, seeded from the stream of `purpose` at `step`."""
+        seed = int(self.numpy(step, purpose).integers(0, 2**63))
+        return torch.Generator().manual_seed(seed)
+
+    def normal(self, step: int, purpose: str, shape: Sequence[int]) -> torch.Tensor:
+        """Standard normal float32 CPU tensor of `shape`."""
+        return torch.from_numpy(self.numpy(step, purpose).standard_normal(shape, dtype=np.float32))
