@@ -1,0 +1,249 @@
+"""Generator against critic, conditional or not, for any objective and penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastgan.errors import ConfigError
+from fastgan.gans.augment import Augment
+from fastgan.gans.collapse import collapse_metrics
+from fastgan.gans.label_prior import LabelPrior
+from fastgan.gans.objectives import find_objective
+from fastgan.gans.penalties import Penalty
+from fastgan.gans.variant import AdamSettings, NextBatch, Phase, Variant
+from fastgan.random import Draws
+
+__all__ = ["AdversarialGAN"]
+
+TINY = 1e-12
+
+
+class AdversarialGAN(Variant):
+    """A step is `critic_steps` updates of the critic, then one of the generator.
+
+    Labels of generated volumes follow the real ones: in a critic phase they are the real batch's
+    own labels (same distribution by construction, and a mix of two volumes has one label); in the
+    generator phase they are drawn from `labels` (LabelPrior).
+
+    Args:
+        generator: (z [B, L], labels) -> [B, C, D, H, W], with latent_dim, channels and shape.
+        critic: (x, labels) -> [B] scores.
+        objective: name in `objectives`.
+        penalty: on the critic's slope.
+        critic_steps: critic updates per generator update.
+        augment: names of differentiable augmentations; objective and penalty see their output.
+        labels: classes and prior; None for an unconditional GAN.
+        optimisers: Adam settings of "critic" and "generator".
+        bounded: the critic's weights bound its slope themselves (spectral normalisation).
+
+    Raises:
+        ConfigError: names unknown, an unbounded critic in a game that needs bounds, or networks
+            of other classes than `labels`.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        critic: nn.Module,
+        *,
+        objective: str = "wgan-gp",
+        penalty: Penalty | None = None,
+        critic_steps: int = 5,
+        augment: Sequence[str] = (),
+        labels: LabelPrior | None = None,
+        optimisers: dict[str, AdamSettings] | None = None,
+        bounded: bool = False,
+    ) -> None:
+        self.objective = find_objective(objective)
+        self.penalty = Penalty() if penalty is None else penalty
+        self.labels = LabelPrior() if labels is None else labels
+        self.num_classes = self.labels.num_classes
+        self.augment = Augment(augment)
+        self.critic_steps = critic_steps
+        self.modules = {"generator": generator, "critic": critic}
+        self.optimisers = optimisers or {
+            "critic": AdamSettings(1e-4),
+            "generator": AdamSettings(1e-4),
+        }
+        if critic_steps < 1:
+            raise ConfigError(f"critic_steps must be >= 1, got {critic_steps}")
+        if self.objective.bounded_slope and self.penalty.kind == "none" and not bounded:
+            raise ConfigError(
+                f"objective {objective!r} has no optimum unless the critic's slope is bounded: "
+                "choose a penalty or spectral_norm"
+            )
+        for name, module in self.modules.items():
+            found = getattr(module, "num_classes", self.labels.num_classes)
+            if found != self.labels.num_classes:
+                raise ConfigError(
+                    f"{name} was built for {found} classes, labels have {self.labels.num_classes}"
+                )
+        first: Any = generator
+        self.latent_dim: int = first.latent_dim
+        self.sample_shape = (first.channels, *first.shape)
+
+    def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
+        """See Variant. Purposes drawn: latent/<phase>, augment/<phase>, mix/<phase>, labels/..."""
+        sizes: list[int] = []
+        for index in range(self.critic_steps):
+            loss = partial(self._critic_phase, step, index, next_batch, draws, sizes)
+            yield Phase("critic", ("critic",), loss)
+        loss = partial(self._generator_phase, step, next_batch, draws, sizes)
+        yield Phase("generator", ("generator",), loss)
+
+    def critic_loss(
+        self,
+        real: Tensor,
+        z: Tensor,
+        labels: Tensor | None,
+        *,
+        rng: np.random.Generator,
+        mixing: torch.Generator | None = None,
+        penalised: bool = True,
+        watched: bool = True,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of the critic, penalty included, in one graph.
+
+        Args:
+            real: [B, C, D, H, W].
+            z: [B, L]; the generator runs without gradients.
+            labels: [B] of real and generated volumes, None if unconditional.
+            rng: draws the augmentation.
+            mixing: draws the factors of the penalty's mix.
+            penalised: add the penalty, multiplied by weight * interval.
+            watched: compute collapse and per-class metrics, too.
+
+        Returns:
+            Scalar, and detached scalars: score_real, score_fake, the objective's own; with a
+            penalty: penalty (unweighted), gradient_norm (mean); for WGAN-GP balance_gap,
+            balance_penalty, balance_ratio (1 at a stationary point, 0 where undefined); watched:
+            similarity_real, similarity_fake, collapse, score_gap/<class> (NaN for a class that
+            is not in the batch).
+        """
+        critic = self.modules["critic"]
+        with torch.no_grad():
+            fake = self.modules["generator"](z, labels).to(real.dtype)
+        metrics = collapse_metrics(real, fake) if watched else {}
+        # No layer couples samples, so both halves share one pass. The penalty's mix stays apart:
+        # its input gradient would sweep over all three.
+        both = self.augment(torch.cat([real, fake]), rng)
+        twice = None if labels is None else torch.cat([labels, labels])
+        on_real, on_fake = _score(critic, both, twice).chunk(2)
+        loss = self.objective.critic_loss(on_real, on_fake)
+        metrics |= self.objective.metrics(on_real, on_fake)
+        if watched and labels is not None:
+            metrics |= self._class_metrics(on_real, on_fake, labels)
+        if penalised:
+            real, fake = both.chunk(2)
+            value, norms = self.penalty.evaluate(critic, real, fake, labels, mixing)
+            loss = loss + self.penalty.factor * value
+            metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
+            metrics |= self._balance_metrics(metrics, norms)
+        return loss, metrics
+
+    def generator_loss(
+        self, z: Tensor, labels: Tensor | None, *, rng: np.random.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of the generator; arguments and returns as in `critic_loss`."""
+        fake = self.augment(self.modules["generator"](z, labels), rng)
+        scores = _score(self.modules["critic"], fake, labels)
+        return self.objective.generator_loss(scores), {"score_fake": scores.detach().mean()}
+
+    def sample(
+        self,
+        count: int,
+        labels: Tensor | np.ndarray | int | None = None,
+        rng: np.random.Generator | None = None,
+        *,
+        module: nn.Module | None = None,
+    ) -> Tensor:
+        """Generate volumes.
+
+        Args:
+            count: n >= 0.
+            labels: one class, n of them, or None to draw them from the prior.
+            rng: source of the latents (drawn first) and labels; None: unpredictable.
+            module: generator to use instead, e.g. its moving average.
+
+        Returns:
+            [n, C, D, H, W] float32 on the generator's device.
+
+        Raises:
+            ConfigError: labels that do not fit.
+        """
+        rng = np.random.default_rng() if rng is None else rng
+        generator = self.modules["generator"] if module is None else module
+        z = torch.from_numpy(rng.standard_normal((count, self.latent_dim), dtype=np.float32))
+        if labels is None:
+            chosen = self.labels.draw(count, rng)
+        else:
+            chosen = self.labels.check(labels, count)
+        device = next(generator.parameters()).device
+        with torch.no_grad():
+            volumes: Tensor = generator(z.to(device), _to(chosen, device))
+        return volumes
+
+    def _critic_phase(
+        self, step: int, index: int, next_batch: NextBatch, draws: Draws, sizes: list[int]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        purpose = f"critic/{index}"
+        batch = next_batch(purpose)
+        sizes.append(batch.volumes.shape[0])
+        device = self.device
+        z = draws.normal(step, f"latent/{purpose}", (sizes[-1], self.latent_dim))
+        labels = None
+        if self.labels.num_classes:
+            if batch.labels is None:
+                raise ConfigError("a conditional variant needs labels, the data set has none")
+            labels = batch.labels.to(device)
+        return self.critic_loss(
+            batch.volumes.to(device),
+            z.to(device),
+            labels,
+            rng=draws.numpy(step, f"augment/{purpose}"),
+            mixing=draws.torch_generator(step, f"mix/{purpose}"),
+            penalised=self.penalty.due(step * self.critic_steps + index),
+            watched=index == self.critic_steps - 1,
+        )
+
+    def _generator_phase(
+        self, step: int, next_batch: NextBatch, draws: Draws, sizes: list[int]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        # The size of this step's real batches; reads one only if no critic phase was evaluated.
+        size = sizes[-1] if sizes else next_batch("generator").volumes.shape[0]
+        z = draws.normal(step, "latent/generator", (size, self.latent_dim))
+        labels = self.labels.draw(size, draws.numpy(step, "labels/generator"))
+        rng = draws.numpy(step, "augment/generator")
+        return self.generator_loss(z.to(self.device), _to(labels, self.device), rng=rng)
+
+    def _balance_metrics(self, metrics: dict[str, Tensor], norms: Tensor) -> dict[str, Tensor]:
+        """E_P f - E_Q f = 2 lambda E[n (n - 1)] where scaling the critic gains nothing."""
+        if self.objective.name != "wasserstein" or self.penalty.kind != "wgan-gp":
+            return {}
+        gap = metrics["wasserstein"]
+        side = 2.0 * self.penalty.weight * self.penalty.excess(norms)
+        ratio = torch.where(side.abs() > TINY, gap / side, torch.zeros_like(gap))
+        return {"balance_gap": gap, "balance_penalty": side, "balance_ratio": ratio}
+
+    def _class_metrics(self, real: Tensor, fake: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Mean score of real minus generated volumes of each class."""
+        gaps = (real - fake).detach().float()
+        members = torch.arange(self.num_classes, device=labels.device)[:, None] == labels
+        means = torch.where(members, gaps, 0.0).sum(1) / members.sum(1)
+        names = [f"score_gap/{name}" for name in self.labels.classes]
+        return dict(zip(names, means.unbind(), strict=True))
+
+
+def _score(critic: nn.Module, x: Tensor, labels: Tensor | None) -> Tensor:
+    scores: Tensor = critic(x) if labels is None else critic(x, labels)
+    return scores
+
+
+def _to(labels: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if labels is None else labels.to(device)

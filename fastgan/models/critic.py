@@ -1,0 +1,153 @@
+"""Critics (discriminators): from a volume, and a label, to one score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from fastgan.errors import ConfigError
+from fastgan.models.generator import ARCHITECTURES
+from fastgan.models.ladder import build_ladder
+from fastgan.nn import (
+    NORMS,
+    ConvNormAct3d,
+    NormAct3d,
+    ResidualDown3d,
+    channels_last,
+    check_labels,
+    he_normal_,
+)
+from fastgan.nn.choices import check_choice
+
+__all__ = ["Critic", "build_critic"]
+
+SLOPE = 0.2
+MINIMUM = 2
+
+
+class Critic(nn.Module):
+    """Score <w, phi(x)> + b, with classes + <embed(y), phi(x)>. Built by `build_critic`.
+
+    phi(x) are all features of the coarsest grid, so a label may ask for something at a place.
+
+    Attributes:
+        shape, channels, num_classes: of the volumes and labels.
+
+    Source: projection: Miyato and Koyama 2018, "cGANs with projection discriminator".
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, int, int],
+        channels: int,
+        num_classes: int,
+        features: int,
+        stages: nn.Sequential,
+    ) -> None:
+        super().__init__()
+        self.shape, self.channels, self.num_classes = shape, channels, num_classes
+        self.stages = stages
+        self.head = nn.Linear(features, 1)
+        he_normal_(self.head, negative_slope=1.0)
+        if num_classes:
+            self.embed = nn.Embedding(num_classes, features)
+            with torch.no_grad():
+                self.embed.weight.normal_(0.0, 1.0 / math.sqrt(features))
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Score volumes.
+
+        Args:
+            x: [B, C, D, H, W], any layout.
+            labels: [B] int64 in [0, K) with classes, else None.
+
+        Returns:
+            [B] scores, unbounded; higher is more real.
+        """
+        if x.dim() != 5 or tuple(x.shape[1:]) != (self.channels, *self.shape):
+            raise ConfigError(
+                f"critic: x must be [B, {self.channels}, {', '.join(map(str, self.shape))}], "
+                f"got {list(x.shape)}"
+            )
+        check_labels("critic", labels, self.num_classes, x.shape[0])
+        features: Tensor = self.stages(channels_last(x)).permute(0, 2, 3, 4, 1).flatten(1)
+        # bfloat16 keeps three digits of a sum over thousands of features, so not under autocast.
+        with torch.autocast(x.device.type, enabled=False):
+            wide = features.to(self.head.bias.dtype)
+            score: Tensor = self.head(wide).squeeze(1)
+            if not self.num_classes:
+                return score
+            asked: Tensor = self.embed(labels)
+            return score + (asked * wide).sum(1)
+
+
+def build_critic(
+    *,
+    architecture: str = "dcgan",
+    shape: Sequence[int],
+    channels: int = 1,
+    critic_channels: Sequence[int] = (16, 32, 64, 128),
+    norm: str = "none",
+    num_classes: int = 0,
+    spectral_norm: bool = False,
+) -> Critic:
+    """A critic for volumes of `shape`.
+
+    dcgan: strided convolution, norm, LeakyReLU(0.2) per stage (kernel 4 where an axis halves,
+    else 3). residual: one such convolution, then pre-activation blocks with average pooling. The
+    first stage has no norm, so that intensities reach the score. Weights: He's normal; drawn from
+    torch's global generator.
+
+    Args:
+        architecture: dcgan | residual.
+        shape: D, H, W voxels.
+        channels: C of the volumes.
+        critic_channels: channels from the finest stage to the coarsest; as many stages.
+        norm: instance | group | layer | none.
+        num_classes: K, 0 for unconditional.
+        spectral_norm: divide every weight matrix by its largest singular value (of the [out,
+            in * kernel] matrix, by power iteration; an embedding's too).
+
+    Raises:
+        ConfigError: an unknown name, or a shape the stages cannot bring down to a small grid.
+
+    >>> build_critic(shape=(16, 16, 8), critic_channels=(4, 8))(torch.randn(2, 1, 16, 16, 8)).shape
+    torch.Size([2])
+    """
+    check_choice("critic: architecture", architecture, ARCHITECTURES)
+    check_choice("critic: norm", norm, NORMS)
+    widths = list(critic_channels)
+    if not widths or min(widths) < 1:
+        raise ConfigError("critic_channels: at least one positive number of channels")
+    ladder = build_ladder(shape, len(widths), minimum=MINIMUM, where="critic_channels")
+    stages: list[nn.Module] = []
+    for index, (after, stride) in enumerate(zip(widths, ladder.strides, strict=True)):
+        before = widths[index - 1] if index else channels
+        if index and architecture == "residual":
+            stages.append(ResidualDown3d(before, after, stride=stride, norm=norm))
+            continue
+        # A residual block activates on entry, so the convolution before one does not.
+        slope = SLOPE if architecture == "dcgan" else 1.0
+        stage_norm = norm if index else "none"
+        stages.append(
+            ConvNormAct3d(before, after, stride=stride, norm=stage_norm, negative_slope=slope)
+        )
+    if architecture == "residual":
+        stages.append(NormAct3d(widths[-1], norm))
+    critic = Critic(
+        shape=ladder.grids[0],
+        channels=channels,
+        num_classes=num_classes,
+        features=widths[-1] * math.prod(ladder.coarsest),
+        stages=nn.Sequential(*stages),
+    )
+    if spectral_norm:
+        for module in list(critic.modules()):
+            if isinstance(module, nn.Conv3d | nn.Linear | nn.Embedding):
+                parametrizations.spectral_norm(module)
+    return critic

@@ -1,0 +1,166 @@
+"""Generators: from a latent vector, and a label, to a volume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.errors import ConfigError
+from fastgan.models.ladder import build_ladder
+from fastgan.nn import (
+    NORMS,
+    Conv3d,
+    ConvNormAct3d,
+    NormAct3d,
+    ResidualUp3d,
+    channels_last,
+    check_labels,
+    he_normal_,
+)
+from fastgan.nn.choices import check_choice
+
+__all__ = ["ARCHITECTURES", "OUTPUTS", "Generator", "build_generator"]
+
+ARCHITECTURES = ("dcgan", "residual")
+OUTPUTS = ("tanh", "linear")
+# A thick axis keeps at least 3 voxels: a 3-voxel kernel then still sees neighbours there.
+MINIMUM = 3
+
+
+class Generator(nn.Module):
+    """z [B, L] -> linear -> coarsest grid -> stages -> volume. Built by `build_generator`.
+
+    A conditional generator reads the label twice: an embedding of width L joins z (Mirza and
+    Osindero 2014), and every norm's affine is looked up by it (identity at the start).
+
+    Attributes:
+        shape, channels, latent_dim, num_classes: of the volumes and of the input.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, int, int],
+        channels: int,
+        latent_dim: int,
+        num_classes: int,
+        output: str,
+        grid: tuple[int, int, int],
+        width: int,
+        stages: nn.ModuleList,
+        last: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.shape, self.channels, self.latent_dim = shape, channels, latent_dim
+        self.num_classes, self.output, self.grid, self.width = num_classes, output, grid, width
+        inputs = latent_dim * (2 if num_classes else 1)
+        if num_classes:
+            self.embed = nn.Embedding(num_classes, latent_dim)
+        self.start = nn.Linear(inputs, width * math.prod(grid))
+        he_normal_(self.start, negative_slope=0.0)
+        self.stages = stages
+        self.last = last
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Draw volumes.
+
+        Args:
+            z: [B, L] standard normal.
+            labels: [B] int64 in [0, K) with classes, else None.
+
+        Returns:
+            [B, C, D, H, W] in z's dtype, channels_last_3d; in [-1, 1] with output "tanh".
+        """
+        if z.dim() != 2 or z.shape[1] != self.latent_dim:
+            raise ConfigError(f"generator: z must be [B, {self.latent_dim}], got {list(z.shape)}")
+        check_labels("generator", labels, self.num_classes, z.shape[0])
+        joined = torch.cat([z, self.embed(labels)], dim=1) if self.num_classes else z
+        # Features in NDHWC order: the grid is then a view.
+        x = self.start(joined).view(-1, *self.grid, self.width).permute(0, 4, 1, 2, 3)
+        for stage in self.stages:
+            x = stage(x, labels)
+        # Back from an autocast dtype: bfloat16 has 256 values in [-1, 1].
+        x = self.last(x).to(z.dtype)
+        return channels_last(torch.tanh(x) if self.output == "tanh" else x)
+
+
+def build_generator(
+    *,
+    architecture: str = "dcgan",
+    shape: Sequence[int],
+    channels: int = 1,
+    latent_dim: int = 128,
+    generator_channels: Sequence[int] = (128, 64, 32, 16),
+    norm: str = "instance",
+    num_classes: int = 0,
+    output: str = "tanh",
+) -> Generator:
+    """A generator for volumes of `shape`.
+
+    dcgan: ConvTranspose3d, norm, ReLU per stage (kernel 4 where an axis doubles, else 3).
+    residual: pre-activation blocks with nearest enlargement. Weights: He's normal for the
+    activation that follows, 1 / fan for the last layer; drawn from torch's global generator.
+
+    Args:
+        architecture: dcgan | residual.
+        shape: D, H, W voxels. Any even sizes, also odd ones where the coarsest grid stays small.
+        channels: C of the volumes.
+        latent_dim: L.
+        generator_channels: channels from the coarsest grid to the finest; a stage between two.
+        norm: instance | group | layer | none.
+        num_classes: K, 0 for unconditional.
+        output: tanh | linear.
+
+    Raises:
+        ConfigError: an unknown name, or a shape the stages cannot bring down to a small grid.
+
+    >>> build_generator(shape=(16, 16, 8), generator_channels=(8, 4))(torch.randn(2, 128)).shape
+    torch.Size([2, 1, 16, 16, 8])
+    """
+    check_choice("generator: architecture", architecture, ARCHITECTURES)
+    check_choice("generator: norm", norm, NORMS)
+    check_choice("generator: output", output, OUTPUTS)
+    widths = list(generator_channels)
+    if not widths or min(widths) < 1:
+        raise ConfigError("generator_channels: at least one positive number of channels")
+    ladder = build_ladder(shape, len(widths) - 1, minimum=MINIMUM, where="generator_channels")
+    norm_classes = 0 if norm == "none" else num_classes
+    upward = list(zip(widths[:-1], widths[1:], reversed(ladder.strides), strict=True))
+    first = NormAct3d(widths[0], norm, num_classes=norm_classes, negative_slope=0.0)
+    stages: list[nn.Module]
+    if architecture == "dcgan":
+        stages = [first] + [
+            ConvNormAct3d(
+                before,
+                after,
+                stride=stride,
+                transposed=True,
+                norm=norm,
+                num_classes=norm_classes,
+                negative_slope=0.0,
+            )
+            for before, after, stride in upward
+        ]
+    else:
+        # Blocks activate on entry, so the activation of the coarsest grid moves to the end.
+        stages = [
+            ResidualUp3d(before, after, stride=stride, norm=norm, num_classes=norm_classes)
+            for before, after, stride in upward
+        ]
+        stages.append(NormAct3d(widths[-1], norm, num_classes=norm_classes, negative_slope=0.0))
+    last = Conv3d(widths[-1], channels, 3, padding=1)
+    he_normal_(last, negative_slope=1.0)
+    return Generator(
+        shape=ladder.grids[0],
+        channels=channels,
+        latent_dim=latent_dim,
+        num_classes=num_classes,
+        output=output,
+        grid=ladder.coarsest,
+        width=widths[0],
+        stages=nn.ModuleList(stages),
+        last=last,
+    )

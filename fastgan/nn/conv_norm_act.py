@@ -1,0 +1,55 @@
+"""Convolution, then normalisation and LeakyReLU; strided down or up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from fastgan.nn.conv import Conv3d, ConvTranspose3d
+from fastgan.nn.initialise import he_normal_
+from fastgan.nn.norm_act import NormAct3d
+
+__all__ = ["ConvNormAct3d"]
+
+
+class ConvNormAct3d(nn.Module):
+    """norm_act(conv(x)), the stage of a DCGAN ladder.
+
+    An axis of stride 2 has kernel 4 (every voxel is touched equally often, so no checkerboard),
+    one of stride 1 kernel 3; padding 1 makes the output exactly the input divided (or multiplied)
+    by the stride. The convolution has no bias: the one behind it does.
+
+    Args:
+        in_channels, out_channels: channels before and after.
+        stride: three strides, 1 or 2.
+        transposed: enlarge by the stride instead of reducing.
+        norm, num_classes, negative_slope: of the NormAct3d.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: Sequence[int] = (1, 1, 1),
+        transposed: bool = False,
+        norm: str = "instance",
+        num_classes: int = 0,
+        negative_slope: float = 0.2,
+    ) -> None:
+        super().__init__()
+        kind = ConvTranspose3d if transposed else Conv3d
+        kernel = tuple(4 if s == 2 else 3 for s in stride)
+        self.conv: nn.Module = kind(
+            in_channels, out_channels, kernel, stride=tuple(stride), padding=1, bias=False
+        )
+        he_normal_(self.conv, negative_slope)
+        self.norm_act = NormAct3d(
+            out_channels, norm, num_classes=num_classes, negative_slope=negative_slope
+        )
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """x: [B, C, D, H, W], labels: [B] or None -> [B, C', D', H', W']."""
+        y: Tensor = self.norm_act(self.conv(x), labels)
+        return y

@@ -1,0 +1,248 @@
+"""AdversarialGAN: phases, losses, metrics, labels and sampling in a tiny setting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fastgan.errors import ConfigError
+from fastgan.gans import AdversarialGAN, LabelPrior, Penalty, build_variant
+from fastgan.gans.adversarial import AdversarialGAN as Exact
+from fastgan.random import Draws
+
+SHAPE = (8, 4, 6)
+SMALL: dict[str, Any] = {
+    "shape": SHAPE,
+    "latent_dim": 4,
+    "generator_channels": (8, 4),
+    "critic_channels": (4, 8),
+    "critic_steps": 2,
+    "lr_generator": 1e-3,
+    "lr_critic": 1e-3,
+}
+CONDITIONAL: dict[str, Any] = {"classes": ("benign", "malignant"), "prior": (0.9, 0.1)}
+
+
+def variant(**settings: Any) -> AdversarialGAN:
+    built = build_variant(**(SMALL | settings))
+    assert isinstance(built, Exact)
+    return built
+
+
+def batches(labelled: bool, batch: int = 6) -> Callable[[str], SimpleNamespace]:
+    """As the loop gives them: a new real batch for each purpose."""
+
+    def next_batch(purpose: str) -> SimpleNamespace:
+        rng = Draws(7).numpy(0, purpose)
+        x = torch.from_numpy(rng.standard_normal((batch, 1, *SHAPE), dtype=np.float32)).tanh()
+        labels = torch.from_numpy((rng.random(batch) < 0.5).astype(np.int64))
+        return SimpleNamespace(volumes=x, labels=labels if labelled else None)
+
+    return next_batch
+
+
+def step(gan: AdversarialGAN, number: int, labelled: bool) -> list[dict[str, Tensor]]:
+    """What the loop does, with plain Adam; returns the metrics of each phase."""
+    found = []
+    for phase in gan.phases(number, batches(labelled), Draws(0)):
+        for name, module in gan.modules.items():
+            module.requires_grad_(name in phase.updates)
+        parameters = [p for n in phase.updates for p in gan.modules[n].parameters()]
+        settings = gan.optimisers[phase.name]
+        adam = torch.optim.Adam(parameters, settings.lr, (settings.beta1, settings.beta2))
+        before = {n: [p.clone() for p in m.parameters()] for n, m in gan.modules.items()}
+        loss, metrics = phase.loss()
+        loss.backward()
+        assert loss.isfinite() and loss.dim() == 0
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
+        adam.step()
+        for name, module in gan.modules.items():
+            after = list(module.parameters())
+            changed = [not torch.equal(a, b) for a, b in zip(before[name], after, strict=True)]
+            if name in phase.updates:
+                assert sum(changed) >= len(changed) // 2
+            else:
+                assert not any(changed)
+        assert all(m.dim() == 0 and not m.requires_grad for m in metrics.values())
+        found.append({"phase": phase.name, "loss": loss.detach(), **metrics})
+    return found
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {**CONDITIONAL},
+    {"architecture": "residual", "critic_norm": "instance", "penalty_interval": 3},
+    {"objective": "non-saturating", "penalty": "r1", "penalty_weight": 1.0},
+    {"objective": "minimax", "penalty": "none", **CONDITIONAL},
+    {"objective": "hinge", "penalty": "none", "spectral_norm": True},
+    {"objective": "least-squares", "penalty": "r2", "augment": ("flip", "shift", "intensity")},
+    {"one_sided": True, "generator_norm": "none", "critic_norm": "layer", **CONDITIONAL},
+]
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=lambda s: "-".join(map(str, s.values())) or "-")
+def test_three_steps_train_only_the_phase_s_module(settings: dict[str, Any]) -> None:
+    gan = variant(**settings)
+    for number in range(3):
+        metrics = step(gan, number, labelled="classes" in settings)
+        assert [m["phase"] for m in metrics] == ["critic", "critic", "generator"]
+
+
+@pytest.mark.parametrize("settings", VARIANTS[1:4] + VARIANTS[5:], ids=str)
+def test_bfloat16_autocast(settings: dict[str, Any]) -> None:
+    gan = variant(**settings)
+    labelled = "classes" in settings
+    exact = [p.loss()[0] for p in gan.phases(0, batches(labelled), Draws(0))]
+    for expected, phase in zip(exact, gan.phases(0, batches(labelled), Draws(0)), strict=True):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, _ = phase.loss()
+        loss.backward()
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(expected.item(), rel=0.1, abs=0.1)
+
+
+def test_metrics_of_a_conditional_wgan_gp() -> None:
+    first, last, generator = step(variant(**CONDITIONAL), 0, labelled=True)
+    always = {"score_real", "score_fake", "wasserstein", "penalty", "gradient_norm"}
+    always |= {"balance_gap", "balance_penalty", "balance_ratio"}
+    watched = {"similarity_real", "similarity_fake", "collapse"}
+    watched |= {"score_gap/benign", "score_gap/malignant"}
+    assert set(first) - {"phase", "loss"} == always
+    assert set(last) - {"phase", "loss"} == always | watched
+    assert set(generator) - {"phase", "loss"} == {"score_fake"}
+    expected = -last["wasserstein"] + 10 * last["penalty"]
+    torch.testing.assert_close(last["loss"], expected)
+    torch.testing.assert_close(last["wasserstein"], last["score_real"] - last["score_fake"])
+
+
+def test_class_metrics_add_up_and_absent_classes_are_nan() -> None:
+    gan = variant(classes=("a", "b", "c"), prior=(1, 1, 1))
+    labels = torch.tensor([0, 0, 2, 0])
+    _, metrics = gan.critic_loss(
+        torch.randn(4, 1, *SHAPE), torch.randn(4, 4), labels, rng=np.random.default_rng(0)
+    )
+    mean = 0.75 * metrics["score_gap/a"] + 0.25 * metrics["score_gap/c"]
+    torch.testing.assert_close(mean, metrics["wasserstein"])
+    assert math.isnan(metrics["score_gap/b"])
+
+
+def test_lazy_penalty_counts_critic_steps() -> None:
+    gan = variant(penalty_interval=3)
+    found = ["penalty" in m for number in range(3) for m in step(gan, number, False)[:2]]
+    assert found == [True, False, False, True, False, False]
+    z, real = torch.randn(4, 4), torch.randn(4, 1, *SHAPE)
+    loss, metrics = gan.critic_loss(real, z, None, rng=np.random.default_rng(0))
+    torch.testing.assert_close(loss, -metrics["wasserstein"] + 30 * metrics["penalty"])
+
+
+def test_phases_repeat_exactly() -> None:
+    losses = [
+        [phase.loss()[0].item() for phase in variant().phases(4, batches(False), Draws(3))]
+        for _ in range(2)
+    ]
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 3
+
+
+def labels_seen(gan: AdversarialGAN) -> dict[str, list[int]]:
+    """Labels the generator and the critic are given in one step."""
+    seen: dict[str, list[int]] = {"generator": [], "critic": []}
+    for name, module in gan.modules.items():
+        module.register_forward_pre_hook(
+            lambda _m, inputs, name=name: seen[name].extend(inputs[1].tolist())
+        )
+    for phase in gan.phases(0, batches(True, 200), Draws(0)):
+        phase.loss()
+    return seen
+
+
+def test_critic_phase_uses_the_real_labels() -> None:
+    seen = labels_seen(variant(**CONDITIONAL, critic_steps=1))
+    real = batches(True, 200)("critic/0").labels.tolist()
+    assert seen["generator"][:200] == real
+    # Real and generated half, then the penalty's mix.
+    assert seen["critic"][:600] == real * 3
+
+
+@pytest.mark.parametrize(("balanced", "share"), [(False, 0.1), (True, 0.5)])
+def test_generator_phase_follows_the_prior(balanced: bool, share: float) -> None:
+    seen = labels_seen(variant(**CONDITIONAL, balanced=balanced, critic_steps=1))
+    drawn = seen["generator"][200:]
+    assert len(drawn) == 200
+    assert np.mean(drawn) == pytest.approx(share, abs=0.08)
+
+
+def test_sample_repeats_and_obeys_labels() -> None:
+    gan = variant(**CONDITIONAL)
+    draws = [gan.sample(5, labels, np.random.default_rng(0)) for labels in (1, [1] * 5, 0)]
+    assert draws[0].shape == (5, 1, *SHAPE) and not draws[0].requires_grad
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    drawn = gan.sample(5, None, np.random.default_rng(0))
+    assert drawn.shape == (5, 1, *SHAPE)
+    assert gan.sample(0, None, np.random.default_rng(0)).shape == (0, 1, *SHAPE)
+
+
+def test_sample_by_another_module() -> None:
+    gan, other = variant(seed=0), variant(seed=1)
+    found = gan.sample(2, rng=np.random.default_rng(0), module=other.modules["generator"])
+    assert torch.equal(found, other.sample(2, rng=np.random.default_rng(0)))
+
+
+def test_rejects_labels_that_do_not_fit() -> None:
+    with pytest.raises(ConfigError, match="without classes"):
+        variant().sample(2, 1)
+    with pytest.raises(ConfigError, match=r"label 2 is not in 0..1 \(benign, malignant\)"):
+        variant(**CONDITIONAL).sample(2, 2)
+    with pytest.raises(ConfigError, match="needs labels"):
+        next(iter(variant(**CONDITIONAL).phases(0, batches(False), Draws(0)))).loss()
+
+
+def test_unconditional_variant_ignores_labels_of_the_data() -> None:
+    step(variant(), 0, labelled=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": "hing"}, "did you mean 'hinge'"),
+        ({"penalty": "gp"}, "penalty 'gp' is unknown"),
+        ({"penalty_weight": 0.0}, "penalty_weight"),
+        ({"penalty": "none"}, "slope is bounded"),
+        ({"critic_steps": 0}, "critic_steps"),
+        ({"augment": ("rotate",)}, "augment 'rotate' is unknown"),
+        ({"classes": ("a", "b")}, "prior"),
+        ({"shape": (34, 34, 34)}, "34x34x34"),
+    ],
+)
+def test_rejects_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        variant(**settings)
+
+
+def test_rejects_networks_of_other_classes() -> None:
+    modules = variant().modules
+    with pytest.raises(ConfigError, match="generator was built for 0 classes, labels have 2"):
+        AdversarialGAN(
+            modules["generator"], modules["critic"], labels=LabelPrior(("a", "b"), (1, 1))
+        )
+
+
+def test_spectral_norm_bounds_a_wasserstein_critic() -> None:
+    assert variant(penalty="none", spectral_norm=True).penalty == Penalty("none")
+
+
+def test_initial_weights_are_a_function_of_the_seed() -> None:
+    state = torch.random.get_rng_state()
+    first, again, other = variant(seed=3), variant(seed=3), variant(seed=4)
+    assert torch.equal(state, torch.random.get_rng_state())
+    for name, module in first.modules.items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, again.modules[name].state_dict()[key])
+    assert not torch.equal(first.modules["critic"].head.weight, other.modules["critic"].head.weight)

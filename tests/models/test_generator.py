@@ -1,0 +1,102 @@
+"""Generators: shapes, layout, range, condition, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from fastgan.errors import ConfigError
+from fastgan.models import build_generator, describe, parameter_count
+from fastgan.models.generator import ARCHITECTURES
+from fastgan.nn import NORMS
+
+SHAPES = [(32, 32, 32), (48, 40, 12), (20, 6, 34), (64, 64, 16)]
+
+
+def small(**settings: Any) -> torch.nn.Module:
+    defaults = {"shape": (16, 8, 12), "latent_dim": 6, "generator_channels": (8, 8, 4)}
+    return build_generator(**(defaults | settings))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_shapes(architecture: str, shape: tuple[int, int, int]) -> None:
+    generator = small(
+        architecture=architecture, shape=shape, channels=2, generator_channels=(8, 8, 4, 4)
+    )
+    volumes = generator(torch.randn(2, 6))
+    assert volumes.shape == (2, 2, *shape)
+    assert volumes.is_contiguous(memory_format=torch.channels_last_3d)
+    assert volumes.abs().max() <= 1
+    assert volumes.std() > 0.05
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_every_parameter_gets_a_gradient(architecture: str, norm: str, num_classes: int) -> None:
+    generator = small(architecture=architecture, norm=norm, num_classes=num_classes)
+    labels = torch.tensor([0, 1, 2, 0]) if num_classes else None
+    volumes = generator(torch.randn(4, 6), labels)
+    volumes.backward(torch.randn_like(volumes))
+    for name, parameter in generator.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("norm", NORMS)
+def test_labels_matter(architecture: str, norm: str) -> None:
+    generator = small(architecture=architecture, norm=norm, num_classes=2)
+    z = torch.randn(3, 6)
+    zero, one = (generator(z, torch.full((3,), k)) for k in (0, 1))
+    assert (zero - one).abs().mean() > 1e-2
+
+
+def test_samples_are_independent() -> None:
+    generator = small()
+    z = torch.randn(3, 6)
+    torch.testing.assert_close(generator(z)[1:2], generator(z[1:2]))
+
+
+def test_linear_output_is_not_squashed() -> None:
+    tanh = small()
+    linear = small(output="linear")
+    linear.load_state_dict(tanh.state_dict())
+    z = torch.randn(2, 6)
+    torch.testing.assert_close(linear(z).tanh(), tanh(z))
+
+
+def test_describe_adds_up() -> None:
+    generator = small(num_classes=2)
+    head, *rest = describe(generator).splitlines()
+    assert head == f"Generator: {parameter_count(generator):,} parameters"
+    counts = [int(line.rpartition(" ")[2].replace(",", "")) for line in rest]
+    assert sum(counts) == parameter_count(generator)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"architecture": "dcgn"}, "did you mean 'dcgan'"),
+        ({"norm": "batch"}, "norm 'batch' is unknown"),
+        ({"output": "sigmoid"}, "output 'sigmoid' is unknown"),
+        ({"generator_channels": ()}, "generator_channels"),
+        ({"shape": (34, 34, 34)}, "generator_channels: shape 34x34x34"),
+    ],
+)
+def test_rejects_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        small(**settings)
+
+
+def test_rejects_inputs() -> None:
+    with pytest.raises(ConfigError, match=r"z must be \[B, 6\]"):
+        small()(torch.randn(2, 5))
+    with pytest.raises(ConfigError, match="without classes"):
+        small()(torch.randn(2, 6), torch.tensor([0, 1]))
+    with pytest.raises(ConfigError, match="missing"):
+        small(num_classes=2)(torch.randn(2, 6))
+    with pytest.raises(ConfigError, match="label 2"):
+        small(num_classes=2)(torch.randn(2, 6), torch.tensor([0, 2]))
