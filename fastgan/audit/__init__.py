@@ -1,0 +1,1 @@
+"""Judgements on generated volumes: how well they match held-out patients, and what they copy."""
