@@ -30,6 +30,7 @@ def build_variant(
     generator_norm: str = "instance",
     critic_norm: str = "none",
     spectral_norm: bool = False,
+    fold: Sequence[int] = (1, 1, 1),
     objective: str = "wgan-gp",
     critic_steps: int = 5,
     penalty: str = "wgan-gp",
@@ -57,6 +58,7 @@ def build_variant(
         generator_norm: instance | group | layer | none.
         critic_norm: likewise.
         spectral_norm: of the critic's weights.
+        fold: block of voxels that both networks treat as channels of one.
         objective: name in `objectives`.
         critic_steps: critic updates per generator update.
         penalty: wgan-gp | r1 | r2 | none.
@@ -84,6 +86,7 @@ def build_variant(
             generator_channels=generator_channels,
             norm=generator_norm,
             num_classes=labels.num_classes,
+            fold=fold,
         )
         critic = build_critic(
             architecture=architecture,
@@ -93,6 +96,7 @@ def build_variant(
             norm=critic_norm,
             num_classes=labels.num_classes,
             spectral_norm=spectral_norm,
+            fold=fold,
         )
     return AdversarialGAN(
         generator,

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 
 from fastgan.errors import ConfigError
 from fastgan.models.generator import ARCHITECTURES
-from fastgan.models.ladder import build_ladder
+from fastgan.models.ladder import build_ladder, folded_shape
 from fastgan.nn import (
     NORMS,
     ConvNormAct3d,
@@ -19,6 +19,7 @@ from fastgan.nn import (
     ResidualDown3d,
     channels_last,
     check_labels,
+    fold,
     he_normal_,
 )
 from fastgan.nn.choices import check_choice
@@ -46,11 +47,13 @@ class Critic(nn.Module):
         shape: tuple[int, int, int],
         channels: int,
         num_classes: int,
+        blocks: tuple[int, int, int],
         features: int,
         stages: nn.Sequential,
     ) -> None:
         super().__init__()
         self.shape, self.channels, self.num_classes = shape, channels, num_classes
+        self.blocks = blocks
         self.stages = stages
         self.head = nn.Linear(features, 1)
         he_normal_(self.head, negative_slope=1.0)
@@ -75,7 +78,8 @@ class Critic(nn.Module):
                 f"got {list(x.shape)}"
             )
         check_labels("critic", labels, self.num_classes, x.shape[0])
-        features: Tensor = self.stages(channels_last(x)).permute(0, 2, 3, 4, 1).flatten(1)
+        folded = fold(channels_last(x), self.blocks)
+        features: Tensor = self.stages(folded).permute(0, 2, 3, 4, 1).flatten(1)
         # bfloat16 keeps three digits of a sum over thousands of features, so not under autocast.
         with torch.autocast(x.device.type, enabled=False):
             wide = features.to(self.head.bias.dtype)
@@ -95,6 +99,7 @@ def build_critic(
     norm: str = "none",
     num_classes: int = 0,
     spectral_norm: bool = False,
+    fold: Sequence[int] = (1, 1, 1),
 ) -> Critic:
     """A critic for volumes of `shape`.
 
@@ -112,6 +117,7 @@ def build_critic(
         num_classes: K, 0 for unconditional.
         spectral_norm: divide every weight matrix by its largest singular value (of the [out,
             in * kernel] matrix, by power iteration; an embedding's too).
+        fold: block of voxels that the first stage takes as channels; (1, 1, 1) for none.
 
     Raises:
         ConfigError: an unknown name, or a shape the stages cannot bring down to a small grid.
@@ -124,10 +130,11 @@ def build_critic(
     widths = list(critic_channels)
     if not widths or min(widths) < 1:
         raise ConfigError("critic_channels: at least one positive number of channels")
-    ladder = build_ladder(shape, len(widths), minimum=MINIMUM, where="critic_channels")
+    folded = folded_shape(shape, fold, "critic")
+    ladder = build_ladder(folded, len(widths), minimum=MINIMUM, where="critic_channels")
     stages: list[nn.Module] = []
     for index, (after, stride) in enumerate(zip(widths, ladder.strides, strict=True)):
-        before = widths[index - 1] if index else channels
+        before = widths[index - 1] if index else channels * math.prod(fold)
         if index and architecture == "residual":
             stages.append(ResidualDown3d(before, after, stride=stride, norm=norm))
             continue
@@ -140,9 +147,10 @@ def build_critic(
     if architecture == "residual":
         stages.append(NormAct3d(widths[-1], norm))
     critic = Critic(
-        shape=ladder.grids[0],
+        shape=(int(shape[0]), int(shape[1]), int(shape[2])),
         channels=channels,
         num_classes=num_classes,
+        blocks=(fold[0], fold[1], fold[2]),
         features=widths[-1] * math.prod(ladder.coarsest),
         stages=nn.Sequential(*stages),
     )

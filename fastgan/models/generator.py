@@ -9,16 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.errors import ConfigError
-from fastgan.models.ladder import build_ladder
+from fastgan.models.ladder import build_ladder, folded_shape
 from fastgan.nn import (
     NORMS,
     Conv3d,
     ConvNormAct3d,
+    ConvTranspose3d,
     NormAct3d,
     ResidualUp3d,
     channels_last,
     check_labels,
     he_normal_,
+    unfold,
 )
 from fastgan.nn.choices import check_choice
 
@@ -49,6 +51,7 @@ class Generator(nn.Module):
         num_classes: int,
         output: str,
         grid: tuple[int, int, int],
+        fold: tuple[int, int, int],
         width: int,
         stages: nn.ModuleList,
         last: nn.Module,
@@ -56,6 +59,7 @@ class Generator(nn.Module):
         super().__init__()
         self.shape, self.channels, self.latent_dim = shape, channels, latent_dim
         self.num_classes, self.output, self.grid, self.width = num_classes, output, grid, width
+        self.fold = fold
         inputs = latent_dim * (2 if num_classes else 1)
         if num_classes:
             self.embed = nn.Embedding(num_classes, latent_dim)
@@ -83,7 +87,7 @@ class Generator(nn.Module):
         for stage in self.stages:
             x = stage(x, labels)
         # Back from an autocast dtype: bfloat16 has 256 values in [-1, 1].
-        x = self.last(x).to(z.dtype)
+        x = unfold(self.last(x).to(z.dtype), self.fold)
         return channels_last(torch.tanh(x) if self.output == "tanh" else x)
 
 
@@ -97,22 +101,26 @@ def build_generator(
     norm: str = "instance",
     num_classes: int = 0,
     output: str = "tanh",
+    fold: Sequence[int] = (1, 1, 1),
 ) -> Generator:
     """A generator for volumes of `shape`.
 
-    dcgan: ConvTranspose3d, norm, ReLU per stage (kernel 4 where an axis doubles, else 3).
-    residual: pre-activation blocks with nearest enlargement. Weights: He's normal for the
-    activation that follows, 1 / fan for the last layer; drawn from torch's global generator.
+    dcgan: ConvTranspose3d, norm, ReLU per stage (kernel 4 where an axis doubles, else 3); the last
+    stage has neither norm nor ReLU and gives the volume. residual: pre-activation blocks with
+    nearest enlargement, then norm, ReLU and a convolution. Weights: He's normal for the activation
+    that follows, 1 / fan for the last layer; drawn from torch's global generator.
 
     Args:
         architecture: dcgan | residual.
         shape: D, H, W voxels. Any even sizes, also odd ones where the coarsest grid stays small.
         channels: C of the volumes.
         latent_dim: L.
-        generator_channels: channels from the coarsest grid to the finest; a stage between two.
+        generator_channels: channels from the coarsest grid to the finest; a stage after each, so
+            as many halvings of each axis as a critic of as many channels has.
         norm: instance | group | layer | none.
         num_classes: K, 0 for unconditional.
         output: tanh | linear.
+        fold: block of voxels that the last layer gives as channels; (1, 1, 1) for none.
 
     Raises:
         ConfigError: an unknown name, or a shape the stages cannot bring down to a small grid.
@@ -126,13 +134,15 @@ def build_generator(
     widths = list(generator_channels)
     if not widths or min(widths) < 1:
         raise ConfigError("generator_channels: at least one positive number of channels")
-    ladder = build_ladder(shape, len(widths) - 1, minimum=MINIMUM, where="generator_channels")
+    folded = folded_shape(shape, fold, "generator")
+    ladder = build_ladder(folded, len(widths), minimum=MINIMUM, where="generator_channels")
     norm_classes = 0 if norm == "none" else num_classes
-    upward = list(zip(widths[:-1], widths[1:], reversed(ladder.strides), strict=True))
-    first = NormAct3d(widths[0], norm, num_classes=norm_classes, negative_slope=0.0)
+    *inner, final = list(zip(widths, [*widths[1:], 0], reversed(ladder.strides), strict=True))
+    outputs = channels * math.prod(fold)
     stages: list[nn.Module]
+    last: nn.Module
     if architecture == "dcgan":
-        stages = [first] + [
+        stages = [NormAct3d(widths[0], norm, num_classes=norm_classes, negative_slope=0.0)] + [
             ConvNormAct3d(
                 before,
                 after,
@@ -142,24 +152,27 @@ def build_generator(
                 num_classes=norm_classes,
                 negative_slope=0.0,
             )
-            for before, after, stride in upward
+            for before, after, stride in inner
         ]
+        kernel = tuple(4 if s == 2 else 3 for s in final[2])
+        last = ConvTranspose3d(widths[-1], outputs, kernel, stride=final[2], padding=1)
     else:
         # Blocks activate on entry, so the activation of the coarsest grid moves to the end.
         stages = [
-            ResidualUp3d(before, after, stride=stride, norm=norm, num_classes=norm_classes)
-            for before, after, stride in upward
+            ResidualUp3d(before, after or before, stride=stride, norm=norm, num_classes=norm_classes)
+            for before, after, stride in [*inner, final]
         ]
         stages.append(NormAct3d(widths[-1], norm, num_classes=norm_classes, negative_slope=0.0))
-    last = Conv3d(widths[-1], channels, 3, padding=1)
+        last = Conv3d(widths[-1], outputs, 3, padding=1)
     he_normal_(last, negative_slope=1.0)
     return Generator(
-        shape=ladder.grids[0],
+        shape=(int(shape[0]), int(shape[1]), int(shape[2])),
         channels=channels,
         latent_dim=latent_dim,
         num_classes=num_classes,
         output=output,
         grid=ladder.coarsest,
+        fold=(fold[0], fold[1], fold[2]),
         width=widths[0],
         stages=nn.ModuleList(stages),
         last=last,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from fastgan.errors import ConfigError
 
-__all__ = ["LARGEST_GRID", "Ladder", "build_ladder"]
+__all__ = ["LARGEST_GRID", "Ladder", "build_ladder", "folded_shape"]
 
 # Voxels of the coarsest grid that a linear layer may still span: 8^3, 65,536 features at 128
 # channels.
@@ -72,6 +72,26 @@ def build_ladder(
         strides.append((d, h, w))
         grids.append((grids[-1][0] // d, grids[-1][1] // h, grids[-1][2] // w))
     return Ladder(tuple(grids), tuple(strides))
+
+
+def folded_shape(shape: Sequence[int], fold: Sequence[int], where: str) -> tuple[int, int, int]:
+    """Voxels left along each axis when blocks of `fold` become channels.
+
+    Raises:
+        ConfigError: not three factors, one below 1, or an axis that is no multiple of its factor.
+    """
+    if len(shape) != 3 or len(fold) != 3 or min(fold) < 1:
+        raise ConfigError(
+            f"{where}: shape and fold must be three numbers, fold from 1 on, got {tuple(shape)} "
+            f"and {tuple(fold)}"
+        )
+    for axis, (size, factor) in enumerate(zip(shape, fold, strict=True)):
+        if size % factor:
+            raise ConfigError(
+                f"{where}: axis {axis} of shape {_text(shape)} is not divisible by fold {factor}"
+            )
+    d, h, w = (int(size) // int(factor) for size, factor in zip(shape, fold, strict=True))
+    return d, h, w
 
 
 def _halvings(size: int, stages: int, minimum: int) -> int:

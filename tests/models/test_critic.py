@@ -154,3 +154,13 @@ def test_rejects_inputs() -> None:
         small()(torch.randn(2, 1, 8, 6, 12), torch.tensor([0, 1]))
     with pytest.raises(ConfigError, match="missing"):
         small(num_classes=2)(torch.randn(2, 1, 8, 6, 12))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_folded_critic_sees_every_voxel(architecture: str) -> None:
+    critic = build_critic(
+        architecture=architecture, shape=(8, 8, 4), critic_channels=(4, 4), fold=(2, 2, 1)
+    )
+    x = torch.randn(2, 1, 8, 8, 4, requires_grad=True)
+    (gradient,) = torch.autograd.grad(critic(x).sum(), x)
+    assert (gradient != 0).all()

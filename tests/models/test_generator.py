@@ -100,3 +100,13 @@ def test_rejects_inputs() -> None:
         small(num_classes=2)(torch.randn(2, 6))
     with pytest.raises(ConfigError, match="label 2"):
         small(num_classes=2)(torch.randn(2, 6), torch.tensor([0, 2]))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_folded_ends_keep_shape_and_layout(architecture: str) -> None:
+    generator = small(architecture=architecture, shape=(16, 16, 12), channels=2, fold=(2, 2, 1))
+    volumes = generator(torch.randn(2, 6))
+    assert volumes.shape == (2, 2, 16, 16, 12)
+    assert volumes.is_contiguous(memory_format=torch.channels_last_3d)
+    with pytest.raises(ConfigError, match="axis 2 of shape 16x16x12 is not divisible by fold 5"):
+        small(shape=(16, 16, 12), fold=(1, 1, 5))

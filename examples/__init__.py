@@ -1,0 +1,1 @@
+"""Configurations that run as they are: `fastgan train --config examples/<name>.yaml`."""

@@ -1,0 +1,154 @@
+"""`fastgan train`: train a GAN from a configuration file and flags, or resume a run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastgan.cli.main import nearest
+from fastgan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastgan.config import Config
+
+__all__ = ["TAKES_CONFIG_FLAGS", "add_arguments", "run"]
+
+TAKES_CONFIG_FLAGS = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that are not keys of the configuration."""
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML file with any of the keys"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), help="where run folders are made (default: runs)"
+    )
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="run folder to go on with")
+    parser.add_argument(
+        "--allow-change",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="dotted key in which the resumed run may differ; repeatable",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train; returns 0 when all steps are done."""
+    from fastgan import config as configuration
+
+    config = _configure(options)
+    unknown = [key for key in options.allow_change if key not in _changeable()]
+    if unknown:
+        raise ConfigError(
+            f"--allow-change: unknown key {unknown[0]!r}{nearest(unknown[0], _changeable())}"
+        )
+
+    from fastgan.cli.process import keep_freed_memory
+
+    keep_freed_memory()
+    from fastgan.data import open_dataset
+    from fastgan.train import describe, fit
+    from fastgan.train.build import variant_of
+
+    runs = options.out if options.resume is None else options.resume.parent
+    cache = None if options.dry_run else runs / "cache"
+    dataset = open_dataset(config.data, "train", cache_dir=cache)
+    record = describe(dataset)
+    variant = variant_of(config, record)
+    if options.dry_run:
+        print(configuration.dump(config), end="")
+        print(_summary(record, variant.modules))
+        return 0
+    run_folder = fit(
+        variant,
+        dataset,
+        config,
+        out=options.out,
+        resume=options.resume,
+        allow_change=options.allow_change,
+        command=["fastgan", *sys.argv[1:]],
+    )
+    print(run_folder.path)
+    return 0
+
+
+def _configure(options: argparse.Namespace) -> Config:
+    """The configuration of defaults or the resumed run, overlaid by --config, then by flags."""
+    from fastgan import config as configuration
+
+    if options.config is not None:
+        base = configuration.load(options.config)
+    elif options.resume is not None:
+        from fastgan.train.run_folder import RunFolder
+
+        base = RunFolder(options.resume).config()
+    else:
+        base = configuration.Config()
+    return _overlay(base, options.rest, options.parser)
+
+
+def _overlay(base: Config, flags: Sequence[str], parser: argparse.ArgumentParser) -> Config:
+    """`base` with `--leaf value` and `--section.leaf value` applied."""
+    import tyro
+    from pydantic import ValidationError
+
+    from fastgan import config as configuration
+
+    flags = _leaf_names(flags)
+    try:
+        # Checked again as a whole, for tyro builds sections from unchecked parts.
+        chosen = tyro.cli(
+            configuration.Config,
+            prog=parser.prog,
+            description=parser.format_help() + "\nkeys of the configuration:",
+            default=base,
+            args=flags,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+        )
+        return configuration.parse(chosen.model_dump(mode="json"), where="command line")
+    except ValidationError as error:
+        raise ConfigError(f"train: {error.errors()[0]['msg']}") from None
+
+
+def _leaf_names(flags: Sequence[str]) -> list[str]:
+    """The flags with section prefixes removed, after looking for unknown ones."""
+    from fastgan.config import known_keys
+
+    leaves = {f"--{key.rpartition('.')[2].replace('_', '-')}": key for key in known_keys()}
+    known = {**leaves, **{f"--{key.replace('_', '-')}": key for key in leaves.values()}}
+    switches = {f"--no-{leaf[2:]}" for leaf in leaves}
+    short = []
+    for flag in flags:
+        if not flag.startswith("--"):
+            short.append(flag)
+            continue
+        name, equals, value = flag.partition("=")
+        name = name.replace("_", "-")
+        if name not in known and name not in switches and name != "--help":
+            raise ConfigError(f"train: unknown flag {flag!r}{nearest(name, list(known))}")
+        leaf = known.get(name, name).rpartition(".")[2].replace("_", "-").removeprefix("--")
+        short.append(f"--{leaf}{equals}{value}")
+    return short
+
+
+def _changeable() -> list[str]:
+    from fastgan.config import known_keys
+    from fastgan.train.run_folder import FINGERPRINT
+
+    return [*known_keys(), FINGERPRINT]
+
+
+def _summary(data: dict[str, Any], modules: dict[str, Any]) -> str:
+    sizes = {
+        name: sum(parameter.numel() for parameter in module.parameters())
+        for name, module in modules.items()
+    }
+    weights = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+    classes = ", ".join(data["classes"]) or "none"
+    return f"# volumes: {data['volumes']}; classes: {classes}; weights: {weights}"

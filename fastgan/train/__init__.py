@@ -1,0 +1,131 @@
+"""Training: `fit` runs any variant of `fastgan.gans` on any data set, and resumes it exactly."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from fastgan.config import Config
+from fastgan.errors import StateError
+from fastgan.train import checkpoint
+from fastgan.train.device import repeatable, resolve
+from fastgan.train.loop import Training
+from fastgan.train.progress import Progress
+from fastgan.train.run_folder import RunFolder
+from fastgan.train.signals import watch_signals
+
+__all__ = ["RunFolder", "checkpoint", "describe", "fit", "load_generator"]
+
+
+def fit(
+    variant: Any,
+    dataset: Any,
+    config: Config | None = None,
+    *,
+    out: Path | str = "runs",
+    resume: Path | str | None = None,
+    allow_change: Sequence[str] = (),
+    command: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> RunFolder:
+    """Train `variant` on `dataset` and leave everything in a run folder.
+
+    SIGTERM and SIGINT finish the step, save, and end in SystemExit(143) or KeyboardInterrupt; a
+    second signal ends the process at once.
+
+    Args:
+        variant: a `fastgan.gans` variant; trained in place, with its live (not averaged) weights.
+        dataset: a `fastgan.data.Dataset`.
+        config: steps, batch size and the rest; the defaults, or on resume the run's own.
+        out: folder under which a new, numbered run folder is made.
+        resume: a run folder to go on with, from its newest checkpoint that verifies.
+        allow_change: dotted keys in which a resumed run may differ from what it was.
+        command: what to record as the command line; by default this process's.
+        progress: where to report; by default a bar or lines on standard error.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ConfigError: a setting that cannot work here, such as a device that is not there.
+        StateError: the run is in use, differs in other keys, or holds no usable checkpoint.
+        NumericsError: NaN or infinity under policy `stop`; checkpoints are as before that step.
+        ResourceLimit, BadFile, CorruptFile: memory or disk; a save that fails is never ignored.
+
+    Deterministic: with `train.deterministic`, also across kill and resume, on one machine.
+    """
+    command = sys.argv if command is None else command
+    run = None if resume is None else RunFolder(resume)
+    config = config or (run.config() if run else Config())
+    device = resolve(config.train.device)
+    record = describe(dataset)
+    with ExitStack() as stack:
+        if run is None:
+            run = RunFolder.create(out, config, record, command)
+            stack.enter_context(run.locked())
+            found = None
+        else:
+            stack.enter_context(run.locked())
+            run.accept(config, record, allow_change, command)
+            found = checkpoint.newest(run.path)
+            if found.step > config.train.steps:
+                raise StateError(
+                    f"{run.path}: has {found.step} steps behind it, train.steps is "
+                    f"{config.train.steps}"
+                )
+        threads = found.counters.get("threads") if found and config.train.deterministic else None
+        stack.enter_context(repeatable(config.train.deterministic, threads))
+        training = Training(variant, dataset, config, run, device)
+        stack.callback(training.batches.close)
+        if progress is None:
+            progress = Progress(config.train.steps, found.step if found else 0)
+        stack.enter_context(progress)
+        progress.say(f"run folder: {run.path}")
+        if found is not None:
+            training.restore(found)
+            for path in checkpoint.set_aside(run.path, found.step):
+                progress.say(f"{path}: set aside, it does not verify")
+            for reason in found.skipped:
+                progress.say(f"skipped: {reason}")
+            run.cut_metrics(found.step)
+        interruption = stack.enter_context(watch_signals())
+        training.train(progress, interruption)
+        if interruption:
+            number, step = interruption.signal, training.steps_done
+            progress.say(f"stopped by signal {number} after {step} steps")
+    interruption.leave()
+    return run
+
+
+def describe(dataset: Any) -> dict[str, Any]:
+    """What a run folder records of a data set, as JSON values (data.json)."""
+    items = getattr(dataset, "items", [])
+    return {
+        "fingerprint": dataset.fingerprint,
+        "volumes": len(dataset),
+        "shape": [int(size) for size in dataset.shape],
+        "channels": int(dataset.channels),
+        "spacing": [float(size) for size in dataset.spacing],
+        "classes": list(dataset.classes),
+        "prior": [float(share) for share in dataset.prior],
+        "modalities": sorted({str(item.modality) for item in items}),
+        "normalisation": dataset.normalisation,
+    }
+
+
+def load_generator(variant: Any, found: checkpoint.Checkpoint) -> None:
+    """Fill the averaged modules of a variant (its generator) from a checkpoint.
+
+    Raises:
+        StateError: the checkpoint is of another architecture; nothing is changed.
+    """
+    from fastgan.train.state import module_tensors, restore
+
+    live = module_tensors({name: variant.modules[name] for name in variant.ema_of})
+    saved = {name: found.parts.get(f"ema.{name}", {}) for name in live}
+    restore(live, saved, str(found.path))
+    for name in live:
+        variant.modules[name].eval()

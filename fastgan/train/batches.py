@@ -1,0 +1,99 @@
+"""Real batches by step and purpose, fetched ahead while the device works."""
+
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastgan.random import Draws
+from fastgan.train.ranges import span
+
+__all__ = ["Batches", "Source"]
+
+
+class Source(Protocol):
+    """What the loop needs of a `fastgan.data.Dataset`."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, batch_size: int, rng: np.random.Generator) -> Any:
+        """A `fastgan.data.Batch` of `batch_size` volumes, drawn by `rng` alone."""
+
+
+class Batches:
+    """Independent batches, each a function of (seed, step, purpose) alone.
+
+    Args:
+        source: the data set; read by one thread at a time.
+        batch_size: volumes per batch.
+        draws: the run's random streams.
+        device: where the volumes are needed.
+        ahead: draw the batches of the next step while the present one computes, on the guess that
+            it asks for the same purposes; a wrong guess costs time and changes nothing. None: on
+            a CUDA device, for on the CPU the thread would only compete with the networks.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        draws: Draws,
+        device: torch.device,
+        ahead: bool | None = None,
+    ) -> None:
+        self._source, self._batch_size, self._draws = source, batch_size, draws
+        self._device = device
+        self._ahead: dict[tuple[int, str], Future[Any]] = {}
+        ahead = device.type == "cuda" if ahead is None else ahead
+        self._worker = ThreadPoolExecutor(1, "fastgan-data") if ahead else None
+        self.drawn: dict[str, Tensor] = {}
+        """Purpose to positions in the data set, since `drawn` was last cleared."""
+        self.count = 0
+        """Volumes handed out."""
+
+    def next(self, step: int, purpose: str) -> Any:
+        """The batch of `purpose` (any text) at `step`, on the device."""
+        with span("data"):
+            waiting = self._ahead.pop((step, purpose), None)
+            if waiting is not None:
+                batch = waiting.result()
+            elif self._worker is not None:
+                batch = self._worker.submit(self._draw, step, purpose).result()
+            else:
+                batch = self._draw(step, purpose)
+            self.drawn[purpose] = batch.index
+            self.count += len(batch.volumes)
+            if self._worker is not None:
+                self._forget_before(step)
+                self._ahead[step + 1, purpose] = self._worker.submit(self._draw, step + 1, purpose)
+            labels = batch.labels
+            return dataclasses.replace(
+                batch,
+                volumes=batch.volumes.to(self._device, non_blocking=True),
+                labels=None if labels is None else labels.to(self._device, non_blocking=True),
+            )
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self._worker is not None:
+            self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def _draw(self, step: int, purpose: str) -> Any:
+        batch = self._source.sample(self._batch_size, self._draws.numpy(step, f"batch/{purpose}"))
+        if self._device.type != "cuda":
+            return batch
+        # Pinned memory lets the copy run beside the kernels.
+        return dataclasses.replace(
+            batch,
+            volumes=batch.volumes.pin_memory(),
+            labels=None if batch.labels is None else batch.labels.pin_memory(),
+        )
+
+    def _forget_before(self, step: int) -> None:
+        for key in [key for key in self._ahead if key[0] < step]:
+            self._ahead.pop(key).cancel()

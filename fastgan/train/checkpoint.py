@@ -1,0 +1,259 @@
+"""Checkpoints that are whole or absent: one folder per step, verified by hash, never overwritten.
+
+`ckpt-<step>/` holds one safetensors file per part of the state, `state.json` with the counters,
+and `MANIFEST.json` with size and SHA-256 of each file. It is written as `ckpt-<step>.tmp/`,
+flushed file by file, renamed, and read back before an older one is removed. There is no pointer
+to the latest: a reader scans from the newest step to the oldest and takes the first that
+verifies. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from fastgan.errors import (
+    BadFile,
+    CorruptFile,
+    FastganError,
+    NumericsError,
+    ResourceLimit,
+    StateError,
+    UnsafeFile,
+)
+from fastgan.train import manifest
+from fastgan.train.durable import sync_folder, write_error, write_file
+
+__all__ = ["Checkpoint", "Parts", "newest", "prune", "read", "save", "set_aside", "steps"]
+
+STATE = "state.json"
+_SUFFIX = ".safetensors"
+
+Parts = Mapping[str, Mapping[str, Tensor]]
+"""Name of the part ("generator", "ema.generator", ...) to name of the tensor to tensor."""
+
+_NAME = re.compile(r"ckpt-(\d{1,18})")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that verified: every file has the size and hash its manifest names."""
+
+    path: Path
+    step: int
+    parts: dict[str, dict[str, Tensor]]
+    """CPU tensors."""
+    counters: dict[str, Any]
+    identity: dict[str, Any]
+    """What the state belongs to: config_hash, data_fingerprint, code_version."""
+    hash: str
+    """SHA-256 of the manifest, and through it of every byte of the checkpoint."""
+    skipped: tuple[str, ...] = ()
+    """One line for each newer checkpoint that did not verify."""
+
+
+def save(
+    folder: Path,
+    step: int,
+    parts: Parts,
+    counters: Mapping[str, Any],
+    identity: Mapping[str, str],
+) -> Path:
+    """Write `folder/ckpt-<step>` and read it back.
+
+    Args:
+        folder: the run folder; its lock must be held.
+        step: steps the state has behind it.
+        parts: tensors on any device, of any layout and dtype that safetensors knows.
+        counters: JSON values.
+        identity: config_hash and data_fingerprint.
+
+    Raises:
+        NumericsError: a tensor holds NaN or infinity; nothing is written.
+        StateError: `ckpt-<step>` exists.
+        ResourceLimit: the disk has less than twice the room, or a write ran out of it.
+        BadFile, CorruptFile: a write failed, or did not read back as written.
+    """
+    final, temporary = folder / f"ckpt-{step}", folder / f"ckpt-{step}.tmp"
+    _check_finite(final, parts)
+    if final.exists():
+        raise StateError(f"{final}: exists already, and a checkpoint is never overwritten")
+    size = sum(t.numel() * t.element_size() for part in parts.values() for t in part.values())
+    try:
+        free = shutil.disk_usage(folder).free
+        if free < 2 * size:
+            raise ResourceLimit(f"{final}: needs {2 * size} bytes of free disk, {free} are left")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        _write(temporary, step, parts, counters, identity)
+        os.rename(temporary, final)
+        sync_folder(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise write_error(final, error) from error
+    read(final)
+    return final
+
+
+def _write(
+    folder: Path,
+    step: int,
+    parts: Parts,
+    counters: Mapping[str, Any],
+    identity: Mapping[str, str],
+) -> None:
+    files = {}
+
+    def add(name: str, content: bytes) -> None:
+        write_file(folder / name, content)
+        files[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    for part, tensors in parts.items():
+        # A copy, because safetensors refuses shared storage and layouts other than the plain one.
+        plain = {
+            name: tensor.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
+            for name, tensor in tensors.items()
+        }
+        add(part + _SUFFIX, safetensors.torch.save(plain))
+    add(STATE, manifest.encode(counters))
+    manifest.write(folder, step, identity, files)
+    sync_folder(folder)
+
+
+def read(path: Path) -> Checkpoint:
+    """Verify one checkpoint folder and load it.
+
+    Raises:
+        UnsafeFile: a pickle, link or special file; refused unread.
+        StateError: written by a newer format.
+        CorruptFile: a file is missing, cut, altered, added, or of another generation.
+        BadFile: not a checkpoint folder, or unreadable.
+        NumericsError: a tensor holds NaN or infinity.
+    """
+    if path.is_file():
+        manifest.refuse_unsafe(path)
+    match = _NAME.fullmatch(path.name)
+    if not match or not path.is_dir():
+        raise BadFile(f"{path}: not a checkpoint folder (ckpt-<step>)")
+    try:
+        content = manifest.read(path)
+        files = {
+            name: manifest.read_file(path / name, entry) for name, entry in content["files"].items()
+        }
+    except OSError as error:
+        raise BadFile(f"{path}: cannot read: {error.strerror or error}") from error
+    if content["step"] != int(match[1]):
+        raise CorruptFile(f"{path}: the manifest is of step {content['step']}")
+    parts = {
+        name.removesuffix(_SUFFIX): _tensors(path / name, data)
+        for name, data in files.items()
+        if name.endswith(_SUFFIX)
+    }
+    _check_finite(path, parts)
+    return Checkpoint(
+        path=path,
+        step=content["step"],
+        parts=parts,
+        counters=_counters(path / STATE, files.get(STATE, b"")),
+        identity={k: content.get(k) for k in ("config_hash", "data_fingerprint", "code_version")},
+        hash=content["sha256"],
+    )
+
+
+def newest(folder: Path) -> Checkpoint:
+    """The newest checkpoint in `folder` that verifies; `skipped` says why newer ones do not.
+
+    Raises:
+        StateError: there is none, or a newer one is of a newer format.
+        UnsafeFile: a newer one holds a pickle, link or special file.
+    """
+    skipped: list[str] = []
+    for step in steps(folder):
+        try:
+            found = read(folder / f"ckpt-{step}")
+        except (UnsafeFile, StateError):
+            raise
+        except FastganError as error:
+            skipped.append(str(error))
+        else:
+            return dataclasses.replace(found, skipped=tuple(skipped))
+    reason = "; ".join(skipped) or "the folder has no ckpt-<step>"
+    raise StateError(f"{folder}: no usable checkpoint: {reason}")
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps of all finished checkpoint folders, newest first, verified or not."""
+    try:
+        names = [_NAME.fullmatch(entry.name) for entry in os.scandir(folder)]
+    except OSError as error:
+        raise BadFile(f"{folder}: cannot read: {error.strerror or error}") from error
+    return sorted((int(match[1]) for match in names if match), reverse=True)
+
+
+def set_aside(folder: Path, after: int) -> list[Path]:
+    """Rename checkpoints newer than step `after`, which did not verify, to `ckpt-<step>.broken`."""
+    moved = []
+    for step in steps(folder):
+        if step > after:
+            broken = folder / f"ckpt-{step}.broken"
+            shutil.rmtree(broken, ignore_errors=True)
+            os.rename(folder / f"ckpt-{step}", broken)
+            moved.append(broken)
+    return moved
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, and what interrupted saves left behind."""
+
+    def sweep() -> None:
+        for leftover in folder.glob("ckpt-*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    sweep()
+    try:
+        for step in steps(folder)[keep:]:
+            # Renamed first: a removal cut short must not leave half a checkpoint under its name.
+            os.rename(folder / f"ckpt-{step}", folder / f"ckpt-{step}.tmp")
+    except OSError as error:
+        raise write_error(folder, error) from error
+    sweep()
+
+
+def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(content)
+    except Exception as error:  # safetensors raises its own type, KeyError and ValueError
+        raise CorruptFile(f"{path}: not a safetensors file: {error}") from error
+
+
+def _counters(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        counters = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFile(f"{path}: not JSON: {error}") from error
+    if not isinstance(counters, dict):
+        raise CorruptFile(f"{path}: not a mapping of counters")
+    return counters
+
+
+def _check_finite(where: Path, parts: Parts) -> None:
+    bad = [
+        f"{part}/{name}"
+        for part, tensors in parts.items()
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]
+    if bad:
+        raise NumericsError(f"{where}: NaN or infinity in {', '.join(bad[:8])}")

@@ -1,0 +1,79 @@
+"""Where a run computes, and whether it must repeat bit for bit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from fastgan.errors import ConfigError
+
+__all__ = ["peak_memory", "repeatable", "resolve"]
+
+
+def resolve(name: str) -> torch.device:
+    """The device of `auto` (a CUDA device if there is one), `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        ConfigError: unknown to torch, or not on this machine.
+    """
+    count = torch.cuda.device_count()
+    if name == "auto":
+        return torch.device("cuda", torch.cuda.current_device()) if count else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"train.device: must be auto, cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ConfigError(f"train.device: {name!r} was asked for, torch sees {count} CUDA devices")
+    return device
+
+
+@contextmanager
+def repeatable(deterministic: bool, threads: int | None = None) -> Iterator[None]:
+    """Set torch's global switches for one run and put them back afterwards.
+
+    Args:
+        deterministic: only deterministic algorithms; otherwise cuDNN measures and picks.
+        threads: CPU threads; sums split over another number of threads round differently, so a
+            resumed deterministic run gets the number it began with. None: unchanged.
+
+    An operation that has no deterministic form raises RuntimeError inside, with its name.
+    """
+    cudnn = torch.backends.cudnn
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+        cudnn.benchmark,
+        cudnn.deterministic,
+        torch.get_num_threads(),
+    )
+    if deterministic:
+        # Read by cuBLAS when it first runs in this process.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    # Filling every fresh tensor costs a pass over memory and changes no result of sound code.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    cudnn.benchmark, cudnn.deterministic = not deterministic, deterministic
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.utils.deterministic.fill_uninitialized_memory = before[1]  # type: ignore[attr-defined]
+        cudnn.benchmark, cudnn.deterministic = before[2:4]
+        torch.set_num_threads(before[4])
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at the highest: of tensors on a CUDA device, of the whole process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

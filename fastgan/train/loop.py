@@ -1,0 +1,250 @@
+"""The one training loop: it knows phases, optimisers and the disk, and nothing of any GAN."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan import config as configuration
+from fastgan.config import Config
+from fastgan.errors import ConfigError, ResourceLimit, StateError
+from fastgan.random import Draws
+from fastgan.train import checkpoint, samples
+from fastgan.train.batches import Batches, Source
+from fastgan.train.checkpoint import Checkpoint
+from fastgan.train.device import peak_memory
+from fastgan.train.ema import Ema
+from fastgan.train.numerics import Watch
+from fastgan.train.optim import PhaseOptimiser, lr_factor
+from fastgan.train.precision import forward_precision
+from fastgan.train.progress import Progress
+from fastgan.train.ranges import span
+from fastgan.train.run_folder import RunFolder
+from fastgan.train.signals import Interruption
+from fastgan.train.state import module_tensors, restore
+
+__all__ = ["Training"]
+
+
+class Training:
+    """The state of one run between two steps.
+
+    Args:
+        variant: a `fastgan.gans` variant; its modules are moved to `device` and trained in place.
+        dataset: anything with `sample(batch_size, rng)` and a `fingerprint`.
+        config: the run's configuration.
+        run: the run folder, locked by the caller.
+        device: where to compute.
+    """
+
+    def __init__(
+        self, variant: Any, dataset: Source, config: Config, run: RunFolder, device: torch.device
+    ) -> None:
+        self.variant, self.config, self.run, self.device = variant, config, run, device
+        self.steps_done = 0
+        self._saved: int | None = None
+        self.draws = Draws(config.seed)
+        self.batches = Batches(dataset, config.train.batch_size, self.draws, device)
+        self.watch = Watch(config.train.non_finite)
+        self.identity = {
+            "config_hash": hashlib.sha256(configuration.dump(config).encode()).hexdigest(),
+            "data_fingerprint": str(getattr(dataset, "fingerprint", "")),
+        }
+        for module in variant.modules.values():
+            module.to(device).train()
+        self.ema = Ema({n: variant.modules[n] for n in variant.ema_of}, config.train.ema_decay)
+        self._optimisers: dict[str, tuple[tuple[str, ...], PhaseOptimiser]] = {}
+        self._trainable = {
+            name: [p for p in module.parameters() if p.requires_grad]
+            for name, module in variant.modules.items()
+        }
+        self._training_now: tuple[str, ...] | None = None
+        self._last_loss: dict[str, list[tuple[Tensor, Mapping[str, Tensor]]]] = {}
+
+    def advance(self) -> None:
+        """One step: every phase of the variant, then the average of weights.
+
+        Raises:
+            NumericsError: on the CPU, of a loss or gradient that is not finite (policy `stop`);
+                on other devices `watch.settle` raises it, at the next report or checkpoint.
+            ResourceLimit: the device's memory does not hold the step.
+        """
+        step = self.steps_done
+        self._last_loss = defaultdict(list)
+        self.batches.drawn = {}
+        phases = self.variant.phases(
+            step, lambda purpose: self.batches.next(step, purpose), self.draws
+        )
+        try:
+            for phase in phases:
+                self._update(phase)
+        except torch.OutOfMemoryError as error:
+            raise ResourceLimit(
+                f"step {step + 1}: out of device memory at train.batch_size "
+                f"{self.config.train.batch_size}: {str(error).splitlines()[0]}"
+            ) from error
+        with span("ema"):
+            self.ema.update(step)
+        self.steps_done = step + 1
+        if self.device.type == "cpu":
+            self.watch.settle()
+
+    def _update(self, phase: Any) -> None:
+        optimiser = self._optimiser(phase.name, tuple(phase.updates))
+        self._train_only(tuple(phase.updates))
+        optimiser.clear()
+        with span(phase.name):
+            with forward_precision(self.config.train.precision, self.device):
+                loss, metrics = phase.loss()
+            loss.backward()
+        with span("optimiser"):
+            skip = self.watch.judge(
+                self.steps_done + 1, phase.name, loss, optimiser.gradients(), self.batches.drawn
+            )
+            train = self.config.train
+            optimiser.step(skip, lr_factor(self.steps_done, train.steps, train.lr_decay))
+        self._last_loss[phase.name].append((loss.detach(), metrics))
+        self.batches.drawn = {}
+
+    def _optimiser(self, phase: str, updates: tuple[str, ...]) -> PhaseOptimiser:
+        if phase not in self._optimisers:
+            settings = self.variant.optimisers[phase]
+            parameters = {
+                f"{name}.{key}": parameter
+                for name in updates
+                for key, parameter in self.variant.modules[name].named_parameters()
+                if any(parameter is p for p in self._trainable[name])
+            }
+            betas = (settings.beta1, settings.beta2)
+            self._optimisers[phase] = (updates, PhaseOptimiser(parameters, settings.lr, betas))
+        known, optimiser = self._optimisers[phase]
+        if known != updates:
+            raise ConfigError(f"phase {phase}: updates {updates}, in earlier steps {known}")
+        return optimiser
+
+    def _train_only(self, names: tuple[str, ...]) -> None:
+        if names == self._training_now:
+            return
+        self._training_now = names
+        for name, parameters in self._trainable.items():
+            for parameter in parameters:
+                parameter.requires_grad_(name in names)
+
+    def metrics(self) -> dict[str, float]:
+        """Losses and metrics of the last step, the mean over phases of one name.
+
+        Waits for the device, once.
+        """
+        named: dict[str, list[Tensor]] = defaultdict(list)
+        for phase, results in self._last_loss.items():
+            for loss, metrics in results:
+                for key, value in {"loss": loss, **metrics}.items():
+                    named[f"{phase}/{key}"].append(value.detach().float().reshape(()))
+        if not named:
+            return {}
+        means = torch.stack([torch.stack(values).mean() for values in named.values()]).tolist()
+        return dict(zip(named, means, strict=True))
+
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """The whole state by part name: live tensors, for saving and for restoring."""
+        optimisers = {
+            f"optimiser.{phase}": optimiser.tensors()
+            for phase, (_, optimiser) in self._optimisers.items()
+        }
+        return {**module_tensors(self.variant.modules), **self.ema.tensors(), **optimisers}
+
+    def save(self) -> None:
+        """Write a checkpoint of the steps done, then prune older ones.
+
+        Raises:
+            NumericsError: an update was not finite (policy `stop`); nothing is written.
+            ResourceLimit, BadFile, CorruptFile: see `checkpoint.save`.
+        """
+        self.watch.settle()
+        counters = {
+            "step": self.steps_done,
+            "volumes": self.batches.count,
+            "skipped": dict(self.watch.skipped),
+            "updates": {phase: list(names) for phase, (names, _) in self._optimisers.items()},
+            "threads": torch.get_num_threads(),
+        }
+        with span("checkpoint"):
+            checkpoint.save(self.run.path, self.steps_done, self.tensors(), counters, self.identity)
+            self._saved = self.steps_done
+            checkpoint.prune(self.run.path, self.config.train.keep_checkpoints)
+
+    def restore(self, found: Checkpoint) -> None:
+        """Become the state a checkpoint holds.
+
+        Raises:
+            StateError: it is of another architecture, or a part is missing; nothing is changed.
+        """
+        for phase, names in found.counters.get("updates", {}).items():
+            if phase not in self.variant.optimisers or not {*names} <= {*self.variant.modules}:
+                raise StateError(f"{found.path}: phase {phase} of {names} is not in this variant")
+            self._optimiser(phase, tuple(names))
+        restore(self.tensors(), found.parts, str(found.path))
+        self.steps_done = self._saved = found.step
+        self.watch.skipped.update(found.counters.get("skipped", {}))
+        self.batches.count = found.counters.get("volumes", 0)
+
+    def draw_samples(self) -> None:
+        """Write the middle slices of volumes from fixed latents, by the averaged weights."""
+        with span("samples"), self.ema.applied(), torch.no_grad():
+            labels = self._sample_labels()
+            count = 8 if labels is None else len(labels)
+            rng = self.draws.numpy(0, "samples")
+            volumes = self.variant.sample(count, labels, rng).float().cpu().numpy()
+        path = self.run.path / "samples" / f"step-{self.steps_done:07d}.png"
+        path.parent.mkdir(exist_ok=True)
+        samples.write_png(path, samples.triptychs(volumes))
+
+    def _sample_labels(self) -> Tensor | None:
+        classes = getattr(self.variant, "num_classes", 0) or 0
+        if not classes:
+            return None
+        # A line of the picture per class, up to four classes.
+        return torch.arange(min(classes, 4), device=self.device).repeat_interleave(4)
+
+    def train(self, progress: Progress, interruption: Interruption) -> None:
+        """Step to the configured number of steps, reporting and saving on the way.
+
+        An interruption ends it after the step under way; the state is saved in any case.
+        """
+        train = self.config.train
+        if self._saved is None:
+            # Proves the disk before hours are spent, and makes the first steps resumable.
+            self.save()
+        clock, seen = time.perf_counter(), self.batches.count
+        while self.steps_done < train.steps and not interruption:
+            self.advance()
+            step = self.steps_done
+            last = step == train.steps
+            progress.advance(step)
+            if step % train.log_every == 0 or last:
+                self.watch.settle()
+                metrics = self.metrics()
+                now, count = time.perf_counter(), self.batches.count
+                rate = (count - seen) / (now - clock)
+                clock, seen = now, count
+                self._log(metrics, rate, progress)
+            if step % train.sample_every == 0 or last:
+                self.draw_samples()
+            if step % train.checkpoint_every == 0 or last:
+                self.save()
+        if self._saved != self.steps_done:
+            self.save()
+
+    def _log(self, metrics: Mapping[str, float], rate: float, progress: Progress) -> None:
+        memory = peak_memory(self.device)
+        skipped = {f"skipped/{phase}": n for phase, n in self.watch.skipped.items() if n}
+        row = {"step": self.steps_done, **metrics, **skipped}
+        self.run.append_metrics(row | {"volumes_per_second": rate, "memory": memory})
+        shown = {k: v for k, v in metrics.items() if k.endswith(("/loss", "/gradient_norm"))}
+        progress.report(self.steps_done, {**shown, **skipped}, rate, memory)

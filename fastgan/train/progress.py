@@ -1,0 +1,84 @@
+"""How far a run is: a live line on a terminal, one plain line per report elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, TextIO
+
+__all__ = ["Progress", "describe"]
+
+
+class Progress:
+    """Reports a run of `steps` steps to `stream` (standard error by default).
+
+    >>> import io
+    >>> with Progress(10, stream=io.StringIO()) as progress:
+    ...     progress.report(5, {"critic/loss": 0.25}, volumes_per_second=8.0, memory=2**20)
+    """
+
+    def __init__(self, steps: int, start: int = 0, stream: TextIO | None = None) -> None:
+        self._steps, self._start = steps, start
+        self._stream = stream or sys.stderr
+        self._began = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+        if self._stream.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"))
+            self._bar = Bar(*columns, console=Console(file=self._stream))
+            self._task = self._bar.add_task("", total=steps, completed=start)
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, step: int) -> None:
+        """Move the bar to `step` steps done; says nothing where there is no bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+
+    def report(
+        self, step: int, metrics: Mapping[str, float], volumes_per_second: float, memory: int
+    ) -> None:
+        """Show the figures after `step` steps; memory in bytes."""
+        done = step - self._start
+        left = (time.monotonic() - self._began) / max(done, 1) * (self._steps - step)
+        line = describe(metrics, volumes_per_second, left, memory)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, description=line)
+        else:
+            self.say(f"step {step}/{self._steps}  {line}")
+
+    def say(self, text: str) -> None:
+        """Print one line without breaking the bar."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
+
+def describe(
+    metrics: Mapping[str, float], volumes_per_second: float, seconds_left: float, memory: int
+) -> str:
+    """The figures of a report in one line."""
+    minutes, seconds = divmod(int(seconds_left), 60)
+    hours, minutes = divmod(minutes, 60)
+    values = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    left = f"{hours}:{minutes:02d}:{seconds:02d}"
+    return f"{values}  {volumes_per_second:.1f} volumes/s  {memory / 2**30:.2f} GiB  left {left}"

@@ -1,0 +1,19 @@
+"""Named spans of a step for profilers, NVTX domain "fastgan"; under a microsecond without one."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+
+__all__ = ["span"]
+
+
+@cache
+def span(name: str) -> AbstractContextManager[object]:
+    """A reusable context: data, critic, generator, optimiser, ema, checkpoint or samples."""
+    try:
+        import nvtx
+    except ImportError:
+        return nullcontext()
+    annotation: AbstractContextManager[object] = nvtx.annotate(name, domain="fastgan")
+    return annotation

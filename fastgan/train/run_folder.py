@@ -1,0 +1,238 @@
+"""The folder of one run: its configuration, surroundings, metrics, pictures and checkpoints.
+
+`runs/00003-name-seed0/` holds config.yaml, env.json, command.txt, data.json (what is needed to
+bring generated volumes back to physical units), metrics.jsonl, samples/ and ckpt-<step>/.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import fastgan
+from fastgan import config as configuration
+from fastgan.config import Config
+from fastgan.errors import BadFile, CorruptFile, StateError
+from fastgan.train import lock
+from fastgan.train.durable import replace_file, sync_folder, write_error
+
+__all__ = ["RunFolder", "changed_keys", "environment"]
+
+# Keys a resumed run may change without changing what it computes from step to step.
+FREE_KEYS = frozenset(
+    {
+        "name",
+        "data.cache_dir",
+        "train.steps",
+        "train.device",
+        "train.checkpoint_every",
+        "train.keep_checkpoints",
+        "train.sample_every",
+        "train.log_every",
+        "train.non_finite",
+    }
+)
+FINGERPRINT = "data.fingerprint"
+"""Stands for the content of the data files among the keys that may have changed."""
+
+_NUMBER = re.compile(r"(\d{5,})-")
+
+
+class RunFolder:
+    """An existing run folder.
+
+    Raises:
+        BadFile: `path` is not a run folder.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "config.yaml").is_file():
+            raise BadFile(f"{self.path}: not a run folder (it has no config.yaml)")
+
+    @classmethod
+    def create(
+        cls,
+        out: Path | str,
+        config: Config,
+        data: Mapping[str, Any],
+        command: Sequence[str] = (),
+    ) -> RunFolder:
+        """Make the next numbered folder under `out`.
+
+        Args:
+            out: made if it is not there.
+            config: written as config.yaml; its name and seed name the folder.
+            data: JSON values, written as data.json.
+            command: the command line, for command.txt.
+
+        Raises:
+            BadFile, ResourceLimit: the file system refuses.
+        """
+        out = Path(out)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            path = _make_numbered(out, f"{config.name}-seed{config.seed}")
+            (path / "samples").mkdir()
+        except OSError as error:
+            raise write_error(out, error) from error
+        replace_file(path / "data.json", _json(data))
+        replace_file(path / "env.json", _json(environment()))
+        replace_file(path / "command.txt", shlex.join(command).encode() + b"\n")
+        replace_file(path / "metrics.jsonl", b"")
+        # Last, because it is what makes the folder a run folder.
+        replace_file(path / "config.yaml", configuration.dump(config).encode())
+        sync_folder(out)
+        return cls(path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only writer; StateError if another process is."""
+        with lock.hold(self.path):
+            yield
+
+    def config(self) -> Config:
+        """The configuration the run was last started or resumed with."""
+        return configuration.load(self.path / "config.yaml")
+
+    def data(self) -> dict[str, Any]:
+        """Content of data.json.
+
+        Raises:
+            BadFile, CorruptFile: it is missing or not a JSON mapping.
+        """
+        path = self.path / "data.json"
+        try:
+            content = json.loads(path.read_bytes())
+        except OSError as error:
+            raise BadFile(f"{path}: cannot read: {error.strerror or error}") from error
+        except ValueError as error:
+            raise CorruptFile(f"{path}: not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise CorruptFile(f"{path}: not a mapping")
+        return content
+
+    def accept(
+        self, config: Config, data: Mapping[str, Any], allow: Sequence[str], command: Sequence[str]
+    ) -> None:
+        """Take over a configuration for a resumed run, if it continues the same computation.
+
+        Args:
+            config: becomes config.yaml.
+            data: becomes data.json.
+            command: added to command.txt.
+            allow: dotted keys (`data.fingerprint` for the files' content) that may differ.
+
+        Raises:
+            StateError: other keys differ; names each with both values.
+        """
+        old = self.config()
+        changes = changed_keys(old, config)
+        was, now = self.data().get("fingerprint"), data.get("fingerprint")
+        if was != now:
+            changes[FINGERPRINT] = (was, now)
+        refused = [
+            f"{key} ({before!r} -> {after!r})"
+            for key, (before, after) in changes.items()
+            if key not in FREE_KEYS and key not in allow
+        ]
+        if refused:
+            raise StateError(
+                f"{self.path}: a resumed run would differ in {', '.join(refused)}; "
+                "to do so on purpose, name each key with --allow-change KEY"
+            )
+        if changes:
+            replace_file(self.path / "config.yaml", configuration.dump(config).encode())
+            replace_file(self.path / "data.json", _json(data))
+        history = (self.path / "command.txt").read_bytes()
+        replace_file(self.path / "command.txt", history + shlex.join(command).encode() + b"\n")
+
+    def append_metrics(self, row: Mapping[str, Any], sync: bool = False) -> None:
+        """Add one line to metrics.jsonl; values that are not finite become null."""
+        finite = {
+            key: None if isinstance(value, float) and not np.isfinite(value) else value
+            for key, value in row.items()
+        }
+        path = self.path / "metrics.jsonl"
+        try:
+            with open(path, "ab") as file:
+                file.write(json.dumps(finite, allow_nan=False).encode() + b"\n")
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise write_error(path, error) from error
+
+    def cut_metrics(self, step: int) -> None:
+        """Drop the lines of steps after `step`, and a last line that was cut short."""
+        path = self.path / "metrics.jsonl"
+        content = path.read_bytes() if path.exists() else b""
+        kept = []
+        for line in content.splitlines(keepends=True):
+            try:
+                behind = line.endswith(b"\n") and json.loads(line)["step"] <= step
+            except (ValueError, KeyError, TypeError):
+                behind = False
+            if not behind:
+                break
+            kept.append(line)
+        replace_file(path, b"".join(kept))
+
+
+def changed_keys(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted key to (old value, new value), for every key that differs."""
+    before, after = _flat(old), _flat(new)
+    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, without the machine's or the user's name."""
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "fastgan": fastgan.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "devices": devices,
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _make_numbered(out: Path, name: str) -> Path:
+    while True:
+        taken = [int(m[1]) for entry in os.scandir(out) if (m := _NUMBER.match(entry.name))]
+        path = out / f"{max(taken, default=-1) + 1:05d}-{name}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            # Another process took the number between the look and the making.
+            continue
+        return path
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, value in config.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            flat |= {f"{section}.{leaf}": v for leaf, v in value.items()}
+        else:
+            flat[section] = value
+    return flat
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=1).encode() + b"\n"

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fastgan.train.optim import PhaseOptimiser, lr_factor
+
+
+def _parameters():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(4, 3, 3, 3, 3, generator=generator)
+    return {
+        "w": nn.Parameter(weight.to(memory_format=torch.channels_last_3d)),
+        "b": nn.Parameter(torch.randn(4, generator=generator)),
+    }
+
+
+def test_matches_the_formula_of_adam():
+    parameters = _parameters()
+    weight = parameters["w"].detach().double().clone()
+    first, second = torch.zeros_like(weight), torch.zeros_like(weight)
+    optimiser = PhaseOptimiser(parameters, lr=0.1, betas=(0.5, 0.9))
+    for t in range(1, 4):
+        g = torch.randn(weight.shape, generator=torch.Generator().manual_seed(t))
+        # Contiguous gradients of a channels-last weight: strides that differ.
+        parameters["w"].grad = g.clone()
+        optimiser.step(torch.zeros(()), factor=0.5)
+        first = 0.5 * first + 0.5 * g
+        second = 0.9 * second + 0.1 * g.double() ** 2
+        scaled = (second / (1 - 0.9**t)).sqrt() + 1e-8
+        weight -= 0.05 * first / (1 - 0.5**t) / scaled
+    torch.testing.assert_close(parameters["w"].detach().double(), weight, rtol=1e-5, atol=1e-6)
+
+
+def test_skip_touches_nothing():
+    parameters = _parameters()
+    optimiser = PhaseOptimiser(parameters, lr=0.1, betas=(0.0, 0.9))
+    for parameter in parameters.values():
+        parameter.grad = torch.randn_like(parameter)
+    optimiser.step(torch.zeros(()))
+    held = {**parameters, **optimiser.tensors()}
+    before = {name: tensor.detach().clone() for name, tensor in held.items()}
+    parameters["w"].grad.fill_(float("nan"))
+    optimiser.step(torch.ones(()))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in held.items())
+    assert before["w.step"] == 1.0
+    parameters["w"].grad.fill_(1.0)
+    optimiser.step(torch.zeros(()))
+    assert not torch.equal(parameters["w"], before["w"])
+    assert optimiser.tensors()["w.step"] == 2.0
+
+
+def test_state_is_complete_before_the_first_step():
+    optimiser = PhaseOptimiser(_parameters(), lr=0.1, betas=(0.0, 0.9))
+    names = {f"{p}.{m}" for p in "wb" for m in ("step", "exp_avg", "exp_avg_sq")}
+    assert optimiser.tensors().keys() == names
+    assert optimiser.gradients() == []
+
+
+@pytest.mark.parametrize(
+    ("step", "steps", "expected"),
+    [(0, 10, 1.0), (5, 10, 1.0), (6, 10, 0.8), (9, 10, 0.2), (0, 1, 1.0), (2, 3, 0.5)],
+)
+def test_linear_decay(step, steps, expected):
+    assert lr_factor(step, steps, "linear") == pytest.approx(expected)
+    assert lr_factor(step, steps, "none") == 1.0
