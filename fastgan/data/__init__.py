@@ -1,0 +1,28 @@
+"""Volumes in and out, and the data sets made of them; needs torch and NumPy alone.
+
+Functions named like their module stay there: `inspect.inspect`, `augment.augment`,
+`normalise.normalise` and `resample.resample`.
+"""
+
+from __future__ import annotations
+
+from fastgan.data.dataset import Batch, Dataset
+from fastgan.data.manifest import Item, holdout_subjects, read_manifest, scan_folder
+from fastgan.data.sources import open_dataset
+from fastgan.data.volume import Source, Volume, read_volume, restore
+from fastgan.data.writer import save_volume
+
+__all__ = [
+    "Batch",
+    "Dataset",
+    "Item",
+    "Source",
+    "Volume",
+    "holdout_subjects",
+    "open_dataset",
+    "read_manifest",
+    "read_volume",
+    "restore",
+    "save_volume",
+    "scan_folder",
+]

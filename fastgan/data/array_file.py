@@ -1,0 +1,84 @@
+"""NumPy's .npy and .npz, never unpickled, with sizes checked before anything is allocated."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import zipfile
+import zlib
+from lzma import LZMAError
+from tokenize import TokenError
+from typing import BinaryIO
+
+import numpy as np
+
+from fastgan.errors import BadFile, CorruptFile, FastganError, ResourceLimit, UnsafeFile
+
+__all__ = ["read_npy", "read_npz"]
+
+MAX_BYTES = 8 << 30  # of all arrays of one archive
+MAX_RATIO = 1100  # deflate ends at 1032 to 1
+
+
+def read_npy(file: BinaryIO, size: int, name: str) -> np.ndarray:
+    """The array of a .npy stream that holds `size` bytes; `name` names it in errors.
+
+    Raises:
+        CorruptFile: no .npy, or cut, or longer than its header says.
+        UnsafeFile: an array of Python objects, which is a pickle.
+    """
+    try:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0}.get(version)  # fmt: skip
+        if read is None:
+            raise BadFile(f"{name}: npy version {version} is not read")
+        shape, fortran, dtype = read(file, max_header_size=10_000)
+    except BadFile:
+        raise
+    except (ValueError, EOFError, TypeError, SyntaxError, KeyError, TokenError,
+            RecursionError) as error:  # fmt: skip
+        raise CorruptFile(f"{name}: npy header: {error}") from None
+    if dtype.hasobject:
+        raise UnsafeFile(f"{name}: npy: Python objects, a pickle; save plain numbers")
+    if any(extent < 0 for extent in shape):
+        raise CorruptFile(f"{name}: npy shape: {shape} has a negative extent")
+    promised = math.prod(shape) * dtype.itemsize
+    if promised != size - file.tell():
+        raise CorruptFile(
+            f"{name}: npy data: {size - file.tell()} bytes, the header promises {promised}"
+        )
+    data = file.read(promised)
+    if len(data) != promised:
+        raise CorruptFile(f"{name}: npy data: cut short")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def read_npz(content: bytes, name: str) -> dict[str, np.ndarray]:
+    """Every array of a .npz, each entry's CRC checked.
+
+    Raises:
+        CorruptFile: no zip, cut, a wrong CRC, or an entry that is no .npy.
+        ResourceLimit: unpacks to more than 8 GiB or by more than 1100 to 1.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entries = archive.infolist()
+            total = sum(entry.file_size for entry in entries)
+            if total > MAX_BYTES or (total > 256 << 20 and total > MAX_RATIO * len(content)):
+                raise ResourceLimit(f"{name}: npz: unpacks to {total} bytes")
+            for entry in entries:
+                key, dot, suffix = entry.filename.rpartition(".")
+                if suffix != "npy" or not dot or key in arrays:
+                    raise CorruptFile(f"{name}: npz: unexpected entry {entry.filename!r}")
+                # Reading to the end is what makes zipfile compare the CRC.
+                data = archive.read(entry)
+                arrays[key] = read_npy(io.BytesIO(data), len(data), f"{name}[{key}]")
+    except FastganError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError, NotImplementedError,
+            RuntimeError, ValueError, KeyError, struct.error) as error:  # fmt: skip
+        raise CorruptFile(f"{name}: npz: {error}") from None
+    return arrays

@@ -1,0 +1,99 @@
+"""Intensities to [-1, 1] by modality, with a record that leads back to the file's units."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from fastgan.data.volume import Volume
+from fastgan.errors import BadFile, ConfigError
+
+__all__ = ["CT_WINDOW", "Values", "denormalise", "intensity_range", "normalise"]
+
+Values = TypeVar("Values", np.ndarray, Tensor)
+CT_WINDOW = (-1000.0, 1000.0)  # HU: air to bone
+MR_PERCENTILES = (0.5, 99.5)
+CT_PADDING = -1500.0  # HU; scanners fill the corners with -2000 or -3024, nothing real is so low
+
+
+def intensity_range(
+    volume: Volume, modality: str, window: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    """The record of how one volume is brought to [-1, 1].
+
+    ct takes -1000 to 1000 HU; mr the 0.5 and 99.5 percentiles of the foreground (what lies a tenth
+    of the way from the minimum to the mean, or above); map and mask take 0 to 1. A window replaces
+    any of them.
+
+    Args:
+        volume: what `read_volume` gave.
+        modality: "ct", "mr", "map" or "mask".
+        window: (low, high) in the file's units.
+
+    Returns:
+        JSON-able {"modality", "low", "high", "method", "clipped", "padding"}; clipped and padding
+        are shares of the voxels outside the range and below -1500 HU.
+
+    Raises:
+        BadFile: a constant MR volume; a CT stored unsigned without offset; a mask outside 0 to 1.
+        ConfigError: an unknown modality, or a window whose ends are not in order.
+    """
+    array, path = volume.array, volume.source.path
+    padding = 0.0
+    if window is not None:
+        low, high = (float(end) for end in window)
+        method = "window"
+        if not low < high:
+            raise ConfigError(f"data.window: low must be below high, got {window}")
+    elif modality == "ct":
+        low, high = CT_WINDOW
+        method = "window"
+        padding = float((array < CT_PADDING).mean())
+        unscaled = volume.source.slope == 1.0 and volume.source.intercept == 0.0
+        if unscaled and volume.source.dtype.startswith("uint"):
+            raise BadFile(f"{path}: CT stored unsigned without an offset, so not in HU; "
+                          "set data.window")  # fmt: skip
+    elif modality == "mr":
+        low, high = _percentiles(array, path)
+        method = "foreground percentiles 0.5 to 99.5"
+    elif modality in ("map", "mask"):
+        low, high = 0.0, 1.0
+        method = "unit"
+        least, most = float(array.min()), float(array.max())
+        if least < -1e-3 or most > 1.0 + 1e-3:
+            raise BadFile(f"{path}: {modality} from {least:g} to {most:g}, 0 to 1 is meant; "
+                          "set data.window")  # fmt: skip
+    else:
+        raise ConfigError(f"modality: {modality!r} is not ct, mr, map or mask")
+    clipped = float(((array < low) | (array > high)).mean())
+    return {"modality": modality, "low": low, "high": high, "method": method,
+            "clipped": round(clipped, 6), "padding": round(padding, 6)}  # fmt: skip
+
+
+def normalise(array: np.ndarray, record: dict[str, Any]) -> np.ndarray:
+    """float32 in [-1, 1] of any shape: linear from low to high of the record, then clipped."""
+    low, high = record["low"], record["high"]
+    scaled = (np.asarray(array, np.float32) - np.float32(low)) * np.float32(2.0 / (high - low))
+    clipped: np.ndarray = np.clip(scaled - np.float32(1.0), -1.0, 1.0)
+    return clipped
+
+
+def denormalise(array: Values, record: dict[str, Any]) -> Values:
+    """The file's units (HU for CT) of values in [-1, 1]: `normalise` undone, but for clipping."""
+    low, high = float(record["low"]), float(record["high"])
+    return (array + 1.0) * (0.5 * (high - low)) + low
+
+
+def _percentiles(array: np.ndarray, path: str) -> tuple[float, float]:
+    least, most = float(array.min()), float(array.max())
+    if least == most:
+        raise BadFile(f"{path}: constant volume, every voxel is {least:g}")
+    # Without a cut-off the air around the patient would set the range.
+    threshold = least + 0.1 * float(array[array > least].mean() - least)
+    foreground = array[array > threshold]
+    low, high = (float(p) for p in np.percentile(foreground, MR_PERCENTILES))
+    if not low < high:
+        low, high = least, most
+    return low, high

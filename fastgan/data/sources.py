@@ -1,0 +1,221 @@
+"""From a DataConfig to a Dataset: find the volumes, split the subjects, prepare, remember how."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from fastgan.data.bundled import LIDC, Archive, read_archive, read_lidc
+from fastgan.data.cache import Prepared, cached, file_digest, quantise
+from fastgan.data.dataset import Dataset
+from fastgan.data.geometry import Orientation
+from fastgan.data.manifest import Item, read_dataset_json, read_manifest, scan_folder, split_items
+from fastgan.data.normalise import intensity_range, normalise
+from fastgan.data.resample import crop_or_pad, resample
+from fastgan.data.volume import Source, Volume, read_spacing, read_volume
+from fastgan.errors import BadFile, ConfigError
+
+if TYPE_CHECKING:
+    from fastgan.config import DataConfig
+
+__all__ = ["find_items", "open_dataset"]
+
+Split = Literal["train", "holdout"]
+Triple = tuple[float, float, float]
+SPACING_TOLERANCE = 0.01  # relative; files written by one scanner differ in the last digits
+
+
+def open_dataset(config: DataConfig, split: Split, *, cache_dir: Path | None = None) -> Dataset:
+    """One split of the data a config names, prepared and normalised.
+
+    Augmentation and balanced sampling act on the train split alone.
+
+    Args:
+        config: the data section of a run's config.
+        split: "train", or "holdout": the subjects never trained on.
+        cache_dir: where prepared volumes are kept if the config names no folder; with neither
+            they stay in memory.
+
+    Raises:
+        BadFile and its kinds: a volume that cannot be used; none is ever skipped.
+        ConfigError: labels, classes, spacings or shapes that do not fit what is asked.
+    """
+    if split not in ("train", "holdout"):
+        raise ConfigError(f"split: must be 'train' or 'holdout', got {split!r}")
+    if any(extent < 1 for extent in config.shape):
+        raise ConfigError(f"data.shape: extents must be positive, got {config.shape}")
+    if config.source == LIDC:
+        archive = read_lidc(config.shape, config.conditional)
+        return _from_archive(archive, config, split)
+    path = Path(config.source)
+    if path.is_file() and path.name.lower().endswith(".npz"):
+        return _from_archive(read_archive(path), config, split)
+    return _from_files(find_items(path, labels=config.conditional), config, split,
+                       config.cache_dir or cache_dir)  # fmt: skip
+
+
+def find_items(path: Path, *, labels: bool = False) -> list[Item]:
+    """Items of a manifest.csv, a dataset.json or a folder (which may hold either).
+
+    Raises:
+        ConfigError: neither a file nor a folder.
+        BadFile: a file of another kind, or unusable content.
+    """
+    if path.is_dir():
+        if (path / "manifest.csv").exists():
+            return read_manifest(path / "manifest.csv")
+        if (path / "dataset.json").exists():
+            return read_dataset_json(path / "dataset.json")
+        return scan_folder(path, labels_from_folders=labels)
+    if not path.exists():
+        near = difflib.get_close_matches(str(path), [LIDC], n=1, cutoff=0.6)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"data.source: {str(path)!r} is no bundled set, file or folder{hint}")
+    if path.suffix.lower() == ".csv":
+        return read_manifest(path)
+    if path.suffix.lower() == ".json":
+        return read_dataset_json(path)
+    raise BadFile(f"{path}: data.source: a folder, .csv, dataset.json or .npz is meant")
+
+
+def _classes(items: Sequence[Item], config: DataConfig) -> tuple[str, ...]:
+    if not config.conditional:
+        return ()
+    unlabelled = [item for item in items if item.label is None]
+    if unlabelled:
+        raise ConfigError(f"data.conditional: {len(unlabelled)} of {len(items)} volumes have no "
+                          f"label, first {unlabelled[0].path}")  # fmt: skip
+    names = {item.label for item in items if item.label is not None}
+    if len(names) < 2:
+        raise ConfigError(f"data.conditional: two classes are needed, found {sorted(names)}")
+    # Numbers in the order of numbers: "10" comes after "9".
+    return tuple(sorted(names, key=lambda n: (0, int(n), n) if n.isdecimal() else (1, 0, n)))
+
+
+def _chosen(items: Sequence[Item], config: DataConfig, split: Split) -> list[int]:
+    filled = split_items(items, config.holdout)
+    chosen = [i for i, item in enumerate(filled) if item.split == split]
+    if not chosen:
+        raise ConfigError(f"data.holdout: {config.holdout} leaves no volumes for {split!r}")
+    return chosen
+
+
+def _fingerprint(digests: Sequence[str], items: Sequence[Item], config: DataConfig) -> str:
+    facts = [[d, i.label, i.subject, i.split] for d, i in zip(digests, items, strict=True)]
+    return hashlib.sha256(json.dumps([facts, _settings(config)]).encode()).hexdigest()
+
+
+def _settings(config: DataConfig) -> dict[str, Any]:
+    return {"shape": config.shape, "spacing": config.spacing, "sampling": config.sampling,
+            "window": config.window}  # fmt: skip
+
+
+def _from_archive(archive: Archive, config: DataConfig, split: Split) -> Dataset:
+    items = split_items(archive.items, config.holdout)
+    classes = _classes(items, config)
+    chosen = _chosen(items, config, split)
+    arrays = archive.arrays
+    if arrays.shape[1:] != tuple(config.shape) and config.sampling == "whole":
+        cropped = [crop_or_pad(a, np.eye(4), config.shape, a.min())[0] for a in arrays[chosen]]
+        arrays = np.stack(cropped)
+    else:
+        arrays = arrays[chosen]
+    spacing = config.spacing or archive.spacing
+    if not np.allclose(spacing, archive.spacing, rtol=SPACING_TOLERANCE):
+        raise ConfigError(f"data.spacing: {spacing} is asked, {config.source} has "
+                          f"{archive.spacing} and is not resampled")  # fmt: skip
+    picked = [items[i] for i in chosen]
+    modality = picked[0].modality or config.modality
+    if archive.low is not None and archive.high is not None and config.window is None:
+        record = {"modality": modality, "low": archive.low, "high": archive.high, "method": "full"}
+        stored = arrays
+        if arrays.dtype != np.uint8:
+            stored = quantise(normalise(arrays, record))
+    else:
+        # Over all volumes: a range of the training volumes alone would differ between the splits.
+        every = archive.arrays.astype(np.float32).reshape(len(archive.arrays), -1, 1)
+        source = Source(config.source, np.eye(4), Orientation((0, 1, 2), (False,) * 3), (),
+                        archive.arrays.dtype.name, 1.0, 0.0, archive.digest)  # fmt: skip
+        record = intensity_range(Volume(every, np.eye(4), source), modality, config.window)
+        stored = quantise(normalise(arrays, record))
+    return Dataset(
+        [volume[None] for volume in stored], picked, shape=config.shape, spacing=spacing,
+        classes=classes, normalisation=record,
+        fingerprint=_fingerprint([archive.digest] * len(picked), picked, config),
+        **_drawing(config, split),
+    )  # fmt: skip
+
+
+def _from_files(
+    items: Sequence[Item], config: DataConfig, split: Split, folder: Path | None
+) -> Dataset:
+    items = split_items(items, config.holdout)
+    classes = _classes(items, config)
+    spacing = config.spacing or _common_spacing(items)
+    picked = [items[i] for i in _chosen(items, config, split)]
+    prepared, digests = [], []
+    for item in picked:
+        modality = item.modality or config.modality
+        digest = file_digest(item.path)
+        settings = _settings(config) | {"spacing": spacing, "modality": modality}
+        if config.sampling == "patch":
+            # The whole volume is kept, so that another patch shape needs no second preparation.
+            del settings["shape"]
+        prepare = partial(_prepare, item, modality, spacing, config)
+        prepared.append(cached(folder, digest, settings, prepare))
+        digests.append(digest)
+    modalities = {item.modality or config.modality for item in picked}
+    if len(modalities) > 1:
+        raise ConfigError(f"data.modality: one network, one modality; found {sorted(modalities)}")
+    records = [p.record for p in prepared]
+    common = dict(records[0], clipped=float(np.mean([r["clipped"] for r in records])),
+                  padding=float(np.mean([r["padding"] for r in records])))  # fmt: skip
+    common["per_volume"] = len({(r["low"], r["high"]) for r in records}) > 1
+    common["low"], common["high"] = (float(np.median([r[k] for r in records]))
+                                     for k in ("low", "high"))  # fmt: skip
+    return Dataset(
+        [p.array for p in prepared], picked, shape=config.shape, spacing=spacing, classes=classes,
+        normalisation=common, fingerprint=_fingerprint(digests, picked, config), records=records,
+        affines=[p.affine for p in prepared], **_drawing(config, split),
+    )  # fmt: skip
+
+
+def _drawing(config: DataConfig, split: Split) -> dict[str, Any]:
+    train = split == "train"
+    return {"patch": config.sampling == "patch",
+            "balanced": train and config.sampler == "balanced",
+            "classic": config.classic if train else ()}  # fmt: skip
+
+
+def _prepare(item: Item, modality: str, spacing: Triple, config: DataConfig) -> Prepared:
+    volume = read_volume(item.path)
+    record = intensity_range(volume, modality, config.window)
+    record["warnings"] = list(volume.source.warnings)
+    # Normalised before resampling: padding of -3024 HU must not bleed into the patient.
+    array, affine = resample(normalise(volume.array, record), volume.affine, spacing)
+    if config.sampling == "whole":
+        array, affine = crop_or_pad(array, affine, config.shape, -1.0)
+    return Prepared(quantise(array)[None], affine, record)
+
+
+def _common_spacing(items: Sequence[Item]) -> Triple:
+    found = {item.path: read_spacing(item.path) for item in items}
+    first_path, first = next(iter(found.items()))
+    for path, spacing in found.items():
+        if not np.allclose(spacing, first, rtol=SPACING_TOLERANCE):
+            raise ConfigError(
+                f"data.spacing: files differ: {first_path} has {_shown(first)} mm, {path} has "
+                f"{_shown(spacing)}; set data.spacing to resample"
+            )
+    return first
+
+
+def _shown(spacing: Triple) -> str:
+    return " x ".join(f"{s:.4g}" for s in spacing)

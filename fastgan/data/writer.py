@@ -1,0 +1,149 @@
+"""Volumes out: whole under their final name or not at all, with geometry and provenance."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastgan.data.geometry import spacing_of
+from fastgan.data.nifti import pack_header
+from fastgan.errors import BadFile, ConfigError, NumericsError, ResourceLimit
+
+__all__ = ["COMMENT", "save_volume", "write_atomically"]
+
+COMMENT = 6  # NIfTI's registered extension code for text
+VECTOR = 1007  # NIfTI's intent code for several values per voxel
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
+
+
+def save_volume(
+    path: Path | str,
+    array: np.ndarray,
+    affine: np.ndarray,
+    *,
+    description: str = "",
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a NIfTI-1 file with sform and qform set, in millimetres.
+
+    The file appears under its name only when it is complete and on the disk (temporary file,
+    fsync, rename, fsync of the folder). The same input gives the same bytes.
+
+    Args:
+        path: ends in .nii or .nii.gz.
+        array: [D, H, W], or [C, D, H, W] stored as a vector per voxel when C > 1. int16 is stored
+            as it is, anything else as float32.
+        affine: [4, 4] voxel index to mm. A sheared one is exact in the sform only.
+        description: at most 79 bytes of UTF-8.
+        provenance: stored as JSON in a header extension; `fastgan` readers and nibabel show it.
+        overwrite: replace an existing file.
+
+    Raises:
+        ConfigError: a wrong name, shape, affine or description.
+        NumericsError: NaN or infinite voxels.
+        BadFile: the file exists, or its folder cannot be written.
+        ResourceLimit: no space left.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        raise ConfigError(f"{path}: name must end in .nii or .nii.gz")
+    array = np.asarray(array)
+    if array.ndim == 4:
+        array = array[0] if array.shape[0] == 1 else array.transpose(1, 2, 3, 0)[:, :, :, None]
+    if array.ndim not in (3, 5) or 0 in array.shape or max(array.shape) > 32767:
+        raise ConfigError(f"{path}: array must be [D, H, W] or [C, D, H, W], got {array.shape}")
+    if array.dtype.kind not in "biuf":
+        raise ConfigError(f"{path}: array must hold real numbers, got {array.dtype}")
+    array = array.astype("<i2" if array.dtype == np.int16 else "<f4")
+    if not np.isfinite(array).all():
+        raise NumericsError(f"{path}: array has NaN or infinite voxels; nothing written")
+    affine = np.asarray(affine, np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise ConfigError(f"{path}: affine must be a finite [4, 4]")
+    if abs(np.linalg.det(affine[:3, :3])) < 1e-2 * np.prod(spacing_of(affine)) or not any(
+        spacing_of(affine)
+    ):
+        raise ConfigError(f"{path}: affine is singular")
+    if len(description.encode()) > 79:
+        raise ConfigError(f"{path}: description is longer than 79 bytes")
+    extension = _extension(provenance) if provenance is not None else b"\0\0\0\0"
+    header = pack_header(array.shape, array.dtype, affine, description, 348 + len(extension),
+                         VECTOR if array.ndim == 5 else 0)  # fmt: skip
+    parts: Iterable[bytes] = (header, extension, array.tobytes(order="F"))
+    if path.name.lower().endswith(".gz"):
+        parts = _gzip(parts)
+    write_atomically(path, parts, overwrite=overwrite)
+    return path
+
+
+def write_atomically(path: Path, parts: Iterable[bytes], *, overwrite: bool = False) -> None:
+    """Write bytes so that `path` holds all of them or does not exist.
+
+    Raises:
+        BadFile: it exists and `overwrite` is false, or the folder cannot be written.
+        ResourceLimit: no space or file handles left.
+    """
+    if path.exists() and not overwrite:
+        raise BadFile(f"{path}: exists already and is not overwritten")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        try:
+            with open(partial, "wb") as file:
+                for part in parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            if overwrite:
+                os.replace(partial, path)
+            else:
+                _rename_new(partial, path)
+            _sync_folder(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+    except FileExistsError:
+        raise BadFile(f"{path}: exists already and is not overwritten") from None
+    except OSError as error:
+        kind = ResourceLimit if error.errno in FULL else BadFile
+        raise kind(f"{path}: cannot write: {error.strerror}") from error
+
+
+def _rename_new(partial: Path, path: Path) -> None:
+    # A link fails where the name is taken; a rename would replace what another process wrote.
+    try:
+        os.link(partial, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        os.replace(partial, path)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _extension(provenance: Mapping[str, Any]) -> bytes:
+    text = json.dumps(provenance, sort_keys=True, default=str).encode()
+    # The size counts its own eight bytes and is a multiple of 16, as the standard asks.
+    size = -(-(len(text) + 8) // 16) * 16
+    return b"\1\0\0\0" + struct.pack("<ii", size, COMMENT) + text.ljust(size - 8, b"\0")
+
+
+def _gzip(parts: Iterable[bytes]) -> Iterable[bytes]:
+    # Level 1: float noise hardly shrinks further. No time stamp, so equal input, equal bytes.
+    deflate = zlib.compressobj(1, zlib.DEFLATED, 31)
+    for part in parts:
+        yield deflate.compress(part)
+    yield deflate.flush()
