@@ -1,0 +1,7 @@
+#include "bindings/module.h"
+
+PYBIND11_MODULE(_C, module) {
+  module.doc() = "Native kernels of fastgan; fastgan.ops.native is their only caller.";
+  fastgan::bindings::bind_build(module);
+  fastgan::bindings::bind_norm_act(module);
+}

@@ -1,0 +1,11 @@
+// One function per group of bindings; module.cpp calls them all.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace fastgan::bindings {
+
+void bind_build(pybind11::module_& module);
+void bind_norm_act(pybind11::module_& module);
+
+}  // namespace fastgan::bindings

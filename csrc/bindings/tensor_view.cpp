@@ -1,0 +1,159 @@
+#include "bindings/tensor_view.h"
+
+#include <unordered_map>
+
+#include "bindings/dlpack.h"
+
+namespace fastgan::bindings {
+namespace {
+
+namespace py = pybind11;
+
+using ReadTensor = int (*)(void* py_object, dlpack::Tensor* out);
+
+// The reader that a type offers, or null. Types are few and live as long as the process; the
+// interpreter lock guards the table.
+ReadTensor reader_of(PyTypeObject* type) {
+  static auto* known = new std::unordered_map<PyTypeObject*, ReadTensor>();
+  const auto found = known->find(type);
+  if (found != known->end()) return found->second;
+  ReadTensor reader = nullptr;
+  const py::handle handle(reinterpret_cast<PyObject*>(type));
+  if (py::hasattr(handle, "__dlpack_c_exchange_api__")) {
+    const py::object capsule = handle.attr("__dlpack_c_exchange_api__");
+    auto* header = static_cast<dlpack::ExchangeApiHeader*>(
+        PyCapsule_GetPointer(capsule.ptr(), dlpack::kCapsuleName));
+    if (!header) throw py::error_already_set();
+    // a newer producer may list older interfaces behind its own
+    while (header && header->version.major != dlpack::kMajorVersion) header = header->previous;
+    if (header) {
+      reader = reinterpret_cast<dlpack::ExchangeApi*>(header)->tensor_from_py_object_no_sync;
+    }
+  }
+  handle.inc_ref();  // the address must not be given to another type
+  (*known)[type] = reader;
+  return reader;
+}
+
+std::optional<Dtype> dtype_of(uint8_t code, uint8_t bits, uint16_t lanes) {
+  if (lanes != 1) return std::nullopt;
+  if (code == dlpack::kFloat && bits == 32) return Dtype::kFloat32;
+  if (code == dlpack::kFloat && bits == 64) return Dtype::kFloat64;
+  if (code == dlpack::kBfloat && bits == 16) return Dtype::kBFloat16;
+  return std::nullopt;
+}
+
+std::optional<Dtype> dtype_of(const std::string& name) {
+  if (name == "torch.float32") return Dtype::kFloat32;
+  if (name == "torch.float64") return Dtype::kFloat64;
+  if (name == "torch.bfloat16") return Dtype::kBFloat16;
+  return std::nullopt;
+}
+
+void check_ndim(int64_t ndim, const char* op, const char* name) {
+  if (ndim > TensorView::kMaxDims) {
+    fail_value(op, std::string(name) + " must have at most 8 dimensions", std::to_string(ndim));
+  }
+}
+
+TensorView read(ReadTensor reader, py::handle object, const char* op, const char* name) {
+  dlpack::Tensor tensor{};
+  if (reader(object.ptr(), &tensor) != 0) throw py::error_already_set();
+  check_ndim(tensor.ndim, op, name);
+  TensorView view;
+  view.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+  view.ndim = tensor.ndim;
+  view.dtype = dtype_of(tensor.type_code, tensor.type_bits, tensor.type_lanes);
+  view.cpu = tensor.device_type == dlpack::kCpu;
+  for (int i = tensor.ndim - 1; i >= 0; --i) {
+    const bool last = i == tensor.ndim - 1;
+    view.sizes[i] = tensor.shape[i];
+    const int64_t row_major = last ? 1 : view.strides[i + 1] * view.sizes[i + 1];
+    view.strides[i] = tensor.strides ? tensor.strides[i] : row_major;
+  }
+  return view;
+}
+
+TensorView read_attributes(py::handle object, const char* op, const char* name) {
+  for (const char* attribute : {"data_ptr", "shape", "stride", "dtype", "device"}) {
+    if (!py::hasattr(object, attribute)) {
+      fail_type(op, std::string(name) + " must be a torch.Tensor",
+                py::str(py::type::of(object)).cast<std::string>());
+    }
+  }
+  const auto sizes = py::tuple(object.attr("shape"));
+  const auto strides = py::tuple(object.attr("stride")());
+  check_ndim(static_cast<int64_t>(sizes.size()), op, name);
+  TensorView view;
+  view.data = reinterpret_cast<void*>(object.attr("data_ptr")().cast<uintptr_t>());
+  view.ndim = static_cast<int>(sizes.size());
+  for (int i = 0; i < view.ndim; ++i) {
+    view.sizes[i] = sizes[i].cast<int64_t>();
+    view.strides[i] = strides[i].cast<int64_t>();
+  }
+  view.dtype = dtype_of(py::str(object.attr("dtype")).cast<std::string>());
+  view.cpu = py::str(object.attr("device").attr("type")).cast<std::string>() == "cpu";
+  return view;
+}
+
+const char* dtype_name(const std::optional<Dtype>& dtype) {
+  if (!dtype) return "another dtype";
+  switch (*dtype) {
+    case Dtype::kFloat32:
+      return "float32";
+    case Dtype::kBFloat16:
+      return "bfloat16";
+    default:
+      return "float64";
+  }
+}
+
+}  // namespace
+
+int64_t TensorView::numel() const {
+  int64_t size = 1;
+  for (int i = 0; i < ndim; ++i) size *= sizes[i];
+  return size;
+}
+
+bool TensorView::contiguous(Layout layout) const {
+  if (numel() == 0) return true;
+  int64_t expected = 1;
+  const auto next = [&](int i) {
+    const bool fits = sizes[i] == 1 || strides[i] == expected;
+    expected *= sizes[i];
+    return fits;
+  };
+  const bool last = layout == Layout::kChannelsLast;
+  if (last && !next(1)) return false;
+  for (int i = ndim - 1; i >= 0; --i) {
+    if (!(last && i == 1) && !next(i)) return false;
+  }
+  return true;
+}
+
+std::string TensorView::describe() const {
+  return std::string(dtype_name(dtype)) + " " + shape_text(sizes.data(), ndim) +
+         (cpu ? " on cpu" : " on another device");
+}
+
+std::string shape_text(const int64_t* sizes, int ndim) {
+  std::string text = "[";
+  for (int i = 0; i < ndim; ++i) text += (i ? ", " : "") + std::to_string(sizes[i]);
+  return text + "]";
+}
+
+TensorView view_of(py::handle object, const char* op, const char* name) {
+  if (ReadTensor reader = reader_of(Py_TYPE(object.ptr()))) return read(reader, object, op, name);
+  return read_attributes(object, op, name);
+}
+
+void fail_value(const std::string& op, const std::string& rule, const std::string& got) {
+  throw py::value_error(op + ": " + rule + ", got " + got);
+}
+
+void fail_type(const std::string& op, const std::string& rule, const std::string& got) {
+  throw py::type_error(op + ": " + rule + ", got " + got);
+}
+
+}  // namespace fastgan::bindings

@@ -1,0 +1,48 @@
+// What a kernel needs to know of a tensor, read without the framework's headers.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/norm_act.h"
+
+namespace fastgan::bindings {
+
+// Pointer, sizes and strides, valid while the Python object lives and keeps its storage.
+struct TensorView {
+  static constexpr int kMaxDims = 8;
+
+  void* data = nullptr;
+  int ndim = 0;
+  std::array<int64_t, kMaxDims> sizes{};
+  std::array<int64_t, kMaxDims> strides{};  // in elements
+  std::optional<Dtype> dtype;               // empty: one that no kernel takes
+  bool cpu = false;
+
+  int64_t numel() const;
+  // Contiguous with the dimensions in order, or with dimension 1 moved to the end.
+  bool contiguous(Layout layout = Layout::kChannelsFirst) const;
+  // "float32 [2, 3, 4] on cpu", for messages.
+  std::string describe() const;
+};
+
+// Reads a tensor through torch's DLPack exchange interface where its type has one of major version
+// 1, else through data_ptr(), shape, stride(), dtype and device. Raises TypeError for other
+// objects.
+TensorView view_of(pybind11::handle object, const char* op, const char* name);
+
+// "[2, 3]"
+std::string shape_text(const int64_t* sizes, int ndim);
+
+// Raises ValueError or TypeError: "op: rule, got what".
+[[noreturn]] void fail_value(const std::string& op, const std::string& rule,
+                             const std::string& got);
+[[noreturn]] void fail_type(const std::string& op, const std::string& rule, const std::string& got);
+
+}  // namespace fastgan::bindings

@@ -1,0 +1,45 @@
+// Element types of tensors, and bfloat16 as storage.
+#pragma once
+
+#include <cstdint>
+
+#include "core/macros.h"
+
+namespace fastgan {
+
+enum class Dtype : int { kFloat32, kBFloat16, kFloat64 };
+
+// bfloat16 storage: the upper half of a float32. Computation is in float32.
+struct BFloat16 {
+  uint16_t bits;
+};
+
+FASTGAN_FORMULA float load(float value) { return value; }
+FASTGAN_FORMULA double load(double value) { return value; }
+FASTGAN_FORMULA float load(BFloat16 value) {
+  return __builtin_bit_cast(float, uint32_t{value.bits} << 16);
+}
+
+FASTGAN_FORMULA void store(float& to, float value) { to = value; }
+FASTGAN_FORMULA void store(double& to, double value) { to = value; }
+FASTGAN_FORMULA void store(BFloat16& to, float value) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, value);
+  // round to nearest, ties to even; a NaN would round up to infinity
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  to.bits = static_cast<uint16_t>(nan ? 0x7fc0u : rounded);
+}
+
+// Compute type of a storage type.
+template <class T>
+struct ComputeOf {
+  using type = T;
+};
+template <>
+struct ComputeOf<BFloat16> {
+  using type = float;
+};
+template <class T>
+using Compute = typename ComputeOf<T>::type;
+
+}  // namespace fastgan

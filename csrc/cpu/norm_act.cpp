@@ -1,0 +1,290 @@
+#include "cpu/norm_act.h"
+
+#include <cmath>
+#include <cstdint>
+#include <memory>
+
+#include "cpu/norm_act_kernels.h"
+#include "cpu/norm_act_lanes.h"
+#include "cpu/norm_act_partition.h"
+#include "cpu/norm_act_sums.h"
+
+namespace fastgan::cpu {
+namespace {
+
+template <class T>
+void fwd(const NormActFwdParams& p) {
+  using A = Compute<T>;
+  const NormActPartition part(p.shape);
+  const NormActKernels<T> kernels = norm_act_kernels<T>();
+  const LaneArena<A> arena(part);
+  const ChannelSums moments(part, 2);
+  const T* x = static_cast<const T*>(p.x);
+  T* y = static_cast<T*>(p.y);
+  A* mean = static_cast<A*>(p.mean);
+  A* rstd = static_cast<A*>(p.rstd);
+  const A slope = static_cast<A>(p.negative_slope);
+
+  const auto reduce = [&](int64_t thread, int64_t unit, int64_t index) {
+    const NormActChunk chunk = part.chunk(unit, index);
+    const LaneMemory<A> memory = arena.of(thread);
+    const int64_t elements = chunk.rows * part.width;
+    const int64_t tiles = elements / part.lanes, rest = elements % part.lanes;
+    const T* from = x + chunk.offset;
+    double* lane_m2 = memory.sums + part.lanes;
+    if (tiles > 0) {
+      kernels.moments(from, tiles, part.lanes, memory.sums, lane_m2);
+    }
+    double* out = moments.partial(unit, index);
+    fold_moments(memory.sums, lane_m2, part.lanes, tiles, from + tiles * part.lanes, rest,
+                 part.width, out, out + part.width);
+  };
+  const auto finish = [&](int64_t unit) {
+    const double m = static_cast<double>(part.group_channels) * static_cast<double>(p.shape.S);
+    for (int64_t group = part.first_group(unit); group < part.last_group(unit); ++group) {
+      // the group's columns in a chunk of all channels; the only column of a chunk of one
+      const int64_t begin = part.width == 1 ? 0 : group * part.group_channels;
+      const int64_t end = part.width == 1 ? 1 : begin + part.group_channels;
+      double sum = 0, m2 = 0;
+      const auto each = [&](const auto& visit) {
+        for (int64_t i = 0; i < part.chunks; ++i) {
+          const double rows = static_cast<double>(part.chunk(unit, i).rows);
+          const double* moment = moments.partial(unit, i);
+          for (int64_t c = begin; c < end; ++c) visit(rows, moment[c], moment[part.width + c]);
+        }
+      };
+      each([&](double rows, double chunk_mean, double) { sum += rows * chunk_mean; });
+      const double center = sum / m;
+      each([&](double rows, double chunk_mean, double chunk_m2) {
+        m2 += chunk_m2 + rows * (chunk_mean - center) * (chunk_mean - center);
+      });
+      const int64_t at = part.sample(unit) * p.shape.G + group;
+      mean[at] = static_cast<A>(center);
+      rstd[at] = static_cast<A>(1 / std::sqrt(m2 / m + p.eps));
+    }
+  };
+  const auto apply = [&](int64_t thread, int64_t unit, int64_t index) {
+    const NormActChunk chunk = part.chunk(unit, index);
+    const LaneMemory<A> memory = arena.of(thread);
+    fill_norm(part, chunk, p.weight, p.bias, Statistics<A>{mean, rstd}, memory);
+    apply_chunk(part, chunk, [&](int64_t at, int64_t tiles, int64_t lanes) {
+      kernels.fwd(x + at, y + at, tiles, lanes, memory.constant, slope);
+    });
+  };
+  part.run(reduce, finish, apply);
+}
+
+// Group means of the first derivative, from the sums of u and u xh of each channel.
+NormActBwdMeans bwd_means(const NormActPartition& part, const NormActAffine& weight,
+                          const double* sum_u, const double* sum_u_xh, int64_t b, int64_t group) {
+  const int64_t C = part.shape.C, K = part.group_channels;
+  NormActBwdMeans means;
+  for (int64_t c = group * K; c < (group + 1) * K; ++c) {
+    const double w = affine_at(weight, 1, b, c, C);
+    means.weight_u += w * sum_u[b * C + c];
+    means.weight_u_xh += w * sum_u_xh[b * C + c];
+  }
+  const double m = static_cast<double>(K) * static_cast<double>(part.shape.S);
+  means.weight_u /= m;
+  means.weight_u_xh /= m;
+  return means;
+}
+
+template <class T>
+void bwd(const NormActBwdParams& p) {
+  using A = Compute<T>;
+  const NormActPartition part(p.shape);
+  const NormActKernels<T> kernels = norm_act_kernels<T>();
+  const LaneArena<A> arena(part);
+  const ChannelSums sums(part, 2);
+  const int64_t B = p.shape.B, C = p.shape.C, G = p.shape.G, K = part.group_channels;
+  const auto means = uninitialised<NormActBwdMeans>(B * G);
+  const T* g = static_cast<const T*>(p.g);
+  const T* x = static_cast<const T*>(p.x);
+  T* d_x = static_cast<T*>(p.d_x);
+  const Statistics<A> statistics{static_cast<const A*>(p.mean), static_cast<const A*>(p.rstd)};
+  const A slope = static_cast<A>(p.negative_slope);
+
+  const auto reduce = [&](int64_t thread, int64_t unit, int64_t index) {
+    const NormActChunk chunk = part.chunk(unit, index);
+    const LaneMemory<A> memory = arena.of(thread);
+    fill_norm(part, chunk, p.weight, p.bias, statistics, memory);
+    reduce_chunk(part, chunk, 2, memory, sums.partial(unit, index),
+                 [&](int64_t at, int64_t tiles, int64_t lanes) {
+                   kernels.bwd_sums(g + at, x + at, tiles, lanes, memory.constant, slope,
+                                    memory.sums);
+                 });
+  };
+  const auto finish = [&](int64_t unit) {
+    sums.finish(unit);
+    const int64_t b = part.sample(unit);
+    for (int64_t group = part.first_group(unit); group < part.last_group(unit); ++group) {
+      sums.scale(1, b, group, statistics.rstd[b * G + group]);
+      means[b * G + group] = bwd_means(part, p.weight, sums.total(0), sums.total(1), b, group);
+    }
+  };
+  const auto apply = [&](int64_t thread, int64_t unit, int64_t index) {
+    const NormActChunk chunk = part.chunk(unit, index);
+    const LaneMemory<A> memory = arena.of(thread);
+    fill_norm(part, chunk, p.weight, p.bias, statistics, memory);
+    const auto coefficients = [&](int64_t c) {
+      const int64_t at = chunk.b * G + c / K;
+      return norm_act_bwd_coefficients(affine_at(p.weight, 1, chunk.b, c, C), statistics.rstd[at],
+                                       means[at]);
+    };
+    A* const* to = memory.constant.first;
+    memory.fill(to[0], chunk.channel, part.width, [&](int64_t c) { return coefficients(c).u; });
+    memory.fill(to[1], chunk.channel, part.width,
+                [&](int64_t c) { return coefficients(c).centred; });
+    memory.fill(to[2], chunk.channel, part.width, [&](int64_t c) { return coefficients(c).one; });
+    apply_chunk(part, chunk, [&](int64_t at, int64_t tiles, int64_t lanes) {
+      kernels.bwd(g + at, x + at, d_x + at, tiles, lanes, memory.constant, slope);
+    });
+  };
+  part.run(reduce, finish, apply);
+  write_gradient(p.d_bias, sums.total(0), B, C);
+  write_gradient(p.d_weight, sums.total(1), B, C);
+}
+
+// Group means of the second derivative, from the sums over S of each channel.
+NormActBwdBwdMeans bwd_bwd_means(const NormActPartition& part, const NormActBwdBwdParams& p,
+                                 const ChannelSums& sums, int64_t b, int64_t group) {
+  const int64_t C = part.shape.C, K = part.group_channels;
+  NormActBwdBwdMeans means;
+  means.first = bwd_means(part, p.weight, sums.total(0), sums.total(1), b, group);
+  for (int64_t c = group * K; c < (group + 1) * K; ++c) {
+    const int64_t at = b * C + c;
+    const double hg = affine_at(p.gg_weight, 0, b, c, C);
+    means.v += sums.total(2)[at];
+    means.v_xh += sums.total(3)[at];
+    means.weight_v_u += affine_at(p.weight, 1, b, c, C) * sums.total(4)[at];
+    means.hg_u += hg * sums.total(0)[at];
+    means.hg_u_xh += hg * sums.total(1)[at];
+  }
+  const double m = static_cast<double>(K) * static_cast<double>(part.shape.S);
+  for (double* mean : {&means.v, &means.v_xh, &means.weight_v_u, &means.hg_u, &means.hg_u_xh}) {
+    *mean /= m;
+  }
+  return means;
+}
+
+template <class T>
+void bwd_bwd(const NormActBwdBwdParams& p) {
+  using A = Compute<T>;
+  const NormActPartition part(p.shape);
+  const NormActKernels<T> kernels = norm_act_kernels<T>();
+  const LaneArena<A> arena(part);
+  const ChannelSums sums(part, 5);
+  const int64_t B = p.shape.B, C = p.shape.C, G = p.shape.G, K = part.group_channels;
+  const auto means = uninitialised<NormActBwdBwdMeans>(B * G);
+  const auto d_weight = uninitialised<double>(B * C);
+  const T* v = static_cast<const T*>(p.gg_x);
+  const T* g = static_cast<const T*>(p.g);
+  const T* x = static_cast<const T*>(p.x);
+  T* d_g = static_cast<T*>(p.d_g);
+  T* d_x = static_cast<T*>(p.d_x);
+  const Statistics<A> statistics{static_cast<const A*>(p.mean), static_cast<const A*>(p.rstd)};
+  const A slope = static_cast<A>(p.negative_slope);
+  const auto v_at = [v](int64_t at) { return v ? v + at : nullptr; };
+
+  const auto reduce = [&](int64_t thread, int64_t unit, int64_t index) {
+    const NormActChunk chunk = part.chunk(unit, index);
+    const LaneMemory<A> memory = arena.of(thread);
+    fill_norm(part, chunk, p.weight, p.bias, statistics, memory);
+    reduce_chunk(part, chunk, 5, memory, sums.partial(unit, index),
+                 [&](int64_t at, int64_t tiles, int64_t lanes) {
+                   kernels.bwd_bwd_sums(v_at(at), g + at, x + at, tiles, lanes, memory.constant,
+                                        slope, memory.sums);
+                 });
+  };
+  const auto finish = [&](int64_t unit) {
+    sums.finish(unit);
+    const int64_t b = part.sample(unit);
+    for (int64_t group = part.first_group(unit); group < part.last_group(unit); ++group) {
+      const double rstd = statistics.rstd[b * G + group];
+      sums.scale(1, b, group, rstd);
+      sums.scale(3, b, group, rstd);
+      const NormActBwdBwdMeans m = bwd_bwd_means(part, p, sums, b, group);
+      means[b * G + group] = m;
+      for (int64_t at = b * C + group * K; at < b * C + (group + 1) * K; ++at) {
+        d_weight[at] = norm_act_bwd_bwd_weight(rstd, sums.total(0)[at], sums.total(1)[at],
+                                               sums.total(4)[at], m);
+      }
+    }
+  };
+  const auto apply = [&](int64_t thread, int64_t unit, int64_t index) {
+    const NormActChunk chunk = part.chunk(unit, index);
+    const LaneMemory<A> memory = arena.of(thread);
+    fill_norm(part, chunk, p.weight, p.bias, statistics, memory);
+    using Coefficients = NormActBwdBwdCoefficients;
+    const auto fill = [&](A* to, double Coefficients::* which) {
+      memory.fill(to, chunk.channel, part.width, [&](int64_t c) {
+        const int64_t at = chunk.b * G + c / K;
+        return norm_act_bwd_bwd_coefficients(
+                   affine_at(p.weight, 1, chunk.b, c, C), affine_at(p.gg_weight, 0, chunk.b, c, C),
+                   affine_at(p.gg_bias, 0, chunk.b, c, C), statistics.rstd[at], means[at]).*
+               which;
+      });
+    };
+    fill(memory.constant.first[0], &Coefficients::g_v);
+    fill(memory.constant.first[1], &Coefficients::g_centred);
+    fill(memory.constant.first[2], &Coefficients::g_one);
+    fill(memory.constant.second[0], &Coefficients::x_u);
+    fill(memory.constant.second[1], &Coefficients::x_v);
+    fill(memory.constant.second[2], &Coefficients::x_centred);
+    fill(memory.constant.second[3], &Coefficients::x_one);
+    apply_chunk(part, chunk, [&](int64_t at, int64_t tiles, int64_t lanes) {
+      kernels.bwd_bwd(v_at(at), g + at, x + at, d_g + at, d_x + at, tiles, lanes, memory.constant,
+                      slope);
+    });
+  };
+  part.run(reduce, finish, apply);
+  write_gradient(p.d_weight, d_weight.get(), B, C);
+}
+
+// Calls the pass for the storage type; where x is empty, only the affine gradients are left: zeros.
+template <class Pass>
+void dispatch(const NormActShape& shape, const Pass& pass) {
+  switch (shape.dtype) {
+    case Dtype::kFloat32:
+      return pass(float());
+    case Dtype::kBFloat16:
+      return pass(BFloat16());
+    case Dtype::kFloat64:
+      return pass(double());
+  }
+}
+
+bool empty(const NormActShape& shape) { return shape.B * shape.C * shape.S == 0; }
+
+void write_zeros(const NormActAffineGradient& to, int64_t B, int64_t C) {
+  if (!to.data) return;
+  const int64_t rows = to.per_sample ? B : 1;
+  const auto zeros = std::make_unique<double[]>(static_cast<size_t>(rows * C));
+  write_gradient(to, zeros.get(), rows, C);
+}
+
+}  // namespace
+
+void norm_act_fwd(const NormActFwdParams& params) {
+  if (empty(params.shape)) return;
+  dispatch(params.shape, [&](auto type) { fwd<decltype(type)>(params); });
+}
+
+void norm_act_bwd(const NormActBwdParams& params) {
+  if (empty(params.shape)) {
+    write_zeros(params.d_weight, params.shape.B, params.shape.C);
+    write_zeros(params.d_bias, params.shape.B, params.shape.C);
+    return;
+  }
+  dispatch(params.shape, [&](auto type) { bwd<decltype(type)>(params); });
+}
+
+void norm_act_bwd_bwd(const NormActBwdBwdParams& params) {
+  if (empty(params.shape)) {
+    return write_zeros(params.d_weight, params.shape.B, params.shape.C);
+  }
+  dispatch(params.shape, [&](auto type) { bwd_bwd<decltype(type)>(params); });
+}
+
+}  // namespace fastgan::cpu

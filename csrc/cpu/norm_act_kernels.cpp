@@ -1,0 +1,278 @@
+// Compiled once per ISA level with FASTGAN_ISA = baseline, avx2 or avx512. Everything but the entry
+// has internal linkage: see FASTGAN_FORMULA.
+#include "cpu/norm_act_kernels.h"
+
+#include "core/norm_act.h"
+
+namespace fastgan::cpu {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+// Lanes are worked on in columns of two vectors, whose constants and sums stay in registers over
+// the tiles of a block. A block of every tensor fits the first-level cache, and float32 sums over
+// it go to float64 before their error grows beyond a few roundings.
+constexpr int64_t kBlockElements = 4096, kMinBlock = 8, kMaxBlock = 32;
+
+// Calls body<W>(first tile, tiles, first lane) for every column of W lanes of every block.
+template <class A, class Body>
+void for_columns(int64_t tiles, int64_t lanes, const Body& body) {
+  constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(A));
+  int64_t block = kBlockElements / lanes;
+  block = block < kMinBlock ? kMinBlock : block > kMaxBlock ? kMaxBlock : block;
+  for (int64_t begin = 0; begin < tiles; begin += block) {
+    const int64_t count = tiles - begin < block ? tiles - begin : block;
+    int64_t j = 0;
+    for (; j + 2 * kVector <= lanes; j += 2 * kVector) {
+      body.template operator()<2 * kVector>(begin, count, j);
+    }
+    for (; j + kVector <= lanes; j += kVector) body.template operator()<kVector>(begin, count, j);
+    for (; j < lanes; ++j) body.template operator()<1>(begin, count, j);
+  }
+}
+
+// A call would force a column into memory.
+#define FASTGAN_INLINE __attribute__((always_inline))
+
+// W values in registers.
+template <class A, int W>
+struct Column {
+  A at[W];
+
+  FASTGAN_INLINE Column() {
+    for (int i = 0; i < W; ++i) at[i] = A(0);
+  }
+  FASTGAN_INLINE explicit Column(const A* from) {
+    for (int i = 0; i < W; ++i) at[i] = from[i];
+  }
+  FASTGAN_INLINE void add_to(double* __restrict__ totals) const {
+    for (int i = 0; i < W; ++i) totals[i] += static_cast<double>(at[i]);
+  }
+};
+
+template <class T>
+void moments(const T* x, int64_t tiles, int64_t lanes, double* mean, double* m2) {
+  using A = Compute<T>;
+  for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+    const T* __restrict__ from = x + begin * lanes + lane;
+    double* __restrict__ to_mean = mean + lane;
+    double* __restrict__ to_m2 = m2 + lane;
+    Column<A, W> shift, sum, square;
+    if (begin == 0) {
+      for (int64_t t = 0; t < count; ++t) {
+#pragma omp simd
+        for (int i = 0; i < W; ++i) shift.at[i] += load(from[t * lanes + i]);
+      }
+      for (int i = 0; i < W; ++i) {
+        shift.at[i] /= static_cast<A>(count);
+        to_mean[i] = to_m2[i] = 0;
+      }
+    } else {
+      for (int i = 0; i < W; ++i) shift.at[i] = static_cast<A>(to_mean[i]);
+    }
+    for (int64_t t = 0; t < count; ++t, from += lanes) {
+#pragma omp simd
+      for (int i = 0; i < W; ++i) {
+        const A distance = load(from[i]) - shift.at[i];
+        sum.at[i] += distance;
+        square.at[i] += distance * distance;
+      }
+    }
+    // Chan's merge. Distances are from the mean so far, of the first block from its own, so nothing
+    // cancels: their part beyond the block's spread is at most twice what the merge adds to m2.
+    const double n = static_cast<double>(count);
+    const double inverse = 1 / n;
+    const double weight = n / static_cast<double>(begin + count);
+    const double between = static_cast<double>(begin) * weight;
+#pragma omp simd
+    for (int i = 0; i < W; ++i) {
+      const double offset = static_cast<double>(sum.at[i]) * inverse;
+      const double inside = static_cast<double>(square.at[i]) - n * offset * offset;
+      const double delta = static_cast<double>(shift.at[i]) + offset - to_mean[i];
+      // rounding may leave the spread of equal values below zero; a NaN must stay
+      to_m2[i] += (inside < 0 ? 0.0 : inside) + delta * delta * between;
+      to_mean[i] += delta * weight;
+    }
+  });
+}
+
+template <class T>
+void fwd(const T* x, T* y, int64_t tiles, int64_t lanes, const NormActLanes<Compute<T>>& constant,
+         Compute<T> negative_slope) {
+  using A = Compute<T>;
+  for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+    const T* __restrict__ from = x + begin * lanes + lane;
+    T* __restrict__ to = y + begin * lanes + lane;
+    const Column<A, W> mean(constant.mean + lane), scale(constant.scale + lane),
+        bias(constant.bias + lane);
+    for (int64_t t = 0; t < count; ++t, from += lanes, to += lanes) {
+#pragma omp simd
+      for (int i = 0; i < W; ++i) {
+        const A z = norm_act_z(load(from[i]) - mean.at[i], scale.at[i], bias.at[i]);
+        store(to[i], norm_act_slope(z, negative_slope) * z);
+      }
+    }
+  });
+}
+
+template <class T>
+void bwd_sums(const T* g, const T* x, int64_t tiles, int64_t lanes,
+              const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope, double* sums) {
+  using A = Compute<T>;
+  for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+    const T* __restrict__ from_g = g + begin * lanes + lane;
+    const T* __restrict__ from_x = x + begin * lanes + lane;
+    const Column<A, W> mean(constant.mean + lane), scale(constant.scale + lane),
+        bias(constant.bias + lane);
+    Column<A, W> sum_u, sum_u_x;
+    for (int64_t t = 0; t < count; ++t, from_g += lanes, from_x += lanes) {
+#pragma omp simd
+      for (int i = 0; i < W; ++i) {
+        const A centred = load(from_x[i]) - mean.at[i];
+        const A z = norm_act_z(centred, scale.at[i], bias.at[i]);
+        const A u = norm_act_slope(z, negative_slope) * load(from_g[i]);
+        sum_u.at[i] += u;
+        sum_u_x.at[i] += u * centred;
+      }
+    }
+    sum_u.add_to(sums + lane);
+    sum_u_x.add_to(sums + lanes + lane);
+  });
+}
+
+template <class T>
+void bwd(const T* g, const T* x, T* d_x, int64_t tiles, int64_t lanes,
+         const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
+  using A = Compute<T>;
+  for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+    const T* __restrict__ from_g = g + begin * lanes + lane;
+    const T* __restrict__ from_x = x + begin * lanes + lane;
+    T* __restrict__ to = d_x + begin * lanes + lane;
+    const Column<A, W> mean(constant.mean + lane), scale(constant.scale + lane),
+        bias(constant.bias + lane), by_u(constant.first[0] + lane),
+        by_centred(constant.first[1] + lane), by_one(constant.first[2] + lane);
+    for (int64_t t = 0; t < count; ++t, from_g += lanes, from_x += lanes, to += lanes) {
+#pragma omp simd
+      for (int i = 0; i < W; ++i) {
+        const A centred = load(from_x[i]) - mean.at[i];
+        const A z = norm_act_z(centred, scale.at[i], bias.at[i]);
+        const A u = norm_act_slope(z, negative_slope) * load(from_g[i]);
+        store(to[i], by_u.at[i] * u + (by_centred.at[i] * centred + by_one.at[i]));
+      }
+    }
+  });
+}
+
+template <bool kHasV, class T>
+void bwd_bwd_sums_loop(const T* v, const T* g, const T* x, int64_t tiles, int64_t lanes,
+                       const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope,
+                       double* sums) {
+  using A = Compute<T>;
+  for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+    // without v its pointer walks along g and is not read
+    const T* __restrict__ from_v = (kHasV ? v : g) + begin * lanes + lane;
+    const T* __restrict__ from_g = g + begin * lanes + lane;
+    const T* __restrict__ from_x = x + begin * lanes + lane;
+    const Column<A, W> mean(constant.mean + lane), scale(constant.scale + lane),
+        bias(constant.bias + lane);
+    Column<A, W> sum_u, sum_u_x, sum_v, sum_v_x, sum_v_u;
+    for (int64_t t = 0; t < count; ++t, from_v += lanes, from_g += lanes, from_x += lanes) {
+#pragma omp simd
+      for (int i = 0; i < W; ++i) {
+        const A centred = load(from_x[i]) - mean.at[i];
+        const A z = norm_act_z(centred, scale.at[i], bias.at[i]);
+        const A u = norm_act_slope(z, negative_slope) * load(from_g[i]);
+        sum_u.at[i] += u;
+        sum_u_x.at[i] += u * centred;
+        if constexpr (kHasV) {
+          const A w = load(from_v[i]);
+          sum_v.at[i] += w;
+          sum_v_x.at[i] += w * centred;
+          sum_v_u.at[i] += w * u;
+        }
+      }
+    }
+    sum_u.add_to(sums + lane);
+    sum_u_x.add_to(sums + lanes + lane);
+    if constexpr (kHasV) {
+      sum_v.add_to(sums + 2 * lanes + lane);
+      sum_v_x.add_to(sums + 3 * lanes + lane);
+      sum_v_u.add_to(sums + 4 * lanes + lane);
+    }
+  });
+}
+
+template <class T>
+void bwd_bwd_sums(const T* v, const T* g, const T* x, int64_t tiles, int64_t lanes,
+                  const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope,
+                  double* sums) {
+  auto* loop = v ? &bwd_bwd_sums_loop<true, T> : &bwd_bwd_sums_loop<false, T>;
+  loop(v, g, x, tiles, lanes, constant, negative_slope, sums);
+}
+
+template <bool kHasV, class T>
+void bwd_bwd_loop(const T* v, const T* g, const T* x, T* d_g, T* d_x, int64_t tiles, int64_t lanes,
+                  const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
+  using A = Compute<T>;
+  for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+    const int64_t start = begin * lanes + lane;
+    const T* __restrict__ from_v = (kHasV ? v : g) + start;
+    const T* __restrict__ from_g = g + start;
+    const T* __restrict__ from_x = x + start;
+    T* __restrict__ to_g = d_g + start;
+    T* __restrict__ to_x = d_x + start;
+    const Column<A, W> mean(constant.mean + lane), scale(constant.scale + lane),
+        bias(constant.bias + lane), g_v(constant.first[0] + lane),
+        g_centred(constant.first[1] + lane), g_one(constant.first[2] + lane),
+        x_u(constant.second[0] + lane), x_v(constant.second[1] + lane),
+        x_centred(constant.second[2] + lane), x_one(constant.second[3] + lane);
+    for (int64_t t = 0; t < count; ++t) {
+      const int64_t row = t * lanes;
+#pragma omp simd
+      for (int i = 0; i < W; ++i) {
+        const A centred = load(from_x[row + i]) - mean.at[i];
+        const A z = norm_act_z(centred, scale.at[i], bias.at[i]);
+        const A s = norm_act_slope(z, negative_slope);
+        const A u = s * load(from_g[row + i]);
+        A sum_g = g_centred.at[i] * centred + g_one.at[i];
+        A sum_x = x_u.at[i] * u + (x_centred.at[i] * centred + x_one.at[i]);
+        if constexpr (kHasV) {
+          const A w = load(from_v[row + i]);
+          sum_g += g_v.at[i] * w;
+          sum_x += x_v.at[i] * w;
+        }
+        store(to_g[row + i], s * sum_g);
+        store(to_x[row + i], sum_x);
+      }
+    }
+  });
+}
+
+template <class T>
+void bwd_bwd(const T* v, const T* g, const T* x, T* d_g, T* d_x, int64_t tiles, int64_t lanes,
+             const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
+  auto* loop = v ? &bwd_bwd_loop<true, T> : &bwd_bwd_loop<false, T>;
+  loop(v, g, x, d_g, d_x, tiles, lanes, constant, negative_slope);
+}
+
+}  // namespace
+
+namespace FASTGAN_ISA {
+
+template <class T>
+NormActKernels<T> norm_act_kernels() {
+  return {&moments<T>, &fwd<T>, &bwd_sums<T>, &bwd<T>, &bwd_bwd_sums<T>, &bwd_bwd<T>};
+}
+
+template NormActKernels<float> norm_act_kernels();
+template NormActKernels<BFloat16> norm_act_kernels();
+template NormActKernels<double> norm_act_kernels();
+
+}  // namespace FASTGAN_ISA
+}  // namespace fastgan::cpu
