@@ -4,6 +4,8 @@ VENV ?= .venv
 # Which torch to install where the environment has none; the CPU build is enough for everything here.
 TORCH ?= torch==2.13.0
 OUT ?= demo-output
+# quick (32^3) or quality (48^3)
+SETTING ?= quick
 
 BIN := $(VENV)/bin
 SOURCES := fastgan kernels tests bench setup.py .ci
@@ -30,7 +32,7 @@ $(VENV)/ready-dev: $(VENV)/ready
 	touch $@
 
 demo: $(VENV)/ready
-	$(BIN)/fastgan demo --out $(OUT)
+	$(BIN)/fastgan demo --setting $(SETTING) --out $(OUT)
 
 test: $(VENV)/ready-dev
 	$(BIN)/python -m pytest

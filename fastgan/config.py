@@ -239,7 +239,7 @@ def parse(content: dict[str, Any], where: str = "config") -> Config:
 
 def dump(config: Config) -> str:
     """YAML that `load` reads back to an equal config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
 
 
 def known_keys() -> list[str]:

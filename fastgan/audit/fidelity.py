@@ -19,6 +19,7 @@ from fastgan.ops import nearest
 __all__ = ["LIMITS", "Masks", "Row", "area_under_curve", "compare", "ks_distance"]
 
 Floats = NDArray[np.floating]
+Labels = NDArray[np.integer]
 
 LIMITS: dict[str, tuple[float, float]] = {
     "AUC gap": (0.0, 0.05),
@@ -36,7 +37,7 @@ class Masks:
 
     values: Floats
     """[N, D, H, W] in [0, 1]."""
-    labels: NDArray[np.integer]
+    labels: Labels
     """[N] class of each."""
 
 
@@ -65,7 +66,9 @@ def ks_distance(a: Floats, b: Floats) -> float:
     """
     a, b = (np.sort(np.nan_to_num(np.asarray(v, dtype=np.float64), nan=np.inf)) for v in (a, b))
     at = np.concatenate([a, b])
-    gap = np.searchsorted(a, at, side="right") / len(a) - np.searchsorted(b, at, side="right") / len(b)
+    gap = np.searchsorted(a, at, side="right") / len(a) - np.searchsorted(
+        b, at, side="right"
+    ) / len(b)
     return float(np.abs(gap).max())
 
 
@@ -133,10 +136,11 @@ def compare(
     return rows
 
 
-def _volume_auc(shapes: ShapeStatistics, labels: Floats, classes: Floats) -> float:
+def _volume_auc(shapes: ShapeStatistics, labels: Labels, classes: Labels) -> float:
     return area_under_curve(*(shapes.volume[labels == c] for c in classes))
 
 
 def _nearest_distance(query: Masks, target: Masks) -> Floats:
-    flat = [torch.from_numpy(np.float32(m.values)).flatten(1) for m in (query, target)]
-    return nearest(*flat)[0][:, 0].numpy()
+    ours, theirs = (torch.from_numpy(np.float32(m.values)).flatten(1) for m in (query, target))
+    distance: Floats = nearest(ours, theirs)[0][:, 0].numpy()
+    return distance

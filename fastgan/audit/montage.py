@@ -29,7 +29,7 @@ def shaded_surface(mask: Floats) -> Floats:
     inside = mask >= 0.5
     hit = inside.any(axis=0)
     first = inside.argmax(axis=0)
-    gradient = np.stack(np.gradient(mask.astype(np.float64)))
+    gradient = np.array(np.gradient(mask.astype(np.float64)))
     picture = np.full(hit.shape, np.nan)
     rows, columns = np.nonzero(hit)
     depth = first[rows, columns]
@@ -64,7 +64,9 @@ def draw_montage(rows: dict[str, Floats], path: Path, *, title: str, caption: st
     columns = min((len(masks) for masks in rows.values()), default=0)
     if columns == 0:
         raise AuditError("montage: a row holds no masks")
-    figure = Figure(figsize=(1.0 * columns + 1.6, 1.0 * len(rows) + 1.0), dpi=130, facecolor="white")
+    figure = Figure(
+        figsize=(1.0 * columns + 1.6, 1.0 * len(rows) + 1.0), dpi=130, facecolor="white"
+    )
     FigureCanvasAgg(figure)
     axes = figure.subplots(
         len(rows),

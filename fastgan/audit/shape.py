@@ -89,8 +89,8 @@ def soft_ellipsoids(
         volume: [N] cubic millimetres.
         shape: voxels of D, H, W.
         spacing: millimetres per voxel.
-        aspect: [N, 3] relative half axes; drawn log-normally (sd 0.2) and turned at random when
-            `rng` is given instead.
+        aspect: [N, 3] relative half axes.
+        rng: without `aspect`, draws it (log-normal, sd 0.2) and a direction.
 
     Returns:
         [N, D, H, W] float32 in [0, 1]; the edge is a ramp of two voxels.

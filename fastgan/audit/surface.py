@@ -40,9 +40,11 @@ def level_area(values: Floats, spacing: tuple[float, float, float], level: float
     padded = np.pad(np.asarray(values, dtype=np.float64), 1)
     corner = np.array(list(itertools.product((0, 1), repeat=3)))
     cell = np.stack(
-        [padded[tuple(slice(c, n - 1 + c) for c, n in zip(at, padded.shape, strict=True))]
-         for at in corner]
-    )  # fmt: skip
+        [
+            padded[tuple(slice(c, n - 1 + c) for c, n in zip(at, padded.shape, strict=True))]
+            for at in corner
+        ]
+    )
     crossed = (cell.min(axis=0) < level) & (cell.max(axis=0) >= level)
     cell = cell[:, crossed]
     number = _TETRAHEDRA @ np.array([4, 2, 1])
@@ -57,7 +59,8 @@ def level_area(values: Floats, spacing: tuple[float, float, float], level: float
     def crossing(chosen: NDArray[np.bool_], a: int, b: int) -> Floats:
         high, low = height[chosen, a], height[chosen, b]
         share = ((high - level) / (high - low))[:, None]
-        return place[chosen, a] * (1 - share) + place[chosen, b] * share
+        point: Floats = place[chosen, a] * (1 - share) + place[chosen, b] * share
+        return point
 
     area = 0.0
     for count, lone, rest in ((1, 0, (1, 2, 3)), (3, 3, (0, 1, 2))):

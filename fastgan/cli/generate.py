@@ -108,11 +108,11 @@ def generate(
 
     from fastgan.data import save_volume
     from fastgan.data.normalise import denormalise
+    from fastgan.durable import replace_file
     from fastgan.random import Draws
     from fastgan.train import load_generator
     from fastgan.train.build import variant_of
     from fastgan.train.device import resolve
-    from fastgan.train.durable import replace_file
 
     if count < 1 or seed < 0:
         raise ConfigError(f"generate: count must be >= 1 and seed >= 0, got {count} and {seed}")

@@ -30,15 +30,24 @@ def read_npy(file: BinaryIO, size: int, name: str) -> np.ndarray:
     """
     try:
         version = np.lib.format.read_magic(file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0}.get(version)  # fmt: skip
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
         if read is None:
             raise BadFile(f"{name}: npy version {version} is not read")
         shape, fortran, dtype = read(file, max_header_size=10_000)
     except BadFile:
         raise
-    except (ValueError, EOFError, TypeError, SyntaxError, KeyError, TokenError,
-            RecursionError) as error:  # fmt: skip
+    except (
+        ValueError,
+        EOFError,
+        TypeError,
+        SyntaxError,
+        KeyError,
+        TokenError,
+        RecursionError,
+    ) as error:
         raise CorruptFile(f"{name}: npy header: {error}") from None
     if dtype.hasobject:
         raise UnsafeFile(f"{name}: npy: Python objects, a pickle; save plain numbers")
@@ -78,7 +87,17 @@ def read_npz(content: bytes, name: str) -> dict[str, np.ndarray]:
                 arrays[key] = read_npy(io.BytesIO(data), len(data), f"{name}[{key}]")
     except FastganError:
         raise
-    except (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError, NotImplementedError,
-            RuntimeError, ValueError, KeyError, struct.error) as error:  # fmt: skip
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        LZMAError,
+        EOFError,
+        OSError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        struct.error,
+    ) as error:
         raise CorruptFile(f"{name}: npz: {error}") from None
     return arrays

@@ -120,18 +120,24 @@ def _one(volume: Tensor, one: dict[str, Any], spacing: Sequence[float]) -> Tenso
     moves = any(angles) or zoom != 1.0 or (elastic is not None and np.any(elastic))
     if moves:
         volume = F.grid_sample(
-            volume[None], _grid(volume.shape[1:], angles, zoom, elastic, spacing),
-            mode="bilinear", padding_mode="border", align_corners=True,
-        )[0]  # fmt: skip
+            volume[None],
+            _grid(volume.shape[1:], angles, zoom, elastic, spacing),
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=True,
+        )[0]
     if "contrast" in one and (one["contrast"] != 1.0 or one["shift"] != 0.0):
         volume = ((volume + 1.0) * one["contrast"] + (one["shift"] - 1.0)).clamp(-1.0, 1.0)
     return volume
 
 
 def _grid(
-    shape: Sequence[int], angles: Sequence[float], zoom: float, elastic: Any,
+    shape: Sequence[int],
+    angles: Sequence[float],
+    zoom: float,
+    elastic: Any,
     spacing: Sequence[float],
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """[1, D, H, W, 3] sampling positions, in grid_sample's order (W, H, D), -1 to 1."""
     axes = [torch.linspace(-0.5, 0.5, n) * (n - 1) * s for n, s in zip(shape, spacing, strict=True)]
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)  # mm from the centre

@@ -18,8 +18,17 @@ __all__ = ["LIDC", "Archive", "read_archive", "read_lidc"]
 
 LIDC = "lidc-nodules"
 LIDC_LEAST = 6.0  # mm; below, a nodule is a few voxels and has no shape
-RATINGS = ("malignancy", "spiculation", "lobulation", "sphericity", "texture", "subtlety",
-           "margin", "calcification", "internalStructure")  # fmt: skip
+RATINGS = (
+    "malignancy",
+    "spiculation",
+    "lobulation",
+    "sphericity",
+    "texture",
+    "subtlety",
+    "margin",
+    "calcification",
+    "internalStructure",
+)
 NUMBERS = (*RATINGS, "diameter_mm", "volume_mm3", "slice_thickness", "pixel_spacing")
 
 
@@ -78,8 +87,9 @@ def _nodule(arrays: dict[str, np.ndarray], i: int) -> Item:
     attributes["readers"] = int(arrays["readers"][i])
     attributes["contrast_used"] = bool(arrays["contrast_used"][i])
     index = int(arrays["index"][i])
-    return Item(f"{LIDC}#{index}", label, str(arrays["patient"][i]), modality="mask",
-                attributes=attributes)  # fmt: skip
+    return Item(
+        f"{LIDC}#{index}", label, str(arrays["patient"][i]), modality="mask", attributes=attributes
+    )
 
 
 def read_archive(path: Path | str) -> Archive:
@@ -94,9 +104,11 @@ def read_archive(path: Path | str) -> Archive:
     """
     path = Path(path)
     arrays, digest = _read(path)
-    parts = [(split, arrays[f"{name}_images"], arrays.get(f"{name}_labels"))
-             for name, split in (("train", "train"), ("val", "holdout"), ("test", "holdout"))
-             if f"{name}_images" in arrays]  # fmt: skip
+    parts = [
+        (split, arrays[f"{name}_images"], arrays.get(f"{name}_labels"))
+        for name, split in (("train", "train"), ("val", "holdout"), ("test", "holdout"))
+        if f"{name}_images" in arrays
+    ]
     if not parts:
         key = next((k for k in ("volumes", "images") if k in arrays), None)
         if key is None:
@@ -108,8 +120,9 @@ def read_archive(path: Path | str) -> Archive:
         if stack.ndim == 5 and stack.shape[1] == 1:
             stack = stack[:, 0]
         if stack.ndim != 4 or stack.size == 0 or stack.dtype.kind not in "biuf":
-            raise BadFile(f"{path}: volumes must be real [N, D, H, W], "
-                          f"got {stack.dtype} {stack.shape}")  # fmt: skip
+            raise BadFile(
+                f"{path}: volumes must be real [N, D, H, W], got {stack.dtype} {stack.shape}"
+            )
         if not np.isfinite(stack).all():
             raise BadFile(f"{path}: volumes hold NaN or infinite voxels")
         columns = {"labels": labels} | {k: arrays.get(k) for k in ("subjects", "sites")}
@@ -120,9 +133,15 @@ def read_archive(path: Path | str) -> Archive:
         for i in range(len(stack)):
             number = len(items)
             values = {k: None if c is None else str(c[i]) for k, c in named.items()}
-            items.append(Item(f"{path}#{number}", values["labels"],
-                              values["subjects"] or f"{path.stem}-{number}",
-                              site=values["sites"], split=split or None))  # fmt: skip
+            items.append(
+                Item(
+                    f"{path}#{number}",
+                    values["labels"],
+                    values["subjects"] or f"{path.stem}-{number}",
+                    site=values["sites"],
+                    split=split or None,
+                )
+            )
         volumes.append(stack)
     if len({v.shape[1:] for v in volumes}) != 1:
         raise BadFile(f"{path}: volumes of different shapes: {[v.shape for v in volumes]}")
@@ -131,8 +150,9 @@ def read_archive(path: Path | str) -> Archive:
     if spacing.shape != (3,) or not (np.isfinite(spacing).all() and (spacing > 0).all()):
         raise BadFile(f"{path}: spacing: three positive millimetres are meant, got {spacing}")
     low, high = (0.0, 255.0) if joined.dtype == np.uint8 else (None, None)
-    return Archive(joined, items, (float(spacing[0]), float(spacing[1]), float(spacing[2])),
-                   low, high, digest)  # fmt: skip
+    return Archive(
+        joined, items, (float(spacing[0]), float(spacing[1]), float(spacing[2])), low, high, digest
+    )
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastgan.data.stream import open_regular
-from fastgan.data.writer import write_atomically
+from fastgan.durable import replace_file
 from fastgan.errors import BadFile
 
 __all__ = ["FORMAT", "Prepared", "cached", "dequantise", "file_digest", "quantise"]
@@ -88,9 +88,9 @@ def cached(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadFile(f"{folder}: cannot make the cache folder: {error.strerror}") from error
-    write_atomically(folder / f"{stem}.npy", [content.getvalue()], overwrite=True)
+    replace_file(folder / f"{stem}.npy", content.getvalue())
     # The facts are written last: without them the array is not looked at.
-    write_atomically(folder / f"{stem}.json", [json.dumps(facts).encode()], overwrite=True)
+    replace_file(folder / f"{stem}.json", json.dumps(facts).encode())
     return _load(folder / f"{stem}.npy", folder / f"{stem}.json") or made
 
 

@@ -79,8 +79,10 @@ class Dataset:
             raise ConfigError("data: this split holds no volumes")
         for volume, item in zip(stored, items, strict=True):
             if any(n < m for n, m in zip(volume.shape[1:], shape, strict=True)):
-                raise ConfigError(f"data.shape: {shape} does not fit into {item.path}, "
-                                  f"which has {volume.shape[1:]} voxels")  # fmt: skip
+                raise ConfigError(
+                    f"data.shape: {shape} does not fit into {item.path}, "
+                    f"which has {volume.shape[1:]} voxels"
+                )
         if balanced and not classes:
             raise ConfigError("data.sampler: balanced needs labels: set data.conditional")
         self.items = list(items)
@@ -115,8 +117,10 @@ class Dataset:
         for i in index:
             extents = self._stored[i].shape[1:]
             if self.patch:
-                corner = [int(rng.integers(0, n - m + 1))
-                          for n, m in zip(extents, self.shape, strict=True)]  # fmt: skip
+                corner = [
+                    int(rng.integers(0, n - m + 1))
+                    for n, m in zip(extents, self.shape, strict=True)
+                ]
                 crops.append(self._crop(int(i), corner))
             else:
                 crops.append(self.volume(int(i)))
@@ -182,6 +186,7 @@ class Dataset:
         place = {name: k for k, name in enumerate(self.classes)}
         unknown = Counter(item.label for item in self.items if item.label not in place)
         if unknown:
-            raise ConfigError(f"data.conditional: labels {dict(unknown)} are not among "
-                              f"{self.classes}")  # fmt: skip
+            raise ConfigError(
+                f"data.conditional: labels {dict(unknown)} are not among {self.classes}"
+            )
         return np.array([place[item.label] for item in self.items if item.label], np.int64)

@@ -104,8 +104,9 @@ def inspect(source: Path | str, *, budget: int = BUDGET) -> Inspection:
         except FastganError as error:
             refused.append(Refused(item.path, type(error).__name__, str(error)))
     if not files:
-        raise BadFile(f"{source}: none of {len(refused)} files is readable; first: "
-                      f"{refused[0].reason}")  # fmt: skip
+        raise BadFile(
+            f"{source}: none of {len(refused)} files is readable; first: {refused[0].reason}"
+        )
     data, notes = _propose(str(source), files, budget)
     if refused:
         notes.append(f"{len(refused)} files are refused: repair them or leave them out")
@@ -134,10 +135,17 @@ def _facts(item: Item) -> FileFacts:
     if low == high:
         raise BadFile(f"{item.path}: constant volume, every voxel is {low:g}")
     return FileFacts(
-        item.path, item.subject, (shape[0], shape[1], shape[2]), volume.spacing,
-        source.orientation.codes, source.dtype, low, high,
-        item.modality or guess_modality(volume), source.warnings,
-    )  # fmt: skip
+        item.path,
+        item.subject,
+        (shape[0], shape[1], shape[2]),
+        volume.spacing,
+        source.orientation.codes,
+        source.dtype,
+        low,
+        high,
+        item.modality or guess_modality(volume),
+        source.warnings,
+    )
 
 
 def _propose(
@@ -158,8 +166,10 @@ def _propose(
     shape = _shape(extents.min(axis=0), budget)
     whole = bool((extents <= np.array(shape) * 1.25).all())
     if not whole:
-        notes.append("shape is smaller than the volumes: random patches; for whole volumes raise "
-                     "data.spacing or the budget")  # fmt: skip
+        notes.append(
+            "shape is smaller than the volumes: random patches; for whole volumes raise "
+            "data.spacing or the budget"
+        )
     if (extents < shape).any():
         notes.append("some volumes are smaller than the shape and are padded with the low value")
         whole = True

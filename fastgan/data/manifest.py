@@ -18,15 +18,29 @@ from fastgan.data.volume import SUFFIXES
 from fastgan.errors import BadFile, ConfigError, UnsafeFile
 
 __all__ = [
-    "COLUMNS", "Item", "holdout_subjects", "read_dataset_json", "read_manifest", "scan_folder",
-    "split_items", "stem_of", "subject_of",
-]  # fmt: skip
+    "COLUMNS",
+    "Item",
+    "holdout_subjects",
+    "read_dataset_json",
+    "read_manifest",
+    "scan_folder",
+    "split_items",
+    "stem_of",
+    "subject_of",
+]
 
 COLUMNS = ("path", "label", "subject", "site", "scanner", "split", "modality")
 MODALITIES = ("ct", "mr", "map", "mask")
 # Names other tools give; whatever is not for training is held out.
-SPLITS = {"train": "train", "training": "train", "holdout": "holdout", "val": "holdout",
-          "valid": "holdout", "validation": "holdout", "test": "holdout"}  # fmt: skip
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "holdout": "holdout",
+    "val": "holdout",
+    "valid": "holdout",
+    "validation": "holdout",
+    "test": "holdout",
+}
 
 
 @dataclass(frozen=True)
@@ -56,8 +70,9 @@ class Item:
 def stem_of(path: Path | str) -> str:
     """File name without its volume suffix (and without nnU-Net's _0000)."""
     name = Path(path).name
-    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True)
-                   if name.lower().endswith(s)), "")  # fmt: skip
+    suffix = next(
+        (s for s in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), ""
+    )
     return re.sub(r"_0000$", "", name[: len(name) - len(suffix)])
 
 
@@ -158,8 +173,11 @@ def scan_folder(folder: Path | str, *, labels_from_folders: bool = False) -> lis
         for name in folders:
             if (Path(at) / name).is_symlink():
                 raise UnsafeFile(f"{Path(at) / name}: a symbolic link to a folder")
-        files += [Path(at) / name for name in sorted(names)
-                  if name.lower().endswith(SUFFIXES) and not name.startswith(".")]  # fmt: skip
+        files += [
+            Path(at) / name
+            for name in sorted(names)
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        ]
     files.sort()
     if not files:
         raise BadFile(f"{folder}: no volumes ({', '.join(SUFFIXES)}) in it")
@@ -211,8 +229,10 @@ def holdout_subjects(subjects: Iterable[str], share: float) -> set[str]:
         subjects: names, repeats allowed.
         share: 0 <= share < 1.
     """
-    place = {s: int.from_bytes(hashlib.blake2b(s.encode(), digest_size=8).digest()) / 2.0**64
-             for s in set(subjects)}  # fmt: skip
+    place = {
+        s: int.from_bytes(hashlib.blake2b(s.encode(), digest_size=8).digest()) / 2.0**64
+        for s in set(subjects)
+    }
     held = {s for s, at in place.items() if at < share}
     if share > 0.0 and len(place) > 1:
         if not held:
@@ -237,8 +257,9 @@ def split_items(items: Sequence[Item], share: float) -> list[Item]:
     by_split = {s: {i.subject for i in items if i.split == s} for s in ("train", "holdout")}
     both = sorted(by_split["train"] & by_split["holdout"])
     if both:
-        raise ConfigError(f"split: subject {both[0]!r} is in train and in holdout "
-                          f"({len(both)} such subjects)")  # fmt: skip
+        raise ConfigError(
+            f"split: subject {both[0]!r} is in train and in holdout ({len(both)} such subjects)"
+        )
     return list(items)
 
 

@@ -15,11 +15,26 @@ __all__ = ["MAX_VOXELS", "Header", "pack_header", "parse_header", "walk_extensio
 
 MAX_VOXELS = 1 << 30  # 4 GiB as float32
 DATATYPES = {
-    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8",
-    256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
-}  # fmt: skip
-REFUSED = {1: "1-bit", 32: "complex", 128: "RGB", 1536: "float128", 1792: "complex",
-           2048: "complex", 2304: "RGBA"}  # fmt: skip
+    2: "u1",
+    4: "i2",
+    8: "i4",
+    16: "f4",
+    64: "f8",
+    256: "i1",
+    512: "u2",
+    768: "u4",
+    1024: "i8",
+    1280: "u8",
+}
+REFUSED = {
+    1: "1-bit",
+    32: "complex",
+    128: "RGB",
+    1536: "float128",
+    1792: "complex",
+    2048: "complex",
+    2304: "RGBA",
+}
 UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # code of xyzt_units -> millimetres
 SPACING_RANGE = (1e-3, 100.0)  # mm; beyond it a header is wrong, not a scanner unusual
 HEADER_1 = struct.Struct("i10s18sihcB8h3fhhhh8ffffhBBffffii80s24shh6f4f4f4f16s4s")
@@ -178,8 +193,9 @@ def _offset(raw: float, least: int, name: str) -> int:
 Coded = tuple[int, tuple[float, ...]]
 
 
-def _place(header: Header, pixdim: tuple[float, ...], unit: float, qform: Coded, sform: Coded,
-           name: str) -> None:  # fmt: skip
+def _place(
+    header: Header, pixdim: tuple[float, ...], unit: float, qform: Coded, sform: Coded, name: str
+) -> None:
     sizes = np.array(pixdim[1:4], np.float64) * unit
     low, high = SPACING_RANGE
     if not (np.isfinite(sizes).all() and (sizes >= low).all() and (sizes <= high).all()):
@@ -207,8 +223,10 @@ def _place(header: Header, pixdim: tuple[float, ...], unit: float, qform: Coded,
         header.warnings.append("pixdim and sform differ in voxel size: sform used")
     if len(by_code) == 2:
         corners = np.array(np.meshgrid(*[(0, e - 1) for e in header.shape])).reshape(3, -1)
-        apart = np.abs((by_code["sform"] - by_code["qform"])[:3, :3] @ corners
-                       + (by_code["sform"] - by_code["qform"])[:3, 3:]).max()  # fmt: skip
+        apart = np.abs(
+            (by_code["sform"] - by_code["qform"])[:3, :3] @ corners
+            + (by_code["sform"] - by_code["qform"])[:3, 3:]
+        ).max()
         if apart > 0.5 * sizes.min():
             if qform[0] == sform[0]:
                 raise CorruptFile(
@@ -230,16 +248,58 @@ def _check_affine(affine: np.ndarray, which: str, header: Header, name: str) -> 
         header.warnings.append(f"{which} is sheared: axes are not at right angles")
 
 
-def pack_header(shape: tuple[int, ...], dtype: np.dtype, affine: np.ndarray, description: str,
-                offset: int, intent: int) -> bytes:  # fmt: skip
+def pack_header(
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    affine: np.ndarray,
+    description: str,
+    offset: int,
+    intent: int,
+) -> bytes:
     """348 bytes of NIfTI-1: little endian, millimetres, sform and qform set, no scaling."""
     code = next(c for c, name in DATATYPES.items() if np.dtype(name) == dtype)
     dim = (len(shape), *shape) + (1,) * (7 - len(shape))
     (b, c, d), qfac = quaternion(affine)
     sizes = (qfac, *spacing_of(affine), 1.0, 1.0, 1.0, 1.0)
     return struct.pack(
-        "<" + HEADER_1.format, 348, b"", b"", 0, 0, b"r", 0, *dim, 0.0, 0.0, 0.0, intent, code,
-        8 * dtype.itemsize, 0, *sizes, float(offset), 1.0, 0.0, 0, 0, 2, 0.0, 0.0, 0.0, 0.0, 0, 0,
-        description.encode()[:79], b"", 1, 1, b, c, d, *affine[:3, 3], *affine[:3].reshape(-1),
-        b"", b"n+1\0",
-    )  # fmt: skip
+        "<" + HEADER_1.format,
+        348,
+        b"",
+        b"",
+        0,
+        0,
+        b"r",
+        0,
+        *dim,
+        0.0,
+        0.0,
+        0.0,
+        intent,
+        code,
+        8 * dtype.itemsize,
+        0,
+        *sizes,
+        float(offset),
+        1.0,
+        0.0,
+        0,
+        0,
+        2,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        0,
+        0,
+        description.encode()[:79],
+        b"",
+        1,
+        1,
+        b,
+        c,
+        d,
+        *affine[:3, 3],
+        *affine[:3].reshape(-1),
+        b"",
+        b"n+1\0",
+    )

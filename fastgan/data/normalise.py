@@ -53,8 +53,9 @@ def intensity_range(
         padding = float((array < CT_PADDING).mean())
         unscaled = volume.source.slope == 1.0 and volume.source.intercept == 0.0
         if unscaled and volume.source.dtype.startswith("uint"):
-            raise BadFile(f"{path}: CT stored unsigned without an offset, so not in HU; "
-                          "set data.window")  # fmt: skip
+            raise BadFile(
+                f"{path}: CT stored unsigned without an offset, so not in HU; set data.window"
+            )
     elif modality == "mr":
         low, high = _percentiles(array, path)
         method = "foreground percentiles 0.5 to 99.5"
@@ -63,13 +64,20 @@ def intensity_range(
         method = "unit"
         least, most = float(array.min()), float(array.max())
         if least < -1e-3 or most > 1.0 + 1e-3:
-            raise BadFile(f"{path}: {modality} from {least:g} to {most:g}, 0 to 1 is meant; "
-                          "set data.window")  # fmt: skip
+            raise BadFile(
+                f"{path}: {modality} from {least:g} to {most:g}, 0 to 1 is meant; set data.window"
+            )
     else:
         raise ConfigError(f"modality: {modality!r} is not ct, mr, map or mask")
     clipped = float(((array < low) | (array > high)).mean())
-    return {"modality": modality, "low": low, "high": high, "method": method,
-            "clipped": round(clipped, 6), "padding": round(padding, 6)}  # fmt: skip
+    return {
+        "modality": modality,
+        "low": low,
+        "high": high,
+        "method": method,
+        "clipped": round(clipped, 6),
+        "padding": round(padding, 6),
+    }
 
 
 def normalise(array: np.ndarray, record: dict[str, Any]) -> np.ndarray:

@@ -69,10 +69,14 @@ def crop_or_pad(
     """
     starts = [(n - m) // 2 for n, m in zip(array.shape, shape, strict=True)]
     out = np.full(shape, fill, array.dtype)
-    source = tuple(slice(max(s, 0), max(s, 0) + min(n, m))
-                   for s, n, m in zip(starts, array.shape, shape, strict=True))  # fmt: skip
-    target = tuple(slice(max(-s, 0), max(-s, 0) + min(n, m))
-                   for s, n, m in zip(starts, array.shape, shape, strict=True))  # fmt: skip
+    source = tuple(
+        slice(max(s, 0), max(s, 0) + min(n, m))
+        for s, n, m in zip(starts, array.shape, shape, strict=True)
+    )
+    target = tuple(
+        slice(max(-s, 0), max(-s, 0) + min(n, m))
+        for s, n, m in zip(starts, array.shape, shape, strict=True)
+    )
     out[target] = array[source]
     change = np.eye(4)
     change[:3, 3] = starts

@@ -57,8 +57,9 @@ def open_dataset(config: DataConfig, split: Split, *, cache_dir: Path | None = N
     path = Path(config.source)
     if path.is_file() and path.name.lower().endswith(".npz"):
         return _from_archive(read_archive(path), config, split)
-    return _from_files(find_items(path, labels=config.conditional), config, split,
-                       config.cache_dir or cache_dir)  # fmt: skip
+    return _from_files(
+        find_items(path, labels=config.conditional), config, split, config.cache_dir or cache_dir
+    )
 
 
 def find_items(path: Path, *, labels: bool = False) -> list[Item]:
@@ -90,8 +91,10 @@ def _classes(items: Sequence[Item], config: DataConfig) -> tuple[str, ...]:
         return ()
     unlabelled = [item for item in items if item.label is None]
     if unlabelled:
-        raise ConfigError(f"data.conditional: {len(unlabelled)} of {len(items)} volumes have no "
-                          f"label, first {unlabelled[0].path}")  # fmt: skip
+        raise ConfigError(
+            f"data.conditional: {len(unlabelled)} of {len(items)} volumes have no "
+            f"label, first {unlabelled[0].path}"
+        )
     names = {item.label for item in items if item.label is not None}
     if len(names) < 2:
         raise ConfigError(f"data.conditional: two classes are needed, found {sorted(names)}")
@@ -113,8 +116,12 @@ def _fingerprint(digests: Sequence[str], items: Sequence[Item], config: DataConf
 
 
 def _settings(config: DataConfig) -> dict[str, Any]:
-    return {"shape": config.shape, "spacing": config.spacing, "sampling": config.sampling,
-            "window": config.window}  # fmt: skip
+    return {
+        "shape": config.shape,
+        "spacing": config.spacing,
+        "sampling": config.sampling,
+        "window": config.window,
+    }
 
 
 def _from_archive(archive: Archive, config: DataConfig, split: Split) -> Dataset:
@@ -129,8 +136,10 @@ def _from_archive(archive: Archive, config: DataConfig, split: Split) -> Dataset
         arrays = arrays[chosen]
     spacing = config.spacing or archive.spacing
     if not np.allclose(spacing, archive.spacing, rtol=SPACING_TOLERANCE):
-        raise ConfigError(f"data.spacing: {spacing} is asked, {config.source} has "
-                          f"{archive.spacing} and is not resampled")  # fmt: skip
+        raise ConfigError(
+            f"data.spacing: {spacing} is asked, {config.source} has "
+            f"{archive.spacing} and is not resampled"
+        )
     picked = [items[i] for i in chosen]
     modality = picked[0].modality or config.modality
     if archive.low is not None and archive.high is not None and config.window is None:
@@ -141,16 +150,28 @@ def _from_archive(archive: Archive, config: DataConfig, split: Split) -> Dataset
     else:
         # Over all volumes: a range of the training volumes alone would differ between the splits.
         every = archive.arrays.astype(np.float32).reshape(len(archive.arrays), -1, 1)
-        source = Source(config.source, np.eye(4), Orientation((0, 1, 2), (False,) * 3), (),
-                        archive.arrays.dtype.name, 1.0, 0.0, archive.digest)  # fmt: skip
+        source = Source(
+            config.source,
+            np.eye(4),
+            Orientation((0, 1, 2), (False,) * 3),
+            (),
+            archive.arrays.dtype.name,
+            1.0,
+            0.0,
+            archive.digest,
+        )
         record = intensity_range(Volume(every, np.eye(4), source), modality, config.window)
         stored = quantise(normalise(arrays, record))
     return Dataset(
-        [volume[None] for volume in stored], picked, shape=config.shape, spacing=spacing,
-        classes=classes, normalisation=record,
+        [volume[None] for volume in stored],
+        picked,
+        shape=config.shape,
+        spacing=spacing,
+        classes=classes,
+        normalisation=record,
         fingerprint=_fingerprint([archive.digest] * len(picked), picked, config),
         **_drawing(config, split),
-    )  # fmt: skip
+    )
 
 
 def _from_files(
@@ -175,23 +196,36 @@ def _from_files(
     if len(modalities) > 1:
         raise ConfigError(f"data.modality: one network, one modality; found {sorted(modalities)}")
     records = [p.record for p in prepared]
-    common = dict(records[0], clipped=float(np.mean([r["clipped"] for r in records])),
-                  padding=float(np.mean([r["padding"] for r in records])))  # fmt: skip
+    common = dict(
+        records[0],
+        clipped=float(np.mean([r["clipped"] for r in records])),
+        padding=float(np.mean([r["padding"] for r in records])),
+    )
     common["per_volume"] = len({(r["low"], r["high"]) for r in records}) > 1
-    common["low"], common["high"] = (float(np.median([r[k] for r in records]))
-                                     for k in ("low", "high"))  # fmt: skip
+    common["low"], common["high"] = (
+        float(np.median([r[k] for r in records])) for k in ("low", "high")
+    )
     return Dataset(
-        [p.array for p in prepared], picked, shape=config.shape, spacing=spacing, classes=classes,
-        normalisation=common, fingerprint=_fingerprint(digests, picked, config), records=records,
-        affines=[p.affine for p in prepared], **_drawing(config, split),
-    )  # fmt: skip
+        [p.array for p in prepared],
+        picked,
+        shape=config.shape,
+        spacing=spacing,
+        classes=classes,
+        normalisation=common,
+        fingerprint=_fingerprint(digests, picked, config),
+        records=records,
+        affines=[p.affine for p in prepared],
+        **_drawing(config, split),
+    )
 
 
 def _drawing(config: DataConfig, split: Split) -> dict[str, Any]:
     train = split == "train"
-    return {"patch": config.sampling == "patch",
-            "balanced": train and config.sampler == "balanced",
-            "classic": config.classic if train else ()}  # fmt: skip
+    return {
+        "patch": config.sampling == "patch",
+        "balanced": train and config.sampler == "balanced",
+        "classic": config.classic if train else (),
+    }
 
 
 def _prepare(item: Item, modality: str, spacing: Triple, config: DataConfig) -> Prepared:

@@ -166,10 +166,17 @@ def _read_nifti(path: Path) -> Volume:
     digest = hashlib.sha256(start)
     digest.update(data)
     source = Source(
-        str(path), header.affine, orientation, header.shape + header.trailing, header.dtype.name,
-        header.slope, header.intercept, digest.hexdigest(), tuple(header.warnings),
+        str(path),
+        header.affine,
+        orientation,
+        header.shape + header.trailing,
+        header.dtype.name,
+        header.slope,
+        header.intercept,
+        digest.hexdigest(),
+        tuple(header.warnings),
         tuple(extensions),
-    )  # fmt: skip
+    )
     return Volume(array, affine, source)
 
 
@@ -221,8 +228,9 @@ def _read_array(path: Path) -> Volume:
     values = stored.reshape(shape[:3]).astype(np.float64)
     _require_finite(values, str(path))
     array, canonical, orientation = to_canonical(values.astype(np.float32), affine)
-    source = Source(str(path), affine, orientation, shape, stored.dtype.name, 1.0, 0.0, digest,
-                    tuple(warnings))  # fmt: skip
+    source = Source(
+        str(path), affine, orientation, shape, stored.dtype.name, 1.0, 0.0, digest, tuple(warnings)
+    )
     return Volume(array, canonical, source)
 
 

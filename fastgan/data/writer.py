@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
@@ -15,13 +13,13 @@ import numpy as np
 
 from fastgan.data.geometry import spacing_of
 from fastgan.data.nifti import pack_header
-from fastgan.errors import BadFile, ConfigError, NumericsError, ResourceLimit
+from fastgan.durable import put_file
+from fastgan.errors import ConfigError, NumericsError
 
-__all__ = ["COMMENT", "save_volume", "write_atomically"]
+__all__ = ["COMMENT", "save_volume"]
 
 COMMENT = 6  # NIfTI's registered extension code for text
 VECTOR = 1007  # NIfTI's intent code for several values per voxel
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
 
 
 def save_volume(
@@ -76,62 +74,19 @@ def save_volume(
     if len(description.encode()) > 79:
         raise ConfigError(f"{path}: description is longer than 79 bytes")
     extension = _extension(provenance) if provenance is not None else b"\0\0\0\0"
-    header = pack_header(array.shape, array.dtype, affine, description, 348 + len(extension),
-                         VECTOR if array.ndim == 5 else 0)  # fmt: skip
+    header = pack_header(
+        array.shape,
+        array.dtype,
+        affine,
+        description,
+        348 + len(extension),
+        VECTOR if array.ndim == 5 else 0,
+    )
     parts: Iterable[bytes] = (header, extension, array.tobytes(order="F"))
     if path.name.lower().endswith(".gz"):
         parts = _gzip(parts)
-    write_atomically(path, parts, overwrite=overwrite)
+    put_file(path, parts, overwrite=overwrite)
     return path
-
-
-def write_atomically(path: Path, parts: Iterable[bytes], *, overwrite: bool = False) -> None:
-    """Write bytes so that `path` holds all of them or does not exist.
-
-    Raises:
-        BadFile: it exists and `overwrite` is false, or the folder cannot be written.
-        ResourceLimit: no space or file handles left.
-    """
-    if path.exists() and not overwrite:
-        raise BadFile(f"{path}: exists already and is not overwritten")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        try:
-            with open(partial, "wb") as file:
-                for part in parts:
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            if overwrite:
-                os.replace(partial, path)
-            else:
-                _rename_new(partial, path)
-            _sync_folder(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
-    except FileExistsError:
-        raise BadFile(f"{path}: exists already and is not overwritten") from None
-    except OSError as error:
-        kind = ResourceLimit if error.errno in FULL else BadFile
-        raise kind(f"{path}: cannot write: {error.strerror}") from error
-
-
-def _rename_new(partial: Path, path: Path) -> None:
-    # A link fails where the name is taken; a rename would replace what another process wrote.
-    try:
-        os.link(partial, path)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
-            raise
-        os.replace(partial, path)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _extension(provenance: Mapping[str, Any]) -> bytes:

@@ -159,7 +159,9 @@ def build_generator(
     else:
         # Blocks activate on entry, so the activation of the coarsest grid moves to the end.
         stages = [
-            ResidualUp3d(before, after or before, stride=stride, norm=norm, num_classes=norm_classes)
+            ResidualUp3d(
+                before, after or before, stride=stride, norm=norm, num_classes=norm_classes
+            )
             for before, after, stride in [*inner, final]
         ]
         stages.append(NormAct3d(widths[-1], norm, num_classes=norm_classes, negative_slope=0.0))

@@ -24,6 +24,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from fastgan.durable import sync_folder, write_error, write_file
 from fastgan.errors import (
     BadFile,
     CorruptFile,
@@ -34,7 +35,6 @@ from fastgan.errors import (
     UnsafeFile,
 )
 from fastgan.train import manifest
-from fastgan.train.durable import sync_folder, write_error, write_file
 
 __all__ = ["Checkpoint", "Parts", "newest", "prune", "read", "save", "set_aside", "steps"]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import fastgan
+from fastgan.durable import write_file
 from fastgan.errors import BadFile, CorruptFile, StateError, UnsafeFile
-from fastgan.train.durable import write_file
 
 __all__ = ["FORMAT", "NAME", "encode", "read", "read_file", "refuse_unsafe", "write"]
 

@@ -22,9 +22,9 @@ import torch
 import fastgan
 from fastgan import config as configuration
 from fastgan.config import Config
+from fastgan.durable import replace_file, sync_folder, write_error
 from fastgan.errors import BadFile, CorruptFile, StateError
 from fastgan.train import lock
-from fastgan.train.durable import replace_file, sync_folder, write_error
 
 __all__ = ["RunFolder", "changed_keys", "environment"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgan.train.durable import replace_file
+from fastgan.durable import replace_file
 
 __all__ = ["triptychs", "write_png"]
 

@@ -47,8 +47,13 @@ def test_a_fresh_sample_passes_and_every_shortcut_fails():
     balls = patients(300, 3, spread=0.0)
     swapped = Masks(fresh.values, 1 - fresh.labels)
     constant = Masks(np.repeat(fresh.values[:2], 100, axis=0), np.repeat(fresh.labels[:2], 100))
-    candidates = {"fresh": fresh, "copies": copies, "balls": balls, "swapped": swapped,
-                  "constant": constant}  # fmt: skip
+    candidates = {
+        "fresh": fresh,
+        "copies": copies,
+        "balls": balls,
+        "swapped": swapped,
+        "constant": constant,
+    }
     failed = {row.name: row.failed() for row in compare(candidates, holdout, train, UNIT)}
     assert failed["fresh"] == []
     assert failed["copies"] == ["distance ratio"]
@@ -68,8 +73,12 @@ def test_a_value_per_class():
     train, holdout = patients(40, 0), patients(40, 1)
     (row,) = compare({"itself": holdout}, holdout, train, UNIT)
     assert {column: len(values) for column, values in row.values.items()} == {
-        "AUC gap": 1, "KS volume": 2, "KS surface": 2, "KS elongation": 2, "distance ratio": 2
-    }  # fmt: skip
+        "AUC gap": 1,
+        "KS volume": 2,
+        "KS surface": 2,
+        "KS elongation": 2,
+        "distance ratio": 2,
+    }
     assert row.values["distance ratio"] == [1.0, 1.0] and set(row.values) == set(LIMITS)
 
 

@@ -62,7 +62,7 @@ FIELDS: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("analyze", {"magic": b"\0\0\0\0"}, BadFile, "Analyze"),
     ("detached", {"magic": b"ni1\0"}, BadFile, "detached"),
     ("magic broken", {"magic": b"x+1\0"}, CorruptFile, "magic"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])

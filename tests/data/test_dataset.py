@@ -84,8 +84,9 @@ def test_patches(tmp_path: Path) -> None:
         full = whole.volume(int(i))[0]
         hits = np.argwhere(full[:5, :7, :9] == patch[0, 0, 0, 0])
         corners.update(map(tuple, hits.tolist()))
-        assert any(np.array_equal(full[a : a + 4, b : b + 4, c : c + 4], patch[0])
-                   for a, b, c in hits)  # fmt: skip
+        assert any(
+            np.array_equal(full[a : a + 4, b : b + 4, c : c + 4], patch[0]) for a, b, c in hits
+        )
     assert len(corners) > 20
     with pytest.raises(ConfigError, match="shape"):
         open_dataset(settings(tmp_path, shape=(9, 4, 4), sampling="patch"), "train")
@@ -188,16 +189,26 @@ def test_archives(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = rng.integers(0, 256, (12, 8, 8, 8)).astype(np.uint8)
     subjects = np.array([f"p{i // 2}" for i in range(12)])
-    np.savez(tmp_path / "a.npz", volumes=arrays, labels=np.arange(12) % 2, subjects=subjects,
-             spacing=[1.0, 1.0, 2.0])  # fmt: skip
+    np.savez(
+        tmp_path / "a.npz",
+        volumes=arrays,
+        labels=np.arange(12) % 2,
+        subjects=subjects,
+        spacing=[1.0, 1.0, 2.0],
+    )
     config = settings(tmp_path / "a.npz", shape=(8, 8, 8), conditional=True, holdout=0.4)
     train, held = open_dataset(config, "train"), open_dataset(config, "holdout")
     assert len(train) + len(held) == 12 and train.spacing == (1.0, 1.0, 2.0)
     assert {i.subject for i in train.items}.isdisjoint(i.subject for i in held.items)
     place = int(train.items[0].path.rpartition("#")[2])
     assert np.allclose(train.denormalise(train.volume(0))[0], arrays[place], atol=1e-3)
-    np.savez(tmp_path / "m.npz", train_images=arrays[:8], test_images=arrays[8:],
-             train_labels=np.arange(8) % 2, test_labels=np.arange(4) % 2)  # fmt: skip
+    np.savez(
+        tmp_path / "m.npz",
+        train_images=arrays[:8],
+        test_images=arrays[8:],
+        train_labels=np.arange(8) % 2,
+        test_labels=np.arange(4) % 2,
+    )
     config = settings(tmp_path / "m.npz", shape=(8, 8, 8), conditional=True)
     assert (len(open_dataset(config, "train")), len(open_dataset(config, "holdout"))) == (8, 4)
     np.savez(tmp_path / "f.npz", images=arrays.astype(np.float32) * 4.0)

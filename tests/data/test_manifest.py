@@ -28,10 +28,12 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_reads_every_column(folder: Path) -> None:
-    path = write(folder,
-                 "path,label,subject,site,scanner,split,modality\n"
-                 "a/x.nii,bad,p1,Rome,Prisma,train,MR\n\n"
-                 "b/sub-02_T1w.nii.gz,,,,,Test,\n")  # fmt: skip
+    path = write(
+        folder,
+        "path,label,subject,site,scanner,split,modality\n"
+        "a/x.nii,bad,p1,Rome,Prisma,train,MR\n\n"
+        "b/sub-02_T1w.nii.gz,,,,,Test,\n",
+    )
     first, second = read_manifest(path)
     assert first == Item(str(folder / "a/x.nii"), "bad", "p1", "Rome", "Prisma", "train", "mr")
     assert second == Item(str(folder / "b/sub-02_T1w.nii.gz"), None, "sub-02", split="holdout")

@@ -15,8 +15,16 @@ from fastgan.errors import ConfigError
 
 
 def volume(array: np.ndarray, dtype: str = "int16") -> Volume:
-    source = Source("v.nii", np.eye(4), Orientation((0, 1, 2), (False, False, False)),
-                    array.shape, dtype, 1.0, 0.0, "")  # fmt: skip
+    source = Source(
+        "v.nii",
+        np.eye(4),
+        Orientation((0, 1, 2), (False, False, False)),
+        array.shape,
+        dtype,
+        1.0,
+        0.0,
+        "",
+    )
     return Volume(array.astype(np.float32), np.eye(4), source)
 
 

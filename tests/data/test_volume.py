@@ -102,8 +102,9 @@ def test_slope_and_units(craft: Craft, put: Put) -> None:
     assert (scaled.source.slope, scaled.source.intercept) == (2.0, -1024.0)
     unscaled = read_volume(put(craft(scl_slope=0.0, scl_inter=55.0)))
     assert np.array_equal(unscaled.array, stored)
-    metres = craft(xyzt_units=1, pixdim1=0.001, pixdim2=0.002, pixdim3=0.003,
-                   qform_code=0, sform_code=0)  # fmt: skip
+    metres = craft(
+        xyzt_units=1, pixdim1=0.001, pixdim2=0.002, pixdim3=0.003, qform_code=0, sform_code=0
+    )
     assert np.allclose(read_volume(put(metres)).spacing, (1.0, 2.0, 3.0))
 
 
@@ -123,8 +124,13 @@ def test_trailing_singletons_and_warnings(craft: Craft, put: Put) -> None:
 
 def test_provenance_and_header(tmp_path: Path) -> None:
     facts = {"checkpoint": "ab12", "seed": 7, "text": "éü"}
-    path = save_volume(tmp_path / "a.nii.gz", np.zeros((1, 4, 4, 4)), np.eye(4),
-                       description="synthetic fastgan ab12", provenance=facts)  # fmt: skip
+    path = save_volume(
+        tmp_path / "a.nii.gz",
+        np.zeros((1, 4, 4, 4)),
+        np.eye(4),
+        description="synthetic fastgan ab12",
+        provenance=facts,
+    )
     header = nibabel.load(path).header
     assert header["descrip"].item() == b"synthetic fastgan ab12"
     assert header.get_xyzt_units()[0] == "mm"

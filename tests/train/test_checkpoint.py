@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fastgan import durable
 from fastgan.errors import (
     BadFile,
     CorruptFile,
@@ -23,7 +24,7 @@ from fastgan.errors import (
     StateError,
     UnsafeFile,
 )
-from fastgan.train import checkpoint, durable, manifest
+from fastgan.train import checkpoint, manifest
 
 IDENTITY = {"config_hash": "c" * 64, "data_fingerprint": "d" * 64}
 

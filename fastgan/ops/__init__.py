@@ -1,0 +1,25 @@
+"""The operators of fastgan: PyTorch functions with exact, cheap second derivatives."""
+
+from __future__ import annotations
+
+from fastgan.ops.bias_act import bias_act
+from fastgan.ops.conv3d import conv3d
+from fastgan.ops.conv_transpose3d import conv_transpose3d
+from fastgan.ops.dispatch import implementation
+from fastgan.ops.gradient_penalty import GradientPenalty, gradient_penalty
+from fastgan.ops.nearest import nearest
+from fastgan.ops.norm_act import norm_act
+from fastgan.ops.norm_act_conv import group_statistics, norm_act_conv
+
+__all__ = [
+    "GradientPenalty",
+    "bias_act",
+    "conv3d",
+    "conv_transpose3d",
+    "gradient_penalty",
+    "group_statistics",
+    "implementation",
+    "nearest",
+    "norm_act",
+    "norm_act_conv",
+]

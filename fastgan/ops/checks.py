@@ -1,0 +1,93 @@
+"""What the operators accept, and the memory format they answer in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fastgan.errors import ConfigError
+
+__all__ = [
+    "accumulator",
+    "floating",
+    "laid_out",
+    "memory_format",
+    "require",
+    "same_place",
+    "triple",
+]
+
+Triple = tuple[int, int, int]
+
+_FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def require(condition: bool, op: str, rule: str, got: object) -> None:
+    """Raise ConfigError naming operator, rule and what came unless the condition holds."""
+    if not condition:
+        raise ConfigError(f"{op}: {rule}, got {got}")
+
+
+def triple(op: str, name: str, value: int | Sequence[int], least: int) -> Triple:
+    """An int, or one int for each of D, H, W, every one at least `least`."""
+    values = (value, value, value) if isinstance(value, int) else tuple(value)
+    require(
+        len(values) == 3 and all(isinstance(v, int) and v >= least for v in values),
+        op,
+        f"{name} must be an int or three ints >= {least}",
+        value,
+    )
+    return values[0], values[1], values[2]
+
+
+def floating(op: str, name: str, x: Tensor) -> None:
+    """Refuse a dtype that the operators do not compute in."""
+    require(
+        x.dtype in _FLOATING, op, f"{name} must be float16, bfloat16, float32 or float64", x.dtype
+    )
+
+
+def same_place(op: str, name: str, tensor: Tensor, x: Tensor, *, master: bool = False) -> None:
+    """`tensor` must share device and dtype with x; `master` also admits float32 beside half."""
+    require(tensor.device == x.device, op, f"{name} must be on {x.device} like x", tensor.device)
+    if tensor.dtype == x.dtype or (master and tensor.dtype == accumulator(x)):
+        return
+    # Autocast is about to bring both to one dtype; it leaves float64 alone.
+    casts = torch.is_autocast_enabled(x.device.type) and torch.float64 not in (
+        tensor.dtype,
+        x.dtype,
+    )
+    require(casts, op, f"{name} must be {x.dtype} like x", tensor.dtype)
+
+
+def accumulator(x: Tensor) -> torch.dtype:
+    """Dtype of sums over x: never below float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
+    """Memory format of a result computed from x.
+
+    channels_last_3d where x is or, having one channel or one voxel, may be read as it: that is the
+    native layout. A strided slice keeps the order of its axes.
+    """
+    if x.dim() != 5:
+        return torch.contiguous_format
+    if x.is_contiguous(memory_format=torch.channels_last_3d) or x.stride(1) == 1:
+        return torch.channels_last_3d
+    return torch.contiguous_format
+
+
+def laid_out(x: Tensor, form: torch.memory_format) -> Tensor:
+    """Bring x to a memory format, with strides that say so also along axes of length one.
+
+    Libraries read the format off the strides, where one channel looks like either.
+    """
+    x = x.contiguous(memory_format=form)
+    if form != torch.channels_last_3d:
+        return x
+    _, c, d, h, w = x.shape
+    strides = (d * h * w * c, 1, h * w * c, w * c, c)
+    return x if x.stride() == strides else x.as_strided(x.shape, strides)

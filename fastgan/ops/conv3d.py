@@ -1,0 +1,282 @@
+"""3D convolution as a closed family of three operators, each differentiable into the other two.
+
+PyTorch's double backward computes the weight gradient as a forward convolution whose kernel is a
+whole feature map. Here every derivative of any order is one of three true kernels:
+
+    conv_fprop(x, weight) -> y        gradient of the input, given g: conv_dgrad(g, weight)
+    conv_dgrad(g, weight) -> d_x      of g: conv_fprop;  of weight: conv_wgrad
+    conv_wgrad(g, x) -> d_weight      of g: conv_fprop;  of x: conv_dgrad
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.ops.checks import floating, laid_out, memory_format, require, same_place, triple
+from fastgan.ops.registration import Grads, operator, wanted
+
+__all__ = ["conv3d", "conv_dgrad"]
+
+_aten: Any = torch.ops.aten
+_NO_OUTPUT_PADDING = [0, 0, 0]
+
+
+def conv3d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """3D cross-correlation, as torch.nn.functional.conv3d, with fast second derivatives.
+
+    Args:
+        x: input [B, C, D, H, W], floating.
+        weight: [K, C / groups, kD, kH, kW], dtype and device of x.
+        bias: [K] or None.
+        stride: voxels between two outputs, >= 1; int or one for each of D, H, W.
+        padding: zeros added on both sides, >= 0; int or one for each of D, H, W.
+        dilation: voxels between two taps, >= 1; int or one for each of D, H, W.
+        groups: input channels split into this many independent convolutions.
+
+    Returns:
+        [B, K, D', H', W'] with D' = (D + 2 padding - dilation (kD - 1) - 1) // stride + 1, in
+        the memory format of x; channels_last_3d where x has one channel.
+
+    Raises:
+        ConfigError: shapes, dtypes, devices or settings that do not fit.
+
+    Derivatives: every order; the backward is the two other operators of the family. Gradients
+        nobody asked for are not computed.
+    Deterministic: as PyTorch's convolution.
+    Cost: 2 B K (C / groups) kD kH kW D' H' W' flops a pass.
+    Autocast: computes in autocast's dtype.
+
+    >>> y = conv3d(torch.ones(1, 2, 4, 4, 4), torch.ones(3, 2, 2, 2, 2), stride=2)
+    >>> y.shape, y.unique().tolist()
+    (torch.Size([1, 3, 2, 2, 2]), [16.0])
+    """
+    op = "conv3d"
+    require(x.dim() == 5, op, "x must be [B, C, D, H, W]", list(x.shape))
+    require(weight.dim() == 5, op, "weight must be [K, C, kD, kH, kW]", list(weight.shape))
+    floating(op, "x", x)
+    same_place(op, "weight", weight, x)
+    strides, dilations = triple(op, "stride", stride, 1), triple(op, "dilation", dilation, 1)
+    paddings = triple(op, "padding", padding, 0)
+    require(groups >= 1, op, "groups must be >= 1", groups)
+    require(
+        x.shape[1] == weight.shape[1] * groups and weight.shape[0] % groups == 0,
+        op,
+        f"weight must be [K, {x.shape[1]} / groups, ...] with K divisible by groups = {groups}",
+        list(weight.shape),
+    )
+    size = _output_size(x.shape[2:], weight.shape[2:], strides, paddings, dilations)
+    require(min(size) >= 1, op, "x must be at least as large as the kernel", list(x.shape))
+    if bias is not None:
+        require(bias.shape == weight.shape[:1], op, "bias must be [K]", list(bias.shape))
+        same_place(op, "bias", bias, x)
+    y: Tensor = conv_fprop(x, weight, bias, strides, paddings, dilations, groups)
+    return y
+
+
+def _output_size(
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> list[int]:
+    axes = zip(size, kernel, stride, padding, dilation, strict=True)
+    return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes]
+
+
+def _fprop(
+    x: Tensor,  # [B, C, D, H, W]
+    weight: Tensor,  # [K, C / groups, kD, kH, kW]
+    bias: Tensor | None,  # [K]
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:  # [B, K, D', H', W']
+    if x.numel() == 0:
+        return _fprop_fake(x, weight, bias, stride, padding, dilation, groups)
+    form = memory_format(x)
+    geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
+    if _half_is_broken(x, weight, stride, padding, dilation):
+        wide = (x.float(), weight.float(), None if bias is None else bias.float())
+        return laid_out(_aten.convolution(*wide, *geometry).to(x.dtype), form)
+    return laid_out(_aten.convolution(laid_out(x, form), weight, bias, *geometry), form)
+
+
+def _half_is_broken(
+    x: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]
+) -> bool:
+    """Whether the CPU library would answer wrongly, so that float32 must do.
+
+    oneDNN 3.12 (torch 2.13) with AMX reads outside the volume, with a wrong result or a crash, for
+    half-width dilated kernels, kernels larger than the volume, and outputs one voxel wide.
+    """
+    if x.device.type != "cpu" or x.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    size, kernel = x.shape[2:], weight.shape[2:]
+    width = _output_size(size, kernel, stride, padding, dilation)[2]
+    return (
+        max(dilation) > 1
+        or any(n < k for n, k in zip(size, kernel, strict=True))
+        or (width == 1 and stride[2] > 1)
+    )
+
+
+def _fprop_fake(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    size = _output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    shape = (x.shape[0], weight.shape[0], *size)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format(x))
+
+
+def _dgrad(
+    g: Tensor,  # [B, K, D', H', W']
+    weight: Tensor,  # [K, C / groups, kD, kH, kW]
+    size: list[int],  # D, H, W
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:  # [B, C, D, H, W]
+    fresh = _dgrad_fake(g, weight, size, stride, padding, dilation, groups)
+    if g.numel() == 0:
+        return fresh.zero_()
+    form = memory_format(g)
+    # Shape alone is read of the input; its storage is one element.
+    x = g.new_empty(1).expand(fresh.shape)
+    geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
+    d_x = _aten.convolution_backward(
+        laid_out(g, form), x, weight, None, *geometry, [True, False, False]
+    )[0]
+    return laid_out(d_x, form)
+
+
+def _dgrad_fake(
+    g: Tensor,
+    weight: Tensor,
+    size: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    shape = (g.shape[0], weight.shape[1] * groups, *size)
+    return torch.empty(shape, dtype=g.dtype, device=g.device, memory_format=memory_format(g))
+
+
+def _wgrad(
+    g: Tensor,  # [B, K, D', H', W']
+    x: Tensor,  # [B, C, D, H, W]
+    kernel: list[int],  # kD, kH, kW
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:  # [K, C / groups, kD, kH, kW]
+    fresh = _wgrad_fake(g, x, kernel, stride, padding, dilation, groups)
+    if g.numel() == 0:
+        return fresh.zero_()
+    form = memory_format(x)
+    weight = g.new_empty(1).expand(fresh.shape)
+    geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
+    d_weight = _aten.convolution_backward(
+        laid_out(g, form), laid_out(x, form), weight, None, *geometry, [False, True, False]
+    )[1]
+    return laid_out(d_weight, form)
+
+
+def _wgrad_fake(
+    g: Tensor,
+    x: Tensor,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    shape = (g.shape[1], x.shape[1] // groups, *kernel)
+    return torch.empty(shape, dtype=g.dtype, device=g.device, memory_format=memory_format(x))
+
+
+def _fprop_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, _, *ctx.geometry = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _fprop_backward(ctx: Any, g: Tensor) -> Grads:
+    x, weight = ctx.saved_tensors
+    d_x = conv_dgrad(g, weight, x.shape[2:], *ctx.geometry) if wanted(ctx, 0) else None
+    d_weight = conv_wgrad(g, x, weight.shape[2:], *ctx.geometry) if wanted(ctx, 1) else None
+    d_bias = g.sum((0, 2, 3, 4)) if wanted(ctx, 2) else None
+    return d_x, d_weight, d_bias, None, None, None, None
+
+
+def _dgrad_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    g, weight, _, *ctx.geometry = inputs
+    ctx.save_for_backward(g, weight)
+
+
+def _dgrad_backward(ctx: Any, v: Tensor) -> Grads:
+    g, weight = ctx.saved_tensors
+    d_g = conv_fprop(v, weight, None, *ctx.geometry) if wanted(ctx, 0) else None
+    d_weight = conv_wgrad(g, v, weight.shape[2:], *ctx.geometry) if wanted(ctx, 1) else None
+    return d_g, d_weight, None, None, None, None, None
+
+
+def _wgrad_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    g, x, _, *ctx.geometry = inputs
+    ctx.save_for_backward(g, x)
+
+
+def _wgrad_backward(ctx: Any, v: Tensor) -> Grads:
+    g, x = ctx.saved_tensors
+    d_g = conv_fprop(x, v, None, *ctx.geometry) if wanted(ctx, 0) else None
+    d_x = conv_dgrad(g, v, x.shape[2:], *ctx.geometry) if wanted(ctx, 1) else None
+    return d_g, d_x, None, None, None, None, None
+
+
+_GEOMETRY = "SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups"
+
+conv_fprop = operator(
+    f"conv_fprop(Tensor x, Tensor weight, Tensor? bias, {_GEOMETRY}) -> Tensor",
+    kernel=_fprop,
+    fake=_fprop_fake,
+    setup_context=_fprop_setup,
+    backward=_fprop_backward,
+    autocast=True,
+)
+conv_dgrad = operator(
+    f"conv_dgrad(Tensor g, Tensor weight, SymInt[] size, {_GEOMETRY}) -> Tensor",
+    kernel=_dgrad,
+    fake=_dgrad_fake,
+    setup_context=_dgrad_setup,
+    backward=_dgrad_backward,
+    autocast=True,
+)
+conv_wgrad = operator(
+    f"conv_wgrad(Tensor g, Tensor x, SymInt[] kernel, {_GEOMETRY}) -> Tensor",
+    kernel=_wgrad,
+    fake=_wgrad_fake,
+    setup_context=_wgrad_setup,
+    backward=_wgrad_backward,
+)

@@ -1,0 +1,135 @@
+"""Which implementation of an operator runs, and why not another.
+
+Operators with one implementation alone (the convolutions, which are PyTorch's own, and those
+composed of other operators) take no part in the choice.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastgan.errors import ConfigError
+
+__all__ = ["Row", "choose", "implementation", "module", "report"]
+
+NAMES = ("auto", "reference", "native", "triton")
+VARIABLE = "FASTGAN_IMPL"
+
+# Best first; the reference serves everything.
+_CANDIDATES = {"norm_act": ("native", "triton", "reference")}
+_MODULES = {
+    ("norm_act", "reference"): "fastgan.reference.norm_act",
+    ("norm_act", "native"): "fastgan.ops.native",
+}
+# (operator, implementation, compute capability) with a correctness result measured on such a GPU
+# and committed; without one `auto` keeps away.
+_CERTIFIED: frozenset[tuple[str, str, tuple[int, int]]] = frozenset()
+
+# One for the process, not for the thread: CUDA backwards run in threads of autograd's own.
+_forced: str | None = None
+
+
+class Row(NamedTuple):
+    """One line of `report`."""
+
+    op: str
+    implementation: str
+    available: bool
+    reason: str
+
+
+@contextmanager
+def implementation(name: str) -> Iterator[None]:
+    """Force an implementation, for the whole process, until the block ends.
+
+    Args:
+        name: "auto" (the default), "reference" (PyTorch), "native" (C++ or CUDA) or "triton".
+            The environment variable FASTGAN_IMPL takes the same names; this block overrides it.
+
+    Raises:
+        ConfigError: an unknown name; inside the block, an operator that has the choice and that
+            the implementation cannot serve, with the reason.
+
+    >>> with implementation("reference"):
+    ...     choose("norm_act", torch.zeros(1, 2, 3, 3, 3))
+    'reference'
+    """
+    global _forced
+    before, _forced = _forced, _checked(name, "implementation")
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def choose(op: str, x: Tensor) -> str:
+    """Name of the implementation that runs `op` on x.
+
+    Raises:
+        ConfigError: one is forced and cannot serve x.
+    """
+    forced = _forced or _checked(os.environ.get(VARIABLE) or "auto", VARIABLE)
+    if forced == "auto":
+        return next(name for name in _CANDIDATES[op] if _obstacle(op, name, x, auto=True) is None)
+    obstacle = _obstacle(op, forced, x, auto=False)
+    if obstacle is not None:
+        raise ConfigError(f"{op}: implementation {forced!r} cannot serve this: {obstacle}")
+    return forced
+
+
+def module(op: str, x: Tensor) -> ModuleType:
+    """The module whose passes run `op` on x; see `choose`."""
+    return importlib.import_module(_MODULES[op, choose(op, x)])
+
+
+def report() -> list[Row]:
+    """Every operator and implementation on this machine's devices, with the reason for each."""
+    rows = []
+    for op, names in _CANDIDATES.items():
+        for name in names:
+            for device in ("cpu", "cuda"):
+                rows.append(_row(op, name, device))
+    for op in ("conv3d", "conv_transpose3d"):
+        rows.append(Row(op, "reference", True, "PyTorch's own kernels, the only implementation"))
+    for op in ("bias_act", "norm_act_conv", "gradient_penalty", "nearest"):
+        rows.append(Row(op, "reference", True, "composed of operators, the only implementation"))
+    return rows
+
+
+def _row(op: str, name: str, device: str) -> Row:
+    label = f"{name} ({device})"
+    if device == "cuda" and not torch.cuda.is_available():
+        return Row(op, label, False, "no CUDA device that this torch can use")
+    x = torch.empty(1, 1, 2, 2, 2, device=device)
+    obstacle = _obstacle(op, name, x, auto=True)
+    return Row(op, label, obstacle is None, obstacle or "float32, bfloat16 and float64")
+
+
+def _certified(op: str, name: str, device: torch.device) -> bool:
+    return (op, name, torch.cuda.get_device_capability(device)) in _CERTIFIED
+
+
+def _checked(name: str, where: str) -> str:
+    if name not in NAMES:
+        raise ConfigError(f"{where}: must be one of {', '.join(NAMES)}, got {name!r}")
+    return name
+
+
+def _obstacle(op: str, name: str, x: Tensor, *, auto: bool) -> str | None:
+    """Why `name` cannot run `op` on x; None where it can."""
+    if name == "reference":
+        return None
+    if (op, name) not in _MODULES:
+        return f"{op} has no {name} implementation"
+    if auto and x.device.type == "cuda" and not _certified(op, name, x.device):
+        return "no committed correctness result for a GPU of this architecture"
+    reason: str | None = importlib.import_module(_MODULES[op, name]).supports(op, x)
+    return reason

@@ -1,0 +1,1 @@
+"""The definition of every operator in plain PyTorch: one module an operator, the tests' oracle."""

@@ -1,0 +1,33 @@
+"""Norm, activation and convolution from one raw convolution output to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastgan.reference.norm_act import norm_act, statistics
+
+__all__ = ["norm_act_conv"]
+
+
+def norm_act_conv(
+    z: Tensor,  # [B, C, D, H, W]
+    weight: Tensor | None,  # [C] or [B, C]
+    bias: Tensor | None,  # [C] or [B, C]
+    conv_weight: Tensor,  # [K, C, kD, kH, kW]
+    conv_bias: Tensor | None,  # [K]
+    *,
+    num_groups: int,
+    next_groups: int,
+    eps: float,
+    negative_slope: float,
+    stride: int | Sequence[int],
+    padding: int | Sequence[int],
+) -> tuple[Tensor, Tensor]:  # [B, K, D', H', W'] and its statistics [B, next_groups, 2]
+    """The definition, which computes the statistics of z itself."""
+    a = norm_act(z, weight, bias, num_groups=num_groups, eps=eps, negative_slope=negative_slope)
+    next_z = functional.conv3d(a, conv_weight, conv_bias, stride, padding)
+    return next_z, torch.stack(statistics(next_z, next_groups, eps), dim=-1)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import sys
+import threading
+import types
+
+import pytest
+import torch
+
+from fastgan.errors import ConfigError
+from fastgan.ops import dispatch, implementation, norm_act
+from fastgan.ops.dispatch import choose, report
+
+X = torch.randn(2, 3, 2, 2, 2)
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FASTGAN_IMPL", raising=False)
+
+
+@pytest.fixture(params=["available", "missing"])
+def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A stand-in for fastgan.ops.native, with and without its extension."""
+    reason = None if request.param == "available" else "fastgan._C cannot be imported: gone"
+    module = types.ModuleType("fastgan.ops.native")
+    module.supports = lambda op, x: reason  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fastgan.ops.native", module)
+    return request.param
+
+
+def test_auto_takes_native_where_it_can(native) -> None:
+    assert choose("norm_act", X) == ("native" if native == "available" else "reference")
+
+
+def test_forced_and_nested(native) -> None:
+    with implementation("reference"):
+        assert choose("norm_act", X) == "reference"
+        with implementation("auto"):
+            assert choose("norm_act", X) == ("native" if native == "available" else "reference")
+        assert choose("norm_act", X) == "reference"
+
+
+def test_forced_native_that_is_missing(native) -> None:
+    with implementation("native"):
+        if native == "available":
+            assert choose("norm_act", X) == "native"
+        else:
+            with pytest.raises(
+                ConfigError, match=r"'native' cannot serve this: fastgan\._C cannot"
+            ):
+                choose("norm_act", X)
+
+
+def test_forced_triton_has_a_reason() -> None:
+    with implementation("triton"), pytest.raises(ConfigError, match="has no triton implementation"):
+        norm_act(X, num_groups=3)
+
+
+def test_environment(monkeypatch) -> None:
+    monkeypatch.setenv("FASTGAN_IMPL", "reference")
+    assert choose("norm_act", X) == "reference"
+    monkeypatch.setenv("FASTGAN_IMPL", "fastest")
+    with pytest.raises(ConfigError, match=r"FASTGAN_IMPL: must be one of .*, got 'fastest'"):
+        choose("norm_act", X)
+    with implementation("reference"):
+        assert choose("norm_act", X) == "reference"
+
+
+def test_rejects_unknown_name() -> None:
+    with pytest.raises(ConfigError, match="implementation: must be one of auto, reference"):
+        implementation("cuda").__enter__()
+
+
+def test_restored_after_an_error() -> None:
+    with pytest.raises(KeyError), implementation("triton"):
+        raise KeyError
+    assert choose("norm_act", X) in ("native", "reference")
+
+
+def test_holds_in_other_threads() -> None:
+    seen = []
+    with implementation("reference"):
+        thread = threading.Thread(target=lambda: seen.append(choose("norm_act", X)))
+        thread.start()
+        thread.join()
+    assert seen == ["reference"]
+
+
+def test_auto_keeps_away_from_uncertified_gpus(native, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    x = types.SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.float32)
+    assert choose("norm_act", x) == "reference"  # type: ignore[arg-type]
+    reason = dispatch._obstacle("norm_act", "native", x, auto=True)  # type: ignore[arg-type]
+    assert reason == "no committed correctness result for a GPU of this architecture"
+
+
+def test_report_names_every_operator(native) -> None:
+    rows = report()
+    assert {row.op for row in rows} == {
+        "bias_act", "conv3d", "conv_transpose3d", "gradient_penalty", "nearest", "norm_act",
+        "norm_act_conv",
+    }  # fmt: skip
+    assert all(row.reason for row in rows)
+    found = next(r for r in rows if (r.op, r.implementation) == ("norm_act", "native (cpu)"))
+    assert found.available == (native == "available")
+    assert next(r for r in rows if r.implementation == "triton (cpu)").available is False

@@ -1,0 +1,165 @@
+"""Who may import whom: the layers, and what a light import must not pull in."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "fastgan"
+
+# Each may import itself and what is named here (fastgan/*.py beside fastgan/__init__.py included).
+PLAIN = {"durable", "errors", "random"}
+ALLOWED = {
+    "reference": PLAIN,
+    "kernels": PLAIN,
+    "ops": PLAIN | {"reference", "kernels", "_C"},
+    "nn": PLAIN | {"ops"},
+    "models": PLAIN | {"ops", "nn"},
+    "gans": PLAIN | {"ops", "nn", "models"},
+    "data": PLAIN | {"config"},
+    "train": PLAIN | {"config", "ops", "nn", "models", "gans", "data"},
+    "audit": PLAIN | {"config", "ops", "nn", "models", "data"},
+    "cli": PLAIN | {"config", "ops", "nn", "models", "gans", "data", "train", "audit"},
+    "__main__": {"cli"},
+    "config": PLAIN,
+    "durable": {"errors"},
+    "errors": set(),
+    "random": set(),
+}
+# Inside a function (or for annotations alone), these may reach further, with the reason.
+LAZY = {
+    ("gans", "train"): "WassersteinGP(...).fit(dataset) runs the one training loop",
+    ("gans", "data"): "fit accepts a dataset",
+    ("gans", "config"): "fit records its settings as the configuration a run folder holds",
+    ("audit", "train"): "utility trains its own models by the public fit",
+}
+HEAVY = [
+    "nibabel",
+    "pydantic",
+    "tyro",
+    "rich",
+    "matplotlib",
+    "yaml",
+    "safetensors",
+    "scipy",
+    "sklearn",
+]
+
+
+def layer(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, bool, int]]:
+    """Layers of fastgan that a file imports: (layer, not needed to import the file, line)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    lazy = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.FunctionDef | ast.AsyncFunctionDef) or _for_types_alone(block)
+        for node in ast.walk(block)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "fastgan" and len(parts) > 1 and parts[1] in ALLOWED | {"_C": set()}:
+                found.append((parts[1], id(node) in lazy, node.lineno))
+    return found
+
+
+def _for_types_alone(block: ast.AST) -> bool:
+    return isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+
+
+FILES = [p for p in sorted(PACKAGE.rglob("*.py")) if p != PACKAGE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_layers(path: Path) -> None:
+    own = layer(path)
+    for other, lazy, line in imports(path):
+        if other == own or other in ALLOWED[own] or (lazy and (own, other) in LAZY):
+            continue
+        raise AssertionError(f"{path.relative_to(ROOT)}:{line}: {own} must not import {other}")
+
+
+def test_every_layer_has_a_rule() -> None:
+    assert {layer(path) for path in FILES} <= set(ALLOWED)
+
+
+def test_rules_catch_a_planted_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    bad = tmp_path / "ops" / "bad.py"
+    bad.parent.mkdir()
+    for text in (
+        "from fastgan import train",
+        "def f():\n    import fastgan.train.loop",
+        "from fastgan.nn.conv import Conv",
+    ):
+        bad.write_text(text)
+        with pytest.raises(AssertionError, match="ops must not import"):
+            test_layers(bad)
+
+
+def test_package_itself_imports_nothing() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    names = {ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)}
+    assert names <= {"from __future__ import annotations"}
+
+
+@pytest.mark.parametrize(
+    "module", ["fastgan", "fastgan.ops", "fastgan.nn", "fastgan.models", "fastgan.gans"]
+)
+def test_light_import(module: str) -> None:
+    code = f"import sys, {module}; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "[]"
+
+
+def test_ops_import_without_the_extension() -> None:
+    code = (
+        "import sys; sys.modules['fastgan._C'] = None; import torch, fastgan.ops as ops; "
+        "from fastgan.ops.dispatch import choose, report; x = torch.randn(1, 2, 3); "
+        "ops.norm_act(x, num_groups=1); print(choose('norm_act', x)); "
+        "print([r.reason for r in report() if r.implementation == 'native (cpu)'][0])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    chosen, reason = run.stdout.strip().splitlines()
+    assert chosen == "reference" and "fastgan._C cannot be imported" in reason
+
+
+SOURCES = [
+    p for p in sorted((ROOT / "csrc").rglob("*")) if p.suffix in (".h", ".cuh", ".cpp", ".cu")
+]
+
+
+@pytest.mark.skipif(not SOURCES, reason="csrc is not part of this checkout")
+def test_csrc_knows_no_torch_header() -> None:
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        includes = re.findall(r'#\s*include\s*[<"](?:torch|ATen|c10|caffe2)/[^>"]*', text)
+        assert not includes, f"{path.relative_to(ROOT)}: {includes[0]}"
+        if "bindings" not in path.parts:
+            assert "pybind11" not in text, f"{path.relative_to(ROOT)}: Python outside bindings"
