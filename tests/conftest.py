@@ -10,6 +10,11 @@ import torch
 
 NO_CUDA = "no CUDA device that this torch can use"
 
+# Skips that may happen, and why; any other fails the run, so that no test is lost unnoticed.
+ALLOWED_SKIPS = {
+    NO_CUDA: "the kernels' GPU cases need a GPU; CI has none",
+}
+
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
@@ -33,3 +38,27 @@ def poisoned_memory() -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
     torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
+
+_skips: list[tuple[str, str]] = []
+
+
+@pytest.hookimpl
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and isinstance(report.longrepr, tuple):
+        _skips.append((report.nodeid, report.longrepr[2].removeprefix("Skipped: ")))
+
+
+@pytest.hookimpl
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.skipped and isinstance(report.longrepr, tuple):
+        _skips.append((report.nodeid, report.longrepr[2].removeprefix("Skipped: ")))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    unlisted = [(test, reason) for test, reason in _skips if reason not in ALLOWED_SKIPS]
+    for test, reason in unlisted:
+        print(f"\nskip that is not on the list in tests/conftest.py: {test}: {reason}")
+    if unlisted and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -19,10 +19,10 @@ from fastgan.nn import (
     ResidualDown3d,
     channels_last,
     check_labels,
-    fold,
     he_normal_,
 )
 from fastgan.nn.choices import check_choice
+from fastgan.ops import fold
 
 __all__ = ["Critic", "build_critic"]
 

@@ -20,9 +20,9 @@ from fastgan.nn import (
     channels_last,
     check_labels,
     he_normal_,
-    unfold,
 )
 from fastgan.nn.choices import check_choice
+from fastgan.ops import unfold
 
 __all__ = ["ARCHITECTURES", "OUTPUTS", "Generator", "build_generator"]
 

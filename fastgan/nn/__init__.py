@@ -7,7 +7,6 @@ gradient penalty needs the slope of each sample by itself.
 
 from fastgan.nn.conv import Conv3d, ConvTranspose3d
 from fastgan.nn.conv_norm_act import ConvNormAct3d
-from fastgan.nn.fold import fold, unfold
 from fastgan.nn.initialise import he_normal_
 from fastgan.nn.labels import check_labels
 from fastgan.nn.layout import channels_last
@@ -26,8 +25,6 @@ __all__ = [
     "average_pool",
     "channels_last",
     "check_labels",
-    "fold",
     "he_normal_",
-    "unfold",
     "upsample",
 ]

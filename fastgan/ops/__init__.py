@@ -6,6 +6,7 @@ from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv3d import conv3d
 from fastgan.ops.conv_transpose3d import conv_transpose3d
 from fastgan.ops.dispatch import implementation
+from fastgan.ops.fold import fold, unfold
 from fastgan.ops.gradient_penalty import GradientPenalty, gradient_penalty
 from fastgan.ops.nearest import nearest
 from fastgan.ops.norm_act import norm_act
@@ -16,10 +17,12 @@ __all__ = [
     "bias_act",
     "conv3d",
     "conv_transpose3d",
+    "fold",
     "gradient_penalty",
     "group_statistics",
     "implementation",
     "nearest",
     "norm_act",
     "norm_act_conv",
+    "unfold",
 ]

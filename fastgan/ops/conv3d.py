@@ -110,29 +110,35 @@ def _fprop(
         return _fprop_fake(x, weight, bias, stride, padding, dilation, groups)
     form = memory_format(x)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
-    if _half_is_broken(x, weight, stride, padding, dilation):
-        wide = (x.float(), weight.float(), None if bias is None else bias.float())
-        return laid_out(_aten.convolution(*wide, *geometry).to(x.dtype), form)
-    return laid_out(_aten.convolution(laid_out(x, form), weight, bias, *geometry), form)
+    safe = _safe_dtype(x, x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    b = None if bias is None else bias.to(safe)
+    y = _aten.convolution(laid_out(x, form).to(safe), weight.to(safe), b, *geometry)
+    return laid_out(y.to(x.dtype), form)
 
 
-def _half_is_broken(
-    x: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]
-) -> bool:
-    """Whether the CPU library would answer wrongly, so that float32 must do.
+def _safe_dtype(
+    operand: Tensor,  # any of the pass; tells device and dtype
+    size: Sequence[int],  # D, H, W
+    kernel: Sequence[int],  # kD, kH, kW
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> torch.dtype:
+    """Dtype in which the CPU library answers rightly; the operand's own but for rare shapes.
 
-    oneDNN 3.12 (torch 2.13) with AMX reads outside the volume, with a wrong result or a crash, for
-    half-width dilated kernels, kernels larger than the volume, and outputs one voxel wide.
+    oneDNN 3.12 (torch 2.13, AVX-512) reads outside the volume, with a wrong result or a crash: in
+    every dtype where outputs are one voxel wide and the strides of H and W differ; at half width
+    also for dilated kernels and for kernels larger than the volume.
     """
-    if x.device.type != "cpu" or x.dtype not in (torch.bfloat16, torch.float16):
-        return False
-    size, kernel = x.shape[2:], weight.shape[2:]
+    if operand.device.type != "cpu" or operand.dtype == torch.float64:
+        return operand.dtype
     width = _output_size(size, kernel, stride, padding, dilation)[2]
-    return (
-        max(dilation) > 1
-        or any(n < k for n, k in zip(size, kernel, strict=True))
-        or (width == 1 and stride[2] > 1)
-    )
+    if width == 1 and stride[1] != stride[2]:
+        return torch.float64
+    outside = any(n < k for n, k in zip(size, kernel, strict=True))
+    if operand.dtype != torch.float32 and (outside or max(dilation) > 1):
+        return torch.float32
+    return operand.dtype
 
 
 def _fprop_fake(
@@ -165,10 +171,10 @@ def _dgrad(
     # Shape alone is read of the input; its storage is one element.
     x = g.new_empty(1).expand(fresh.shape)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
-    d_x = _aten.convolution_backward(
-        laid_out(g, form), x, weight, None, *geometry, [True, False, False]
-    )[0]
-    return laid_out(d_x, form)
+    safe = _safe_dtype(g, size, weight.shape[2:], stride, padding, dilation)
+    tensors = (laid_out(g, form).to(safe), x.to(safe), weight.to(safe))
+    d_x = _aten.convolution_backward(*tensors, None, *geometry, [True, False, False])[0]
+    return laid_out(d_x.to(fresh.dtype), form)
 
 
 def _dgrad_fake(
@@ -199,10 +205,10 @@ def _wgrad(
     form = memory_format(x)
     weight = g.new_empty(1).expand(fresh.shape)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
-    d_weight = _aten.convolution_backward(
-        laid_out(g, form), laid_out(x, form), weight, None, *geometry, [False, True, False]
-    )[1]
-    return laid_out(d_weight, form)
+    safe = _safe_dtype(g, x.shape[2:], kernel, stride, padding, dilation)
+    tensors = (laid_out(g, form).to(safe), laid_out(x, form).to(safe), weight.to(safe))
+    d_weight = _aten.convolution_backward(*tensors, None, *geometry, [False, True, False])[1]
+    return laid_out(d_weight.to(fresh.dtype), form)
 
 
 def _wgrad_fake(

@@ -99,7 +99,7 @@ def report() -> list[Row]:
                 rows.append(_row(op, name, device))
     for op in ("conv3d", "conv_transpose3d"):
         rows.append(Row(op, "reference", True, "PyTorch's own kernels, the only implementation"))
-    for op in ("bias_act", "norm_act_conv", "gradient_penalty", "nearest"):
+    for op in ("bias_act", "fold", "norm_act_conv", "gradient_penalty", "nearest"):
         rows.append(Row(op, "reference", True, "composed of operators, the only implementation"))
     return rows
 

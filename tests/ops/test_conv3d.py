@@ -153,25 +153,24 @@ def test_layouts(dtype, device, close) -> None:
         close([y.detach(), d_x, d_w], [z.detach(), *expected], dtype)
 
 
-# Stock half-width convolution on the CPU answers these wrongly or crashes; see _half_is_broken.
+# PyTorch's own convolution on the CPU answers these wrongly or crashes; see _safe_dtype.
 TREACHEROUS = [
     Case((1, 2, 8, 8, 3), (2, 2, 2, 2, 2), {"stride": (1, 1, 2)}),
     Case((1, 2, 1, 7, 6), (2, 2, 3, 4, 4), {"stride": (2, 1, 3), "padding": (1, 1, 2)}),
     Case((2, 4, 7, 7, 7), (4, 4, 3, 3, 3), {"stride": 2, "dilation": (2, 1, 3)}),
-    Case(
-        (1, 16, 1, 9, 3),
-        (2, 16, 2, 2, 2),
-        {"stride": (2, 1, 1), "padding": (2, 0, 1), "dilation": (3, 1, 1)},
-    ),
+    Case((1, 16, 1, 9, 3), (2, 16, 2, 2, 2), {"padding": (2, 0, 1), "dilation": (3, 1, 1)}),
+    Case((1, 1, 7, 9, 3), (16, 1, 4, 4, 4), {"stride": (3, 1, 3), "padding": (2, 2, 1)}),
+    Case((1, 16, 2, 2, 2), (32, 16, 4, 2, 4), {"stride": (1, 1, 3), "padding": (1, 1, 2)}),
 ]
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("treacherous", TREACHEROUS, ids=str)
-def test_half_width_corners(treacherous, dtype, close, orders) -> None:
+def test_treacherous_shapes(treacherous, dtype, close, orders) -> None:
     values, (ours, stock) = inputs(treacherous, dtype, torch.device("cpu")), both(treacherous)
     found, expected = orders(ours, values), orders(stock, double(values))
-    close(list(chain(*found)), list(chain(*expected)), torch.bfloat16)
+    tolerance = torch.float32 if dtype == torch.float32 else torch.bfloat16
+    close(list(chain(*found)), list(chain(*expected)), tolerance)
 
 
 def test_one_channel_goes_to_channels_last(device) -> None:
