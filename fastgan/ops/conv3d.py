@@ -127,13 +127,13 @@ def _safe_dtype(
     """Dtype in which the CPU library answers rightly; the operand's own but for rare shapes.
 
     oneDNN 3.12 (torch 2.13, AVX-512) reads outside the volume, with a wrong result or a crash: in
-    every dtype where outputs are one voxel wide and the strides of H and W differ; at half width
-    also for dilated kernels and for kernels larger than the volume.
+    every dtype where a stride along W leaves outputs one voxel wide but more than one high; at half
+    width also for dilated kernels and for kernels larger than the volume.
     """
     if operand.device.type != "cpu" or operand.dtype == torch.float64:
         return operand.dtype
-    width = _output_size(size, kernel, stride, padding, dilation)[2]
-    if width == 1 and stride[1] != stride[2]:
+    _, height, width = _output_size(size, kernel, stride, padding, dilation)
+    if width == 1 and height > 1 and stride[2] > 1:
         return torch.float64
     outside = any(n < k for n, k in zip(size, kernel, strict=True))
     if operand.dtype != torch.float32 and (outside or max(dilation) > 1):

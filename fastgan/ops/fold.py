@@ -68,7 +68,9 @@ def unfold(x: Tensor, factors: int | Sequence[int]) -> Tensor:
     Raises:
         ConfigError: x is not 5-dimensional, or its channels are no multiple of f0 f1 f2.
 
-    Derivatives, Deterministic, Cost, Source: as `fold`.
+    Derivatives: every order; the derivative is `fold`.
+    Deterministic: yes, a permutation.
+    Cost: one read and one write of x.
 
     >>> x = torch.randn(2, 16, 3, 4, 5)
     >>> torch.equal(fold(unfold(x, 2), 2), x)

@@ -97,10 +97,8 @@ def test_auto_keeps_away_from_uncertified_gpus(native, monkeypatch) -> None:
 
 def test_report_names_every_operator(native) -> None:
     rows = report()
-    assert {row.op for row in rows} == {
-        "bias_act", "conv3d", "conv_transpose3d", "gradient_penalty", "nearest", "norm_act",
-        "norm_act_conv",
-    }  # fmt: skip
+    names = {"bias_act", "conv3d", "conv_transpose3d", "gradient_penalty", "nearest", "norm_act"}
+    assert {row.op for row in rows} >= {*names, "norm_act_conv"}
     assert all(row.reason for row in rows)
     found = next(r for r in rows if (r.op, r.implementation) == ("norm_act", "native (cpu)"))
     assert found.available == (native == "available")
