@@ -13,6 +13,7 @@ from fastgan.errors import StateError
 from fastgan.train import checkpoint
 from fastgan.train.device import repeatable, resolve
 from fastgan.train.loop import Training
+from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.signals import watch_signals
@@ -61,6 +62,9 @@ def fit(
     run = None if resume is None else RunFolder(resume)
     config = config or (run.config() if run else Config())
     device = resolve(config.train.device)
+    # Settled once, so that a run resumed elsewhere computes as it began.
+    config = config.model_copy(deep=True)
+    config.train.precision = resolve_precision(config.train.precision, device)
     record = describe(dataset)
     with ExitStack() as stack:
         if run is None:

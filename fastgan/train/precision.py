@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Literal
 
 import torch
 
 from fastgan.errors import ConfigError
 
-__all__ = ["forward_precision"]
+__all__ = ["forward_precision", "resolve_precision"]
+
+
+def resolve_precision(
+    name: Literal["float32", "bfloat16", "auto"], device: torch.device
+) -> Literal["float32", "bfloat16"]:
+    """The precision of `auto`: bfloat16 on a device with matrix units for it, else float32.
+
+    These are CUDA devices of compute capability 8.0 or more and CPUs with AMX; other CPUs emulate
+    bfloat16, slowly. Any other name is returned as it is.
+    """
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        fast = "amx_bf16" in _cpu_flags()
+    return "bfloat16" if fast else "float32"
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def forward_precision(name: str, device: torch.device) -> AbstractContextManager[object]:
