@@ -19,7 +19,9 @@ REQUIRED = {
     "the Triton kernels": r"fastgan/kernels/__init__\.py",
     "bundled data": r"fastgan/data/.*\.npz",
     "the type marker": r"fastgan/py\.typed",
+    "example configurations": r"fastgan/examples/.*\.yaml",
     "the license": r"fastgan-.*\.dist-info/licenses/LICENSE",
+    "the notice": r"fastgan-.*\.dist-info/licenses/NOTICE",
 }
 FORBIDDEN = {
     "tests": r"(tests|bench|docs|examples)/.*",

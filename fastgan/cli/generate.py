@@ -120,9 +120,9 @@ def generate(
     classes = list(data["classes"]) if config.data.conditional else []
     draws = Draws(seed)
     chosen = _classes(labels, one_class, classes, data["prior"], count, draws.numpy(0, "classes"))
-    _make_empty(out)
     variant = variant_of(config, data)
     load_generator(variant, found)
+    _make_empty(out)
     variant.to(resolve(device))
     affine = _affine(data["spacing"], data["shape"])
     rows = []

@@ -172,7 +172,7 @@ class AdversarialGAN(Variant):
             module: generator to use instead, e.g. its moving average.
 
         Returns:
-            [n, C, D, H, W] float32 on the generator's device.
+            [n, C, D, H, W] float32 in [-1, 1], on the generator's device.
 
         Raises:
             ConfigError: labels that do not fit.
@@ -187,7 +187,7 @@ class AdversarialGAN(Variant):
         device = next(generator.parameters()).device
         with torch.no_grad():
             volumes: Tensor = generator(z.to(device), _to(chosen, device))
-        return volumes
+        return volumes.clamp(-1.0, 1.0)
 
     def _critic_phase(
         self, step: int, index: int, next_batch: NextBatch, draws: Draws, sizes: list[int]

@@ -30,6 +30,9 @@ ARCHITECTURES = ("dcgan", "residual")
 OUTPUTS = ("tanh", "linear")
 # A thick axis keeps at least 3 voxels: a 3-voxel kernel then still sees neighbours there.
 MINIMUM = 3
+# Range of tanh. At 1, voxels that are -1 exactly (air, outside a mask) would be reached by endless
+# logits without gradient, and borders could move no more; at 1.04 a tenth of it is left there.
+HEADROOM = 1.04
 
 
 class Generator(nn.Module):
@@ -76,7 +79,8 @@ class Generator(nn.Module):
             labels: [B] int64 in [0, K) with classes, else None.
 
         Returns:
-            [B, C, D, H, W] in z's dtype, channels_last_3d; in [-1, 1] with output "tanh".
+            [B, C, D, H, W] in z's dtype, channels_last_3d; with output "tanh" in [-1.04, 1.04],
+            to be clipped to [-1, 1] where they leave training.
         """
         if z.dim() != 2 or z.shape[1] != self.latent_dim:
             raise ConfigError(f"generator: z must be [B, {self.latent_dim}], got {list(z.shape)}")
@@ -88,7 +92,7 @@ class Generator(nn.Module):
             x = stage(x, labels)
         # Back from an autocast dtype: bfloat16 has 256 values in [-1, 1].
         x = unfold(self.last(x).to(z.dtype), self.fold)
-        return channels_last(torch.tanh(x) if self.output == "tanh" else x)
+        return channels_last(HEADROOM * torch.tanh(x) if self.output == "tanh" else x)
 
 
 def build_generator(

@@ -9,7 +9,7 @@ import torch
 
 from fastgan.errors import ConfigError
 from fastgan.models import build_generator, describe, parameter_count
-from fastgan.models.generator import ARCHITECTURES
+from fastgan.models.generator import ARCHITECTURES, HEADROOM
 from fastgan.nn import NORMS
 
 SHAPES = [(32, 32, 32), (48, 40, 12), (20, 6, 34), (64, 64, 16)]
@@ -29,7 +29,7 @@ def test_shapes(architecture: str, shape: tuple[int, int, int]) -> None:
     volumes = generator(torch.randn(2, 6))
     assert volumes.shape == (2, 2, *shape)
     assert volumes.is_contiguous(memory_format=torch.channels_last_3d)
-    assert volumes.abs().max() <= 1
+    assert volumes.abs().max() <= HEADROOM
     assert volumes.std() > 0.05
 
 
@@ -65,7 +65,14 @@ def test_linear_output_is_not_squashed() -> None:
     linear = small(output="linear")
     linear.load_state_dict(tanh.state_dict())
     z = torch.randn(2, 6)
-    torch.testing.assert_close(linear(z).tanh(), tanh(z))
+    torch.testing.assert_close(HEADROOM * linear(z).tanh(), tanh(z))
+
+
+def test_background_keeps_a_gradient() -> None:
+    # Where the volume is -1, the logit is finite and the output still moves with it.
+    logit = torch.tensor(-1 / HEADROOM).atanh().requires_grad_()
+    (slope,) = torch.autograd.grad(HEADROOM * logit.tanh(), logit)
+    assert slope > 0.05
 
 
 def test_describe_adds_up() -> None:
