@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastgan.audit.surface import level_area
 from fastgan.errors import AuditError
 
-__all__ = ["ShapeStatistics", "shape_statistics", "soft_ellipsoids"]
+__all__ = ["ShapeStatistics", "body", "shape_statistics", "soft_ellipsoids"]
 
 Floats = NDArray[np.floating]
 
@@ -27,12 +27,19 @@ class ShapeStatistics:
     """[N] sqrt(second / first principal variance), 1 for a ball, 0 for a needle (IBSI Q3CK)."""
 
 
+def body(masks: Floats) -> Floats:
+    """What of soft masks counts as body: clip(2 m - 1/2, 0, 1), the same shape.
+
+    The mean over the level sets between 1/4 and 3/4: faint background counts for nothing, and
+    partial voxels count in part.
+    """
+    return np.clip(2.0 * np.asarray(masks) - 0.5, 0.0, 1.0)
+
+
 def shape_statistics(masks: Floats, spacing: tuple[float, float, float]) -> ShapeStatistics:
     """Shape of soft masks.
 
-    The surface is that of the level 1/2. Volume and principal variances weigh each voxel by
-    clip(2 m - 1/2, 0, 1), the mean over the level sets between 1/4 and 3/4: faint background
-    counts for nothing, and partial voxels count in part.
+    The surface is that of the level 1/2. Volume and principal variances are those of `body`.
 
     Args:
         masks: [N, D, H, W] in [0, 1].
@@ -59,7 +66,7 @@ def shape_statistics(masks: Floats, spacing: tuple[float, float, float]) -> Shap
 
 
 def _one(mask: Floats, spacing: tuple[float, float, float]) -> tuple[float, float, float]:
-    level = np.clip(2.0 * mask.astype(np.float64) - 0.5, 0.0, 1.0)
+    level = body(mask.astype(np.float64))
     voxel = float(np.prod(spacing))
     volume = level.sum() * voxel
     if volume == 0.0:
