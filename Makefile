@@ -10,13 +10,14 @@ SETTING ?= quick
 BIN := $(VENV)/bin
 SOURCES := fastgan kernels tests bench setup.py .ci
 
-.PHONY: demo test lint format wheel clean
+.PHONY: demo test bench lint format wheel clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:
 	@echo "make demo    train on the bundled nodules, generate 500 volumes, compare with unseen patients"
 	@echo "make test    run the test suite"
+	@echo "make bench   the operators beside stock PyTorch"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make wheel   build the wheel and check what is in it"
 
@@ -36,6 +37,11 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready-dev
 	$(BIN)/python -m pytest
+
+# Medians side by side, each after its correctness check; quiet machine, nothing else running.
+bench: $(VENV)/ready-dev
+	OMP_WAIT_POLICY=active $(BIN)/python -m pytest bench --benchmark-columns=median,min,rounds \
+		--benchmark-sort=median
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check $(SOURCES)

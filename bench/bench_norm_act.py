@@ -1,0 +1,86 @@
+"""norm_act beside stock PyTorch: forward, backward and second derivative, instance grouping.
+
+Each provider's result is compared with float64 before it is timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastgan import ops
+
+SHAPES = [(2, 16, 32, 32, 32), (2, 32, 64, 64, 64)]
+SLOPE = 0.2
+# Against float64; the largest error over the largest value.
+TOLERANCE = 1e-4
+
+Function = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def stock(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    normed = functional.group_norm(x, x.shape[1], weight, bias)
+    return functional.leaky_relu(normed, SLOPE)
+
+
+def stock_instance(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    normed = functional.instance_norm(x, weight=weight, bias=bias)
+    return functional.leaky_relu(normed, SLOPE)
+
+
+def ours(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return ops.norm_act(x, weight, bias, num_groups=x.shape[1], negative_slope=SLOPE)
+
+
+PROVIDERS: dict[str, tuple[Function, torch.memory_format, str]] = {
+    "group_norm-NCDHW": (stock, torch.contiguous_format, "auto"),
+    "group_norm-NDHWC": (stock, torch.channels_last_3d, "auto"),
+    "instance_norm-NDHWC": (stock_instance, torch.channels_last_3d, "auto"),
+    "reference-NDHWC": (ours, torch.channels_last_3d, "reference"),
+    "native-NDHWC": (ours, torch.channels_last_3d, "native"),
+    "native-NCDHW": (ours, torch.contiguous_format, "native"),
+}
+
+
+def passes(function: Function, values: list[Tensor]) -> dict[str, Callable[[], list[Tensor]]]:
+    """The three passes as functions of nothing, on graphs made beforehand."""
+    x, weight, bias, g, v = values
+    leaves = [t.detach().requires_grad_() for t in (x, weight, bias)]
+    cotangent = g.detach().requires_grad_()
+    y = function(*leaves)
+    (slope,) = torch.autograd.grad(y, leaves[0], cotangent, create_graph=True)
+
+    def forward() -> list[Tensor]:
+        with torch.no_grad():
+            return [function(x, weight, bias)]
+
+    def backward() -> list[Tensor]:
+        return list(torch.autograd.grad(y, leaves, g, retain_graph=True))
+
+    def second() -> list[Tensor]:
+        wanted = [cotangent, leaves[0], leaves[1]]
+        return list(torch.autograd.grad(slope, wanted, v, retain_graph=True))
+
+    return {"forward": forward, "backward": backward, "second": second}
+
+
+@pytest.mark.parametrize("order", ["forward", "backward", "second"])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
+@pytest.mark.parametrize("provider", PROVIDERS)
+def bench_norm_act(benchmark, provider: str, shape: tuple[int, ...], order: str) -> None:
+    function, layout, implementation = PROVIDERS[provider]
+    x, g, v = (torch.randn(shape).contiguous(memory_format=layout) for _ in range(3))
+    weight, bias = torch.randn(2, shape[1])
+    benchmark.group = f"{order} {'x'.join(map(str, shape))}"
+    benchmark.extra_info.update(torch=torch.__version__, threads=torch.get_num_threads())
+    with ops.implementation(implementation):
+        run = passes(function, [x, weight, bias, g, v])[order]
+        expected = passes(stock, [t.double() for t in (x, weight, bias, g, v)])[order]()
+        for found, exact in zip(run(), expected, strict=True):
+            error = (found - exact).abs().max() / exact.abs().max()
+            assert error < TOLERANCE, f"{provider}: error {error:.2e}"
+        benchmark.pedantic(run, rounds=15, warmup_rounds=2)
