@@ -33,7 +33,8 @@ def body(masks: Floats) -> Floats:
     The mean over the level sets between 1/4 and 3/4: faint background counts for nothing, and
     partial voxels count in part.
     """
-    return np.clip(2.0 * np.asarray(masks) - 0.5, 0.0, 1.0)
+    share: Floats = np.clip(2.0 * np.asarray(masks) - 0.5, 0.0, 1.0)
+    return share
 
 
 def shape_statistics(masks: Floats, spacing: tuple[float, float, float]) -> ShapeStatistics:
