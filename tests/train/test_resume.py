@@ -17,8 +17,17 @@ from fastgan.train import checkpoint, fit
 STEPS = 14
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """A forked child has one thread; sums split over another number round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
-def whole(tiny, tmp_path_factory):
+def whole(one_thread, tiny, tmp_path_factory):
     """An uninterrupted run."""
     return tiny.train(tmp_path_factory.mktemp("whole"), STEPS)
 
