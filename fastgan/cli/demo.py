@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,12 @@ def run(options: argparse.Namespace) -> int:
     holdout = open_dataset(folder.config().data, "holdout")
 
     found = checkpoint.newest(folder.path)
-    manifest = generate(folder, found, out / "volumes", count=options.count, labels="equal")
+    # Under its name only when complete; what an interrupted demo left is made again.
+    partial = out / "volumes.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    generate(folder, found, partial, count=options.count, labels="equal")
+    partial.rename(out / "volumes")
+    manifest = out / "volumes" / "manifest.csv"
     generated = _read_masks(manifest, train.classes)
     rows, montage = _judge(generated, train, holdout)
     table = _table(rows, train.classes)
