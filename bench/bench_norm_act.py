@@ -16,8 +16,10 @@ from fastgan import ops
 
 SHAPES = [(2, 16, 32, 32, 32), (2, 32, 64, 64, 64)]
 SLOPE = 0.2
-# Against float64; root mean square of the error over that of the value.
-TOLERANCE = 1e-3
+# Against float64; the largest error over the largest value.
+TOLERANCE = 1e-4
+# Distance from the activation's kink, where rounding would decide the slope of any provider.
+MARGIN = 1e-4
 
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -68,6 +70,16 @@ def passes(function: Function, values: list[Tensor]) -> dict[str, Callable[[], l
     return {"forward": forward, "backward": backward, "second": second}
 
 
+def away_from_kinks(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x, with what would be normalised to nearly 0 drawn again."""
+    while True:
+        z = functional.group_norm(x.double(), x.shape[1], weight.double(), bias.double())
+        near = z.abs() < MARGIN
+        if not near.any():
+            return x
+        x[near] = torch.randn(int(near.sum()))
+
+
 @pytest.mark.parametrize("order", ["forward", "backward", "second"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -75,13 +87,13 @@ def bench_norm_act(benchmark, provider: str, shape: tuple[int, ...], order: str)
     function, layout, implementation = PROVIDERS[provider]
     x, g, v = (torch.randn(shape).contiguous(memory_format=layout) for _ in range(3))
     weight, bias = torch.randn(2, shape[1])
+    x = away_from_kinks(x, weight, bias)
     benchmark.group = f"{order} {'x'.join(map(str, shape))}"
     benchmark.extra_info.update(torch=torch.__version__, threads=torch.get_num_threads())
     with ops.implementation(implementation):
         run = passes(function, [x, weight, bias, g, v])[order]
         expected = passes(stock, [t.double() for t in (x, weight, bias, g, v)])[order]()
         for found, exact in zip(run(), expected, strict=True):
-            # The root mean square: at a kink of the activation, rounding decides the slope.
-            error = (found - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+            error = (found - exact).abs().max() / exact.abs().max()
             assert error < TOLERANCE, f"{provider}: error {error:.2e}"
         benchmark.pedantic(run, rounds=15, warmup_rounds=2)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastgan.audit.shape import ShapeStatistics, body, shape_statistics
+from fastgan.audit.shape import ShapeStatistics, shape_statistics
 from fastgan.errors import AuditError
 from fastgan.ops import nearest
 
@@ -91,8 +91,8 @@ def compare(
     Columns: the gap between the areas under the curve that volume alone reaches when it tells the
     two classes apart; Kolmogorov-Smirnov distances of volume, surface / volume^(2/3) and
     elongation; and the median Euclidean distance to the nearest training mask over that of the
-    held-out masks (0 for copies, far above 1 for shapes no patient has). No column counts
-    background below 1/4: see `shape.body`.
+    held-out masks (0 for copies, far above 1 for shapes no patient has). The distance is between
+    the voxels as they are, faint background included; the shapes ignore it (`shape.body`).
 
     Args:
         candidates: name -> masks; every class of `holdout` must occur in each.
@@ -144,7 +144,7 @@ def _volume_auc(shapes: ShapeStatistics, labels: Labels, classes: Labels) -> flo
 def _nearest_distance(query: Masks, target: Masks) -> Floats:
     # In steps of 1/255, in which integer arithmetic is exact and fast.
     ours, theirs = (
-        torch.from_numpy(np.rint(255.0 * body(m.values)).astype(np.uint8)).flatten(1)
+        torch.from_numpy(np.rint(255.0 * m.values).astype(np.uint8)).flatten(1)
         for m in (query, target)
     )
     distance: Floats = nearest(ours, theirs)[0][:, 0].numpy()
