@@ -101,6 +101,9 @@ class ModelConfig(_Section):
     fold: Shape = (1, 1, 1)
     """Block of voxels that both networks treat as channels of one; (2, 2, 2) is several times
     faster on a CPU and leaves the finest detail to one linear layer."""
+    smooth_output: bool = False
+    """Filter the generator's output by (1, 2, 1) / 4 along each axis: for masks and other volumes
+    without voxel noise, whose borders are then smooth from the first step on."""
 
 
 class GanConfig(_Section):

@@ -142,8 +142,8 @@ def _masks(dataset: Dataset) -> Masks:
 
     from fastgan.audit.fidelity import Masks
 
-    values = np.stack([dataset.volume(i)[0] for i in range(len(dataset))])
-    return Masks((values + 1.0) / 2.0, np.asarray(dataset.labels))
+    values = np.stack([dataset.denormalise(dataset.volume(i)[0]) for i in range(len(dataset))])
+    return Masks(values, np.asarray(dataset.labels))
 
 
 def _table(rows: list[Row], classes: tuple[str, ...]) -> str:

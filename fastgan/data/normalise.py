@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 
+from fastgan.data.level import SHARE, Values, unlevelled
 from fastgan.data.volume import Volume
 from fastgan.errors import BadFile, ConfigError
 
 __all__ = ["CT_WINDOW", "Values", "denormalise", "intensity_range", "normalise"]
 
-Values = TypeVar("Values", np.ndarray, Tensor)
 CT_WINDOW = (-1000.0, 1000.0)  # HU: air to bone
 MR_PERCENTILES = (0.5, 99.5)
 CT_PADDING = -1500.0  # HU; scanners fill the corners with -2000 or -3024, nothing real is so low
@@ -25,7 +24,7 @@ def intensity_range(
 
     ct takes -1000 to 1000 HU; mr the 0.5 and 99.5 percentiles of the foreground (what lies a tenth
     of the way from the minimum to the mean, or above); map and mask take 0 to 1. A window replaces
-    any of them.
+    any of them. Masks are then told as levels (`fastgan.data.level`).
 
     Args:
         volume: what `read_volume` gave.
@@ -34,7 +33,8 @@ def intensity_range(
 
     Returns:
         JSON-able {"modality", "low", "high", "method", "clipped", "padding"}; clipped and padding
-        are shares of the voxels outside the range and below -1500 HU.
+        are shares of the voxels outside the range and below -1500 HU. Of masks also "share", which
+        partial voxels have of [-1, 1].
 
     Raises:
         BadFile: a constant MR volume; a CT stored unsigned without offset; a mask outside 0 to 1.
@@ -70,7 +70,7 @@ def intensity_range(
     else:
         raise ConfigError(f"modality: {modality!r} is not ct, mr, map or mask")
     clipped = float(((array < low) | (array > high)).mean())
-    return {
+    record = {
         "modality": modality,
         "low": low,
         "high": high,
@@ -78,10 +78,16 @@ def intensity_range(
         "clipped": round(clipped, 6),
         "padding": round(padding, 6),
     }
+    if modality == "mask":
+        record["share"] = SHARE
+    return record
 
 
 def normalise(array: np.ndarray, record: dict[str, Any]) -> np.ndarray:
-    """float32 in [-1, 1] of any shape: linear from low to high of the record, then clipped."""
+    """float32 in [-1, 1] of any shape: linear from low to high of the record, then clipped.
+
+    A mask becomes levels only on its final grid: see `fastgan.data.level`.
+    """
     low, high = record["low"], record["high"]
     scaled = (np.asarray(array, np.float32) - np.float32(low)) * np.float32(2.0 / (high - low))
     clipped: np.ndarray = np.clip(scaled - np.float32(1.0), -1.0, 1.0)
@@ -89,8 +95,10 @@ def normalise(array: np.ndarray, record: dict[str, Any]) -> np.ndarray:
 
 
 def denormalise(array: Values, record: dict[str, Any]) -> Values:
-    """The file's units (HU for CT) of values in [-1, 1]: `normalise` undone, but for clipping."""
+    """The file's units (HU for CT) of values, or a mask's levels, in [-1, 1]; clipping stays."""
     low, high = float(record["low"]), float(record["high"])
+    if "share" in record:
+        array = unlevelled(array, record["share"])
     return (array + 1.0) * (0.5 * (high - low)) + low
 
 

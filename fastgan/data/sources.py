@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fastgan.data.bundled import LIDC, Archive, read_archive, read_lidc
-from fastgan.data.cache import Prepared, cached, file_digest, quantise
+from fastgan.data.cache import Prepared, cached, dequantise, file_digest, quantise
 from fastgan.data.dataset import Dataset
 from fastgan.data.geometry import Orientation
+from fastgan.data.level import SHARE, levels
 from fastgan.data.manifest import Item, read_dataset_json, read_manifest, scan_folder, split_items
 from fastgan.data.normalise import intensity_range, normalise
 from fastgan.data.resample import crop_or_pad, resample
@@ -142,11 +143,11 @@ def _from_archive(archive: Archive, config: DataConfig, split: Split) -> Dataset
         )
     picked = [items[i] for i in chosen]
     modality = picked[0].modality or config.modality
+    record: dict[str, Any]
     if archive.low is not None and archive.high is not None and config.window is None:
         record = {"modality": modality, "low": archive.low, "high": archive.high, "method": "full"}
-        stored = arrays
-        if arrays.dtype != np.uint8:
-            stored = quantise(normalise(arrays, record))
+        if modality == "mask":
+            record["share"] = SHARE
     else:
         # Over all volumes: a range of the training volumes alone would differ between the splits.
         every = archive.arrays.astype(np.float32).reshape(len(archive.arrays), -1, 1)
@@ -161,7 +162,12 @@ def _from_archive(archive: Archive, config: DataConfig, split: Split) -> Dataset
             archive.digest,
         )
         record = intensity_range(Volume(every, np.eye(4), source), modality, config.window)
-        stored = quantise(normalise(arrays, record))
+    stored: list[np.ndarray] = list(arrays)
+    bytes_of_all = arrays.dtype == np.uint8 and record["method"] == "full"
+    # Bytes over their whole range stay as they are, at half the memory; levels need finer steps.
+    if modality == "mask" or not bytes_of_all:
+        values = (dequantise(a) if bytes_of_all else normalise(a, record) for a in arrays)
+        stored = [_stored(v, record, spacing) for v in values]
     return Dataset(
         [volume[None] for volume in stored],
         picked,
@@ -236,7 +242,12 @@ def _prepare(item: Item, modality: str, spacing: Triple, config: DataConfig) -> 
     array, affine = resample(normalise(volume.array, record), volume.affine, spacing)
     if config.sampling == "whole":
         array, affine = crop_or_pad(array, affine, config.shape, -1.0)
-    return Prepared(quantise(array)[None], affine, record)
+    return Prepared(_stored(array, record, spacing)[None], affine, record)
+
+
+def _stored(array: np.ndarray, record: dict[str, Any], spacing: Triple) -> np.ndarray:
+    """int16 of a normalised volume on its final grid."""
+    return quantise(levels(array, spacing) if record["modality"] == "mask" else array)
 
 
 def _common_spacing(items: Sequence[Item]) -> Triple:

@@ -31,6 +31,7 @@ def build_variant(
     critic_norm: str = "none",
     spectral_norm: bool = False,
     fold: Sequence[int] = (1, 1, 1),
+    smooth_output: bool = False,
     objective: str = "wgan-gp",
     critic_steps: int = 5,
     penalty: str = "wgan-gp",
@@ -59,6 +60,7 @@ def build_variant(
         critic_norm: likewise.
         spectral_norm: of the critic's weights.
         fold: block of voxels that both networks treat as channels of one.
+        smooth_output: of the generator; see `build_generator`.
         objective: name in `objectives`.
         critic_steps: critic updates per generator update.
         penalty: wgan-gp | r1 | r2 | none.
@@ -87,6 +89,7 @@ def build_variant(
             norm=generator_norm,
             num_classes=labels.num_classes,
             fold=fold,
+            smooth_output=smooth_output,
         )
         critic = build_critic(
             architecture=architecture,

@@ -20,6 +20,7 @@ from fastgan.nn import (
     channels_last,
     check_labels,
     he_normal_,
+    smooth,
 )
 from fastgan.nn.choices import check_choice
 from fastgan.ops import unfold
@@ -55,6 +56,7 @@ class Generator(nn.Module):
         output: str,
         grid: tuple[int, int, int],
         fold: tuple[int, int, int],
+        smoothed: bool,
         width: int,
         stages: nn.ModuleList,
         last: nn.Module,
@@ -62,7 +64,7 @@ class Generator(nn.Module):
         super().__init__()
         self.shape, self.channels, self.latent_dim = shape, channels, latent_dim
         self.num_classes, self.output, self.grid, self.width = num_classes, output, grid, width
-        self.fold = fold
+        self.fold, self.smoothed = fold, smoothed
         inputs = latent_dim * (2 if num_classes else 1)
         if num_classes:
             self.embed = nn.Embedding(num_classes, latent_dim)
@@ -92,6 +94,8 @@ class Generator(nn.Module):
             x = stage(x, labels)
         # Back from an autocast dtype: bfloat16 has 256 values in [-1, 1].
         x = unfold(self.last(x).to(z.dtype), self.fold)
+        if self.smoothed:
+            x = smooth(x)
         return channels_last(HEADROOM * torch.tanh(x) if self.output == "tanh" else x)
 
 
@@ -106,6 +110,7 @@ def build_generator(
     num_classes: int = 0,
     output: str = "tanh",
     fold: Sequence[int] = (1, 1, 1),
+    smooth_output: bool = False,
 ) -> Generator:
     """A generator for volumes of `shape`.
 
@@ -125,6 +130,8 @@ def build_generator(
         num_classes: K, 0 for unconditional.
         output: tanh | linear.
         fold: block of voxels that the last layer gives as channels; (1, 1, 1) for none.
+        smooth_output: filter the last layer's output by `nn.smooth`: volumes without voxel noise
+            from the first step on, for masks and others that are smooth.
 
     Raises:
         ConfigError: an unknown name, or a shape the stages cannot bring down to a small grid.
@@ -179,6 +186,7 @@ def build_generator(
         output=output,
         grid=ladder.coarsest,
         fold=(fold[0], fold[1], fold[2]),
+        smoothed=smooth_output,
         width=widths[0],
         stages=nn.ModuleList(stages),
         last=last,

@@ -10,7 +10,7 @@ import torch
 from fastgan.errors import ConfigError
 from fastgan.models import build_generator, describe, parameter_count
 from fastgan.models.generator import ARCHITECTURES, HEADROOM
-from fastgan.nn import NORMS
+from fastgan.nn import NORMS, smooth
 
 SHAPES = [(32, 32, 32), (48, 40, 12), (20, 6, 34), (64, 64, 16)]
 
@@ -117,3 +117,11 @@ def test_folded_ends_keep_shape_and_layout(architecture: str) -> None:
     assert volumes.is_contiguous(memory_format=torch.channels_last_3d)
     with pytest.raises(ConfigError, match="axis 2 of shape 16x16x12 is not divisible by fold 5"):
         small(shape=(16, 16, 12), fold=(1, 1, 5))
+
+
+def test_smooth_output_filters_the_last_layer() -> None:
+    rough, smoothed = (small(shape=(16, 16, 12), smooth_output=on) for on in (False, True))
+    smoothed.load_state_dict(rough.state_dict())
+    z = torch.randn(2, rough.latent_dim)
+    expected = HEADROOM * torch.tanh(smooth(torch.atanh(rough(z).double() / HEADROOM)))
+    torch.testing.assert_close(smoothed(z).double(), expected, rtol=1e-4, atol=1e-5)
