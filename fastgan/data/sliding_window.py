@@ -166,7 +166,7 @@ def _blend(
     return out
 
 
-def _weights(group: Sequence[tuple]) -> list[Tensor]:
+def _weights(group: Sequence[tuple[tuple[int, Tensor], ...]]) -> list[Tensor]:
     """[d, h, w] weight of each window of a group, the product of its axes' factors."""
     return [d[:, None, None] * h[:, None] * w for (_, d), (_, h), (_, w) in group]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -30,7 +32,7 @@ def test_windows_partition_the_volume(extents, window, overlap) -> None:
     for length, size in zip(extents, window, strict=True):
         starts = window_starts(length, size, overlap)
         assert starts[0] == 0 and starts[-1] == length - size
-        assert all(0 < b - a <= size for a, b in zip(starts, starts[1:], strict=False))
+        assert all(0 < b - a <= size for a, b in itertools.pairwise(starts))
         step = max(1.0, size * (1.0 - overlap))
         assert len(starts) <= np.ceil((length - size) / step) + 1
         total = np.zeros(length)
