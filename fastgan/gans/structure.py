@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastgan.errors import ConfigError
+
 __all__ = ["Structure", "body_mask", "structure", "structure_metrics"]
 
 # The source shows air only if the level at its border is in the lowest tenth of [-1, 1].
@@ -79,6 +81,9 @@ def structure(source: Tensor, translation: Tensor, *, same_contrast: bool = Fals
         same_contrast: both domains show every tissue alike, such as CT of two sites; a negative
             correlation is then an inversion.
 
+    Raises:
+        ConfigError: other shapes.
+
     Derivatives: none; everything is computed without gradients and without a host sync.
     Deterministic: yes.
     Cost: some 60 passes over both volumes, at most 2^22 voxels of each.
@@ -90,7 +95,7 @@ def structure(source: Tensor, translation: Tensor, *, same_contrast: bool = Fals
     (True, False, 1.0)
     """
     if source.shape != translation.shape or source.ndim != 5:
-        raise ValueError(
+        raise ConfigError(
             "structure: source and translation must be [B, C, D, H, W] of one shape, got "
             f"{tuple(source.shape)} and {tuple(translation.shape)}"
         )
@@ -208,7 +213,8 @@ def _threshold(distance: Tensor) -> Tensor:
     # Least cross-entropy maximises the sum over both classes of mass * log(mean).
     gain = torch.special.xlogy(mass_below, mass_below / below.clamp_min(1.0))
     gain = gain + torch.special.xlogy(mass_above, mass_above / above.clamp_min(1.0))
-    return (gain[:-1].argmax() + 0.5) * (top / (LEVELS - 1))
+    best: Tensor = gain[:-1].argmax() + 0.5
+    return best * (top / (LEVELS - 1))
 
 
 def _order(volume: Tensor, body: Tensor) -> Tensor:

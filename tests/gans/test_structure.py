@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastgan.errors import ConfigError
 from fastgan.gans.structure import body_mask, structure, structure_metrics
 
 SIZE = 40
@@ -205,7 +206,7 @@ def test_large_volumes_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rejects_shapes() -> None:
-    with pytest.raises(ValueError, match="of one shape"):
+    with pytest.raises(ConfigError, match="of one shape"):
         structure(T1, T2[..., 1:])
-    with pytest.raises(ValueError, match=r"\[B, C, D, H, W\]"):
+    with pytest.raises(ConfigError, match=r"\[B, C, D, H, W\]"):
         structure(T1[0], T2[0])
