@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["DIRECTIONS", "add_arguments", "run", "translate"]
 
 DIRECTIONS = ("A_to_B", "B_to_A")
+LEAST_HEIGHT = 160  # pixels of a picture, where whole multiples of the voxels reach it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -273,14 +274,17 @@ def _report(name: str, values: dict[str, float | None], alarms: list[str]) -> No
 def _picture(made: Translated) -> np.ndarray:
     """[height, width] uint8: source, translation and difference, each axial, coronal, sagittal.
 
-    Head and front are up. The difference is half of translation minus source: grey is no change.
+    Head and front are up, the patient's right is right. The difference is half of translation
+    minus source: grey is no change. Small volumes are enlarged.
     """
     from fastgan.train.samples import triptychs
 
     change = 0.5 * (made.result - made.source)
     # The slices' rows run down: from the head, and from the front.
     upright = [v.transpose(2, 1, 0)[None, ::-1, ::-1] for v in (made.source, made.result, change)]
-    return triptychs(upright, columns=3)
+    picture = triptychs(upright, columns=3)
+    factor = max(1, LEAST_HEIGHT // picture.shape[0])
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _row(name: str, item: Item, modality: str) -> dict[str, str]:
