@@ -200,7 +200,7 @@ def _items(source: Path, modality: str) -> list[Item]:
     if source.is_dir() or not source.name.lower().endswith(SUFFIXES):
         items = find_items(source)
     else:
-        items = [Item(str(source), None, subject_of(source.name))]
+        items = [Item(str(source), None, subject_of(source))]
     for item in items:
         if item.modality not in (None, modality):
             raise ConfigError(
@@ -244,7 +244,7 @@ def _judge(made: Translated, same_contrast: bool) -> tuple[dict[str, float | Non
     alarms = []
     if inverted and values["order"] < 0.5:
         alarms.append(
-            "contrast inverted: the air around the body is brighter than the body "
+            "contrast inverted: the air around the body is no darker than the body "
             f"(a body voxel is the brighter of two with probability {values['order']:.2f})"
         )
     elif inverted:

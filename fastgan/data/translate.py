@@ -38,9 +38,9 @@ class Domain:
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Domain:
         """From the content of a run's data.json, or of its key "b"."""
-        d, h, w = data["shape"]
-        z, y, x = data["spacing"]
-        return cls((d, h, w), (z, y, x), data["channels"], data["normalisation"])
+        (d, h, w), (along_d, along_h, along_w) = data["shape"], data["spacing"]
+        spacing = (along_d, along_h, along_w)
+        return cls((d, h, w), spacing, data["channels"], data["normalisation"])
 
 
 @dataclass(frozen=True)

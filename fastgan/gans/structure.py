@@ -160,7 +160,7 @@ def body_mask(volume: Tensor) -> tuple[Tensor, Tensor]:
     foreground = (distance > _threshold(distance)).to(torch.int32)
     body = torch.ones_like(foreground, dtype=torch.bool)
     for axis in range(3):
-        count = foreground.cumsum(axis)
+        count = foreground.cumsum(axis, dtype=torch.int32)
         body &= (count > 0) & (count - foreground < count.select(axis, -1).unsqueeze(axis))
     return body, level
 
@@ -220,7 +220,8 @@ def _threshold(distance: Tensor) -> Tensor:
 def _order(volume: Tensor, body: Tensor) -> Tensor:
     place = ((volume + 1.0) * (0.5 * (LEVELS - 1))).round().long()
     of_body = _histogram(place, body.long(), LEVELS).double()
-    of_air = _histogram(place, (~body).long(), LEVELS).double()
+    of_air = _histogram(place, (~body).long(), LEVELS)
+    # Sums of whole numbers: those of fractions depend on their order on some devices.
     darker = of_air.cumsum(0) - 0.5 * of_air
     order: Tensor = (of_body * darker).sum() / (of_body.sum() * of_air.sum())
     return order.float()
