@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastgan.errors import BadFile, ConfigError
+from fastgan.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from fastgan.train.checkpoint import Checkpoint
 
-__all__ = ["MANIFEST_COLUMNS", "add_arguments", "generate", "run"]
-
-MANIFEST_COLUMNS = ("path", "label", "subject", "site", "scanner", "split", "modality")
+__all__ = ["add_arguments", "generate", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,17 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Generate, print where to, return 0."""
     from fastgan.cli.process import keep_freed_memory
-    from fastgan.train import checkpoint
+    from fastgan.cli.synthetic import checkpoint_asked
     from fastgan.train.run_folder import RunFolder
 
     keep_freed_memory()
     folder = RunFolder(options.run)
-    if options.checkpoint is None:
-        found = checkpoint.newest(folder.path)
-        for reason in found.skipped:
-            print(f"skipped: {reason}", file=sys.stderr)
-    else:
-        found = checkpoint.read(folder.path / f"ckpt-{options.checkpoint}")
+    found = checkpoint_asked(folder, options.checkpoint)
     written = generate(
         folder,
         found,
@@ -106,9 +96,9 @@ def generate(
     """
     import torch
 
+    from fastgan.cli.synthetic import description, make_empty, origin, write_manifest
     from fastgan.data import save_volume
     from fastgan.data.normalise import denormalise
-    from fastgan.durable import replace_file
     from fastgan.random import Draws
     from fastgan.train import load_generator
     from fastgan.train.build import variant_of
@@ -122,7 +112,7 @@ def generate(
     chosen = _classes(labels, one_class, classes, data["prior"], count, draws.numpy(0, "classes"))
     variant = variant_of(config, data)
     load_generator(variant, found)
-    _make_empty(out)
+    make_empty(out)
     variant.to(resolve(device))
     affine = _affine(data["spacing"], data["shape"])
     rows = []
@@ -132,20 +122,12 @@ def generate(
             volume = variant.sample(1, label, draws.numpy(i, "generate"))[0].float().cpu().numpy()
         name = f"volume-{i:05d}.nii.gz"
         known = "" if label is None else classes[label]
-        provenance = {
-            "synthetic": True,
-            "software": f"fastgan {_version()}",
-            "checkpoint": found.hash,
-            "step": found.step,
-            "seed": seed,
-            "index": i,
-            "label": known,
-        }
+        provenance = origin(found) | {"seed": seed, "index": i, "label": known}
         save_volume(
             out / name,
             denormalise(volume, data["normalisation"]),
             affine,
-            description=f"synthetic fastgan {found.hash[:12]}",
+            description=description(found),
             provenance=provenance,
         )
         rows.append(
@@ -157,9 +139,7 @@ def generate(
                 "modality": _modality(data, config.data.modality),
             }
         )
-    manifest = out / "manifest.csv"
-    replace_file(manifest, _csv(rows))
-    return manifest
+    return write_manifest(out, rows)
 
 
 def _classes(
@@ -191,15 +171,6 @@ def _classes(
     return [int(label) for label in rng.choice(len(classes), count, p=shares)]
 
 
-def _make_empty(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadFile(f"{out}: is not an empty folder, and nothing is overwritten")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadFile(f"{out}: cannot make the folder: {error.strerror or error}") from error
-
-
 def _affine(spacing: list[float], shape: list[int]) -> np.ndarray:
     """Axes right, front, head at the training spacing; the volume's centre is the origin."""
     import numpy as np
@@ -212,17 +183,3 @@ def _affine(spacing: list[float], shape: list[int]) -> np.ndarray:
 def _modality(data: Mapping[str, Any], default: str) -> str:
     known: list[str] = data.get("modalities", [])
     return known[0] if len(known) == 1 else default
-
-
-def _version() -> str:
-    import fastgan
-
-    return fastgan.__version__
-
-
-def _csv(rows: list[dict[str, str]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, MANIFEST_COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()

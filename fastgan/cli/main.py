@@ -23,6 +23,7 @@ VERBS = {
     "inspect": "look at a data set and propose a configuration",
     "train": "train a GAN, or resume a run",
     "generate": "write volumes from a trained generator",
+    "translate": "bring volumes of one domain of a cyclegan to the other",
 }
 UNEXPECTED = 70
 """EX_SOFTWARE: an error nobody foresaw, so a fault of fastgan."""

@@ -1,4 +1,4 @@
-"""The NIfTI-1 and NIfTI-2 header: checked field by field before anything is allocated."""
+"""NIfTI-1 and NIfTI-2 headers in: checked field by field before anything is allocated."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fastgan.data.geometry import from_quaternion, quaternion, spacing_of
+from fastgan.data.geometry import from_quaternion, spacing_of
 from fastgan.errors import BadFile, CorruptFile, ResourceLimit
 
-__all__ = ["MAX_VOXELS", "Header", "pack_header", "parse_header", "walk_extensions"]
+__all__ = ["MAX_VOXELS", "Header", "Placement", "parse_header", "walk_extensions"]
 
 MAX_VOXELS = 1 << 30  # 4 GiB as float32
 DATATYPES = {
@@ -42,13 +42,37 @@ HEADER_2 = struct.Struct("i8shh8q3d8dq6dqq80s24sii6d4d4d4diii16sB15s")
 DETACHED = "a detached header; join it and its .img into one .nii"
 
 
+Coded = tuple[int, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A header's own words on where its grid lies, to be written again bit for bit.
+
+    Attributes:
+        version: of NIfTI, 1 or 2.
+        trailing: extents beyond the third, all 1.
+        pixdim: the eight numbers, in the header's unit.
+        units: code of xyzt_units.
+        qform: (code, (b, c, d, x, y, z)).
+        sform: (code, twelve numbers, row by row).
+    """
+
+    version: int
+    trailing: tuple[int, ...]
+    pixdim: tuple[float, ...]
+    units: int
+    qform: Coded
+    sform: Coded
+
+
 @dataclass
 class Header:
     """What a checked header says.
 
     Attributes:
         shape: three extents, as stored.
-        trailing: extents beyond the third, all 1.
+        placement: the grid, as the header puts it.
         dtype: of the stored numbers, with their byte order.
         slope, intercept: value = slope * stored + intercept.
         offset: bytes before the data.
@@ -57,7 +81,7 @@ class Header:
     """
 
     shape: tuple[int, int, int]
-    trailing: tuple[int, ...]
+    placement: Placement
     dtype: np.dtype
     slope: float
     intercept: float
@@ -127,8 +151,11 @@ def parse_header(content: bytes, name: str, file_size: int, compressed: bool) ->
         slope, intercept = 1.0, 0.0
     if units & 7 not in UNITS:
         raise CorruptFile(f"{name}: xyzt_units: unknown code {units}")
-    header = Header(shape, trailing, dtype, slope, intercept, offset, np.eye(4))
-    _place(header, pixdim, UNITS[units & 7], (qform_code, rotation), (sform_code, rows), name)
+    placement = Placement(
+        version, trailing, pixdim, units, (qform_code, rotation), (sform_code, rows)
+    )
+    header = Header(shape, placement, dtype, slope, intercept, offset, np.eye(4))
+    _place(header, name)
     return header
 
 
@@ -190,12 +217,9 @@ def _offset(raw: float, least: int, name: str) -> int:
     return int(raw)
 
 
-Coded = tuple[int, tuple[float, ...]]
-
-
-def _place(
-    header: Header, pixdim: tuple[float, ...], unit: float, qform: Coded, sform: Coded, name: str
-) -> None:
+def _place(header: Header, name: str) -> None:
+    place = header.placement
+    pixdim, qform, sform, unit = place.pixdim, place.qform, place.sform, UNITS[place.units & 7]
     sizes = np.array(pixdim[1:4], np.float64) * unit
     low, high = SPACING_RANGE
     if not (np.isfinite(sizes).all() and (sizes >= low).all() and (sizes <= high).all()):
@@ -246,60 +270,3 @@ def _check_affine(affine: np.ndarray, which: str, header: Header, name: str) -> 
         raise CorruptFile(f"{name}: {which}: singular, or voxels outside {low} to {high} mm")
     if volume < 0.999 * sizes.prod():
         header.warnings.append(f"{which} is sheared: axes are not at right angles")
-
-
-def pack_header(
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    affine: np.ndarray,
-    description: str,
-    offset: int,
-    intent: int,
-) -> bytes:
-    """348 bytes of NIfTI-1: little endian, millimetres, sform and qform set, no scaling."""
-    code = next(c for c, name in DATATYPES.items() if np.dtype(name) == dtype)
-    dim = (len(shape), *shape) + (1,) * (7 - len(shape))
-    (b, c, d), qfac = quaternion(affine)
-    sizes = (qfac, *spacing_of(affine), 1.0, 1.0, 1.0, 1.0)
-    return struct.pack(
-        "<" + HEADER_1.format,
-        348,
-        b"",
-        b"",
-        0,
-        0,
-        b"r",
-        0,
-        *dim,
-        0.0,
-        0.0,
-        0.0,
-        intent,
-        code,
-        8 * dtype.itemsize,
-        0,
-        *sizes,
-        float(offset),
-        1.0,
-        0.0,
-        0,
-        0,
-        2,
-        0.0,
-        0.0,
-        0.0,
-        0.0,
-        0,
-        0,
-        description.encode()[:79],
-        b"",
-        1,
-        1,
-        b,
-        c,
-        d,
-        *affine[:3, 3],
-        *affine[:3].reshape(-1),
-        b"",
-        b"n+1\0",
-    )

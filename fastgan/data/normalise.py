@@ -10,7 +10,7 @@ from fastgan.data.level import SHARE, Values, unlevelled
 from fastgan.data.volume import Volume
 from fastgan.errors import BadFile, ConfigError
 
-__all__ = ["CT_WINDOW", "Values", "denormalise", "intensity_range", "normalise"]
+__all__ = ["CT_WINDOW", "Values", "denormalise", "intensity_range", "normalise", "record_like"]
 
 CT_WINDOW = (-1000.0, 1000.0)  # HU: air to bone
 MR_PERCENTILES = (0.5, 99.5)
@@ -81,6 +81,26 @@ def intensity_range(
     if modality == "mask":
         record["share"] = SHARE
     return record
+
+
+def record_like(volume: Volume, record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a new volume, by the rule that a data set's `record` was made by.
+
+    A window stays the window; MR takes the volume's own percentiles.
+
+    Raises:
+        BadFile: a constant volume, or as `intensity_range`.
+    """
+    least, most = float(volume.array.min()), float(volume.array.max())
+    if least == most:
+        raise BadFile(f"{volume.source.path}: constant volume, every voxel is {least:g}")
+    window = None
+    if record["method"] in ("window", "full"):
+        window = (float(record["low"]), float(record["high"]))
+        # Without a window of its own a CT is checked for being in HU at all.
+        if record["modality"] == "ct" and window == CT_WINDOW:
+            window = None
+    return intensity_range(volume, record["modality"], window)
 
 
 def normalise(array: np.ndarray, record: dict[str, Any]) -> np.ndarray:

@@ -9,13 +9,16 @@ from torch import Tensor
 from fastgan.data.geometry import spacing_of
 from fastgan.errors import ConfigError, ResourceLimit
 
-__all__ = ["crop_or_pad", "resample"]
+__all__ = ["crop_or_pad", "resample", "resampled_shape"]
 
 SAME = 1e-3  # relative difference of spacing below which a volume is left untouched
 
 
 def resample(
-    array: np.ndarray, affine: np.ndarray, spacing: tuple[float, float, float]
+    array: np.ndarray,
+    affine: np.ndarray,
+    spacing: tuple[float, float, float],
+    shape: tuple[int, ...] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bring a volume to a spacing: trilinear, with a triangle filter where it gets coarser.
 
@@ -26,6 +29,8 @@ def resample(
         array: [D, H, W] float32.
         affine: [4, 4], voxel index to mm.
         spacing: wanted millimetres per voxel along D, H, W.
+        shape: wanted extents, as many as cover the field of view by default. A volume resampled
+            with the spacing and shape another came from is on that volume's grid again.
 
     Returns:
         (array [D', H', W'] float32 with D' = round(D * old / new), affine [4, 4]).
@@ -34,14 +39,11 @@ def resample(
         ConfigError: a spacing that is not positive.
         ResourceLimit: more than 2^30 voxels would come out.
     """
-    if not all(0.0 < s < float("inf") for s in spacing):
-        raise ConfigError(f"data.spacing: must be positive millimetres, got {spacing}")
     old = spacing_of(affine)
+    counts = list(resampled_shape(array.shape, old, spacing) if shape is None else shape)
     ratios = [new / was for new, was in zip(spacing, old, strict=True)]
-    ratios = [1.0 if abs(r - 1.0) < SAME else r for r in ratios]
-    counts = [max(1, round(n / r)) for n, r in zip(array.shape, ratios, strict=True)]
-    if float(counts[0]) * counts[1] * counts[2] > 1 << 30:
-        raise ResourceLimit(f"data.spacing: {spacing} mm makes {counts} voxels of {array.shape}")
+    if shape is None:
+        ratios = _settled(ratios)
     change = np.eye(4)
     out = torch.from_numpy(np.ascontiguousarray(array, np.float32))
     for axis, (count, ratio) in enumerate(zip(counts, ratios, strict=True)):
@@ -51,6 +53,19 @@ def resample(
         if count != length or ratio != 1.0:
             out = _filter(out, axis, *_taps(length, count, ratio))
     return out.numpy(), np.asarray(affine, np.float64) @ change
+
+
+def resampled_shape(
+    shape: tuple[int, ...], old: tuple[float, float, float], spacing: tuple[float, float, float]
+) -> tuple[int, int, int]:
+    """Extents `resample` gives a volume of `shape` at the spacing `old`; raises what it raises."""
+    if not all(0.0 < s < float("inf") for s in spacing):
+        raise ConfigError(f"data.spacing: must be positive millimetres, got {spacing}")
+    ratios = _settled([new / was for new, was in zip(spacing, old, strict=True)])
+    d, h, w = (max(1, round(n / r)) for n, r in zip(shape, ratios, strict=True))
+    if float(d) * h * w > 1 << 30:
+        raise ResourceLimit(f"data.spacing: {spacing} mm makes {(d, h, w)} voxels of {shape}")
+    return d, h, w
 
 
 def crop_or_pad(
@@ -81,6 +96,11 @@ def crop_or_pad(
     change = np.eye(4)
     change[:3, 3] = starts
     return out, np.asarray(affine, np.float64) @ change
+
+
+def _settled(ratios: list[float]) -> list[float]:
+    """Ratios of new to old spacing, 1 where the difference is not worth a filter."""
+    return [1.0 if abs(r - 1.0) < SAME else r for r in ratios]
 
 
 def _filter(volume: Tensor, axis: int, taps: Tensor, weights: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastgan.data.array_file import read_npy, read_npz
 from fastgan.data.geometry import Orientation, orientation_of, spacing_of, to_canonical, to_source
-from fastgan.data.nifti import MAX_VOXELS, Header, parse_header, walk_extensions
+from fastgan.data.nifti import MAX_VOXELS, Header, Placement, parse_header, walk_extensions
 from fastgan.data.stream import opened
 from fastgan.errors import BadFile, ConfigError, CorruptFile, ResourceLimit
 
@@ -36,6 +36,7 @@ class Source:
         digest: sha256 of the content, gzip unpacked, hex: equal for one image under two names.
         warnings: oddities of the header.
         extensions: (code, payload) of NIfTI header extensions.
+        placement: the grid as a NIfTI header puts it; None for other files.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Source:
     digest: str
     warnings: tuple[str, ...] = ()
     extensions: tuple[tuple[int, bytes], ...] = ()
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True)
@@ -169,13 +171,14 @@ def _read_nifti(path: Path) -> Volume:
         str(path),
         header.affine,
         orientation,
-        header.shape + header.trailing,
+        header.shape + header.placement.trailing,
         header.dtype.name,
         header.slope,
         header.intercept,
         digest.hexdigest(),
         tuple(header.warnings),
         tuple(extensions),
+        header.placement,
     )
     return Volume(array, affine, source)
 

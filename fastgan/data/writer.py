@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from fastgan.data.geometry import spacing_of
-from fastgan.data.nifti import pack_header
+from fastgan.data.nifti import Placement
+from fastgan.data.nifti_pack import MAX_EXTENT, header_bytes, pack_header, placement_of
 from fastgan.durable import put_file
 from fastgan.errors import ConfigError, NumericsError
 
@@ -29,9 +30,10 @@ def save_volume(
     *,
     description: str = "",
     provenance: Mapping[str, Any] | None = None,
+    placement: Placement | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a NIfTI-1 file with sform and qform set, in millimetres.
+    """Write a NIfTI-1 file with sform and qform set, in millimetres, or on the grid of another.
 
     The file appears under its name only when it is complete and on the disk (temporary file,
     fsync, rename, fsync of the folder). The same input gives the same bytes.
@@ -43,6 +45,9 @@ def save_volume(
         affine: [4, 4] voxel index to mm. A sheared one is exact in the sform only.
         description: at most 79 bytes of UTF-8.
         provenance: stored as JSON in a header extension; `fastgan` readers and nibabel show it.
+        placement: `Source.placement` of the file whose grid this is. NIfTI version, extents of 1
+            beyond the third, voxel sizes, unit, sform and qform are then that file's, bit for bit,
+            and `affine` is not written.
         overwrite: replace an existing file.
 
     Raises:
@@ -57,7 +62,8 @@ def save_volume(
     array = np.asarray(array)
     if array.ndim == 4:
         array = array[0] if array.shape[0] == 1 else array.transpose(1, 2, 3, 0)[:, :, :, None]
-    if array.ndim not in (3, 5) or 0 in array.shape or max(array.shape) > 32767:
+    longest = MAX_EXTENT[placement.version if placement is not None else 1]
+    if array.ndim not in (3, 5) or 0 in array.shape or max(array.shape) > longest:
         raise ConfigError(f"{path}: array must be [D, H, W] or [C, D, H, W], got {array.shape}")
     if array.dtype.kind not in "biuf":
         raise ConfigError(f"{path}: array must hold real numbers, got {array.dtype}")
@@ -74,12 +80,13 @@ def save_volume(
     if len(description.encode()) > 79:
         raise ConfigError(f"{path}: description is longer than 79 bytes")
     extension = _extension(provenance) if provenance is not None else b"\0\0\0\0"
+    place = placement_of(affine) if placement is None else placement
     header = pack_header(
-        array.shape,
+        array.shape if array.ndim == 5 else array.shape + place.trailing,
         array.dtype,
-        affine,
+        place,
         description,
-        348 + len(extension),
+        header_bytes(place.version) + len(extension),
         VECTOR if array.ndim == 5 else 0,
     )
     parts: Iterable[bytes] = (header, extension, array.tobytes(order="F"))

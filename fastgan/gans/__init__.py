@@ -9,6 +9,7 @@ from fastgan.gans.collapse import collapse_metrics, similarity
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import Objective, find_objective, objectives, register
 from fastgan.gans.penalties import Penalty
+from fastgan.gans.structure import Structure, structure_metrics
 from fastgan.gans.variant import AdamSettings, Phase, Variant
 from fastgan.gans.wasserstein_gp import WassersteinGP
 
@@ -20,6 +21,7 @@ __all__ = [
     "Objective",
     "Penalty",
     "Phase",
+    "Structure",
     "Variant",
     "WassersteinGP",
     "build_variant",
@@ -28,4 +30,5 @@ __all__ = [
     "objectives",
     "register",
     "similarity",
+    "structure_metrics",
 ]

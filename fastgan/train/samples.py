@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,17 @@ from fastgan.durable import replace_file
 __all__ = ["triptychs", "write_png"]
 
 
-def triptychs(volumes: NDArray[np.floating], columns: int = 4) -> NDArray[np.uint8]:
+def triptychs(volumes: Iterable[NDArray[np.floating]], columns: int = 4) -> NDArray[np.uint8]:
     """Middle slices across D, H and W of the first channel, in a grid of `columns` volumes.
 
     Args:
-        volumes: [B, C, D, H, W], values in [-1, 1]; clipped.
+        volumes: [B, C, D, H, W] or B of [C, D, H, W], values in [-1, 1]; clipped.
         columns: volumes in a line.
 
     Returns:
         [height, width] uint8; slices are drawn with their first axis downwards, black between.
     """
-    first = np.nan_to_num(np.asarray(volumes)[:, 0])
-    levels = ((np.clip(first, -1.0, 1.0) + 1.0) * 127.5).round().astype(np.uint8)
-    tiles = [_triptych(volume) for volume in levels]
+    tiles = [_triptych(np.asarray(volume)[0]) for volume in volumes]
     height, width = tiles[0].shape
     rows = -(-len(tiles) // columns)
     picture = np.zeros((rows * (height + 2), columns * (width + 2)), np.uint8)
@@ -36,10 +35,17 @@ def triptychs(volumes: NDArray[np.floating], columns: int = 4) -> NDArray[np.uin
     return picture
 
 
-def _triptych(volume: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    slices = [np.take(volume, size // 2, axis) for axis, size in enumerate(volume.shape)]
+def _triptych(volume: NDArray[np.floating]) -> NDArray[np.uint8]:
+    slices = [_levels(np.take(volume, size // 2, axis)) for axis, size in enumerate(volume.shape)]
     height = max(piece.shape[0] for piece in slices)
     return np.hstack([np.pad(s, ((0, height - s.shape[0]), (0, 1))) for s in slices])
+
+
+def _levels(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    levels: NDArray[np.uint8] = (
+        ((np.clip(np.nan_to_num(values), -1.0, 1.0) + 1.0) * 127.5).round().astype(np.uint8)
+    )
+    return levels
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:

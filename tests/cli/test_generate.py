@@ -7,8 +7,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from fastgan.cli.generate import MANIFEST_COLUMNS
 from fastgan.data import read_manifest
+from fastgan.data.manifest import COLUMNS
 from fastgan.train import checkpoint
 
 
@@ -28,7 +28,7 @@ def generated(cli, trained, tmp_path_factory):
 
 def test_manifest(generated):
     rows = _rows(generated)
-    assert tuple(rows[0]) == MANIFEST_COLUMNS
+    assert tuple(rows[0]) == COLUMNS
     assert [row["label"] for row in rows] == ["benign", "malignant"] * 2
     assert len({row["subject"] for row in rows}) == 4
     items = read_manifest(generated / "manifest.csv")

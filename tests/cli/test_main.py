@@ -35,7 +35,7 @@ def test_help_and_mistakes_import_nothing_heavy(arguments):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("verb", ["inspect", "generate", "doctor"])
+@pytest.mark.parametrize("verb", ["inspect", "generate", "translate", "doctor"])
 def test_help_of_verbs_imports_no_torch(verb):
     code = (
         "import sys; from fastgan.cli.main import main; code = main(sys.argv[1:])\n"

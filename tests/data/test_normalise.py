@@ -10,8 +10,8 @@ import torch
 
 from fastgan.data import Source, Volume
 from fastgan.data.geometry import Orientation
-from fastgan.data.normalise import denormalise, intensity_range, normalise
-from fastgan.errors import ConfigError
+from fastgan.data.normalise import denormalise, intensity_range, normalise, record_like
+from fastgan.errors import BadFile, ConfigError
 
 
 def volume(array: np.ndarray, dtype: str = "int16") -> Volume:
@@ -74,3 +74,22 @@ def test_rejects_settings() -> None:
 def test_constant_mask_is_fine() -> None:
     record = intensity_range(volume(np.zeros((2, 2, 2))), "mask")
     assert normalise(np.zeros((2, 2, 2)), record).tolist() == np.full((2, 2, 2), -1.0).tolist()
+
+
+def test_a_new_volume_is_normalised_by_the_rule_of_the_data_set() -> None:
+    rng = np.random.default_rng(0)
+    bright = volume(rng.uniform(200.0, 4000.0, (8, 8, 8)))
+    mr = intensity_range(volume(rng.uniform(0.0, 100.0, (8, 8, 8))), "mr")
+    assert record_like(bright, mr) == intensity_range(bright, "mr")
+    window = intensity_range(bright, "mr", (0.0, 500.0))
+    found = record_like(bright, window)
+    assert (found["low"], found["high"], found["modality"]) == (0.0, 500.0, "mr")
+    assert found["clipped"] > 0.5
+    full = {"modality": "mask", "low": 0.0, "high": 255.0, "method": "full"}
+    assert record_like(volume(np.arange(8.0).reshape(2, 2, 2)), full)["high"] == 255.0
+    ct = intensity_range(bright, "ct")
+    with pytest.raises(BadFile, match="not in HU"):
+        record_like(volume(bright.array, "uint16"), ct)
+    for modality in ("ct", "mr", "map"):
+        with pytest.raises(BadFile, match="constant"):
+            record_like(volume(np.ones((2, 2, 2))), {**full, "modality": modality})

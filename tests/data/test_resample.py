@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastgan.data.resample import crop_or_pad, resample
+from fastgan.data.resample import crop_or_pad, resample, resampled_shape
 from fastgan.errors import ConfigError
 
 AFFINE = np.array([[1.5, 0, 0, -20], [0, 0.7, 0, 5], [0, 0, 2.5, 31], [0, 0, 0, 1.0]])
@@ -64,6 +64,29 @@ def test_crop_and_pad_keep_positions() -> None:
     inside = out != -99.0
     assert inside.sum() == 6 * 11 * 12
     assert np.allclose(out[inside], expected[inside], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "spacing", [(1.5, 0.7, 2.5), (1.0, 1.0, 1.0), (3.1, 1.9, 4.3), (0.5, 2.2, 2.5)]
+)
+def test_the_way_back_is_the_same_grid(spacing: tuple[float, float, float]) -> None:
+    array = ramp((30, 41, 22), AFFINE)
+    there, affine = resample(array, AFFINE, spacing)
+    assert there.shape == resampled_shape(array.shape, (1.5, 0.7, 2.5), spacing)
+    back, again = resample(there, affine, (1.5, 0.7, 2.5), array.shape)
+    assert back.shape == array.shape
+    assert np.abs(again - AFFINE).max() < 1e-12
+    inner = tuple(slice(8, -8) for _ in range(3))
+    assert np.abs(back[inner] - array[inner]).max() < 1e-4
+    if spacing == (1.5, 0.7, 2.5):
+        assert np.array_equal(back, array)
+
+
+def test_nearly_the_same_spacing_returns_untouched() -> None:
+    array = np.random.default_rng(0).standard_normal((30, 6, 7)).astype(np.float32)
+    there, affine = resample(array, AFFINE, (1.5009, 0.7, 2.5))
+    back, _ = resample(there, affine, (1.5, 0.7, 2.5), array.shape)
+    assert np.array_equal(back, array)
 
 
 def test_rejects_spacing() -> None:

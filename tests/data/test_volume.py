@@ -145,6 +145,48 @@ def test_provenance_and_header(tmp_path: Path) -> None:
     assert struct.unpack_from("<f", vector.read_bytes(), 108)[0] == 352.0
 
 
+GEOMETRY = ("pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d")
+GEOMETRY += ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units")
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize(("qform", "sform"), [(1, 1), (0, 0), (1, 0), (0, 4), (2, 1)])
+def test_placement_is_written_bit_for_bit(
+    kind: type, qform: int, sform: int, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(4)
+    rotation, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+    affine = np.eye(4)
+    affine[:3] = np.hstack([rotation * (0.7, 1.3, 2.9), rng.uniform(-90.0, 90.0, (3, 1))])
+    if sform == 4:
+        affine[:3] *= 0.001  # metres
+    image = kind(rng.integers(0, 99, (5, 4, 3, 1)).astype(np.int16), affine)
+    image.set_qform(affine, qform)
+    image.set_sform(affine, sform)
+    image.header.set_xyzt_units("meter" if sform == 4 else "mm", "sec")
+    image.header["pixdim"][4] = 2.5
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    volume = read_volume(tmp_path / "a.nii.gz")
+    out = restore(volume, volume.array).reshape(5, 4, 3)
+    path = save_volume(
+        tmp_path / "b.nii.gz",
+        out,
+        volume.source.affine,
+        placement=volume.source.placement,
+        provenance={"a": 1},
+    )
+    before, after = nibabel.load(tmp_path / "a.nii.gz"), nibabel.load(path)
+    assert type(after) is kind and after.shape == (5, 4, 3, 1)
+    for field in GEOMETRY:
+        assert before.header[field].tobytes() == after.header[field].tobytes(), field
+    assert np.array_equal(before.affine, after.affine)
+    assert np.array_equal(np.asarray(before.dataobj), np.asarray(after.dataobj))
+    again = read_volume(path)
+    assert np.array_equal(again.affine, volume.affine) and again.array.shape == volume.array.shape
+    assert again.source.placement == volume.source.placement
+    assert again.source.extensions[0][0] == 6
+
+
 def test_never_overwrites_silently(tmp_path: Path) -> None:
     path = save_volume(tmp_path / "a.nii", np.zeros((2, 2, 2)), np.eye(4))
     with pytest.raises(BadFile, match="exists"):

@@ -1,0 +1,95 @@
+"""What every verb that writes synthetic volumes does alike: where to, from what, said how."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fastgan
+from fastgan.errors import BadFile
+
+if TYPE_CHECKING:
+    from fastgan.train.checkpoint import Checkpoint
+    from fastgan.train.run_folder import RunFolder
+
+__all__ = [
+    "checkpoint_asked",
+    "description",
+    "make_empty",
+    "origin",
+    "require_empty",
+    "write_manifest",
+]
+
+
+def checkpoint_asked(folder: RunFolder, step: int | None) -> Checkpoint:
+    """The checkpoint of a step, or the newest that verifies; damaged newer ones are reported.
+
+    Raises:
+        StateError, BadFile and its kinds: there is none, or it does not verify.
+    """
+    from fastgan.train import checkpoint
+
+    if step is not None:
+        return checkpoint.read(folder.path / f"ckpt-{step}")
+    found = checkpoint.newest(folder.path)
+    for reason in found.skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    return found
+
+
+def require_empty(out: Path) -> None:
+    """Raise BadFile unless `out` is absent or an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadFile(f"{out}: is not an empty folder, and nothing is overwritten")
+
+
+def make_empty(out: Path) -> None:
+    """Make the folder, unless it is there and empty.
+
+    Raises:
+        BadFile: it holds something, is no folder, or cannot be made.
+    """
+    require_empty(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadFile(f"{out}: cannot make the folder: {error.strerror or error}") from error
+
+
+def description(found: Checkpoint) -> str:
+    """What the header of a synthetic volume says."""
+    return f"synthetic fastgan {found.hash[:12]}"
+
+
+def origin(found: Checkpoint) -> dict[str, Any]:
+    """What the provenance of every synthetic volume begins with."""
+    return {
+        "synthetic": True,
+        "software": f"fastgan {fastgan.__version__}",
+        "checkpoint": found.hash,
+        "step": found.step,
+    }
+
+
+def write_manifest(out: Path, rows: Iterable[Mapping[str, str]]) -> Path:
+    """Write manifest.csv, which `train` reads, and return its path.
+
+    Args:
+        out: the folder; paths in `rows` are relative to it.
+        rows: values by column; missing ones are left empty.
+    """
+    from fastgan.data.manifest import COLUMNS
+    from fastgan.durable import replace_file
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path = out / "manifest.csv"
+    replace_file(path, text.getvalue().encode())
+    return path
