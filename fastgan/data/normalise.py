@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fastgan.data.level import SHARE, Values, unlevelled
+from fastgan.data.level import SHARE, Values, levels, unlevelled
 from fastgan.data.volume import Volume
 from fastgan.errors import BadFile, ConfigError
 
-__all__ = ["CT_WINDOW", "Values", "denormalise", "intensity_range", "normalise", "record_like"]
+__all__ = [
+    "CT_WINDOW",
+    "Values",
+    "denormalise",
+    "intensity_range",
+    "normalise",
+    "on_grid",
+    "record_like",
+]
 
 CT_WINDOW = (-1000.0, 1000.0)  # HU: air to bone
 MR_PERCENTILES = (0.5, 99.5)
@@ -106,12 +115,20 @@ def record_like(volume: Volume, record: dict[str, Any]) -> dict[str, Any]:
 def normalise(array: np.ndarray, record: dict[str, Any]) -> np.ndarray:
     """float32 in [-1, 1] of any shape: linear from low to high of the record, then clipped.
 
-    A mask becomes levels only on its final grid: see `fastgan.data.level`.
+    To be shown to a network by `on_grid` once it has its final grid.
     """
     low, high = record["low"], record["high"]
     scaled = (np.asarray(array, np.float32) - np.float32(low)) * np.float32(2.0 / (high - low))
     clipped: np.ndarray = np.clip(scaled - np.float32(1.0), -1.0, 1.0)
     return clipped
+
+
+def on_grid(array: np.ndarray, record: dict[str, Any], spacing: Sequence[float]) -> np.ndarray:
+    """What a network sees of a normalised volume [..., D, H, W]: a mask's levels, others as is.
+
+    Distances to a border are those of the grid, so this follows resampling and padding.
+    """
+    return levels(array, spacing) if "share" in record else array
 
 
 def denormalise(array: Values, record: dict[str, Any]) -> Values:

@@ -16,9 +16,9 @@ from fastgan.data.bundled import LIDC, Archive, read_archive, read_lidc
 from fastgan.data.cache import Prepared, cached, dequantise, file_digest, quantise
 from fastgan.data.dataset import Dataset
 from fastgan.data.geometry import Orientation
-from fastgan.data.level import SHARE, levels
+from fastgan.data.level import SHARE
 from fastgan.data.manifest import Item, read_dataset_json, read_manifest, scan_folder, split_items
-from fastgan.data.normalise import intensity_range, normalise
+from fastgan.data.normalise import intensity_range, normalise, on_grid
 from fastgan.data.resample import crop_or_pad, resample
 from fastgan.data.volume import Source, Volume, read_spacing, read_volume
 from fastgan.errors import BadFile, ConfigError
@@ -167,7 +167,7 @@ def _from_archive(archive: Archive, config: DataConfig, split: Split) -> Dataset
     # Bytes over their whole range stay as they are, at half the memory; levels need finer steps.
     if modality == "mask" or not bytes_of_all:
         values = (dequantise(a) if bytes_of_all else normalise(a, record) for a in arrays)
-        stored = [_stored(v, record, spacing) for v in values]
+        stored = [quantise(on_grid(v, record, spacing)) for v in values]
     return Dataset(
         [volume[None] for volume in stored],
         picked,
@@ -242,12 +242,7 @@ def _prepare(item: Item, modality: str, spacing: Triple, config: DataConfig) -> 
     array, affine = resample(normalise(volume.array, record), volume.affine, spacing)
     if config.sampling == "whole":
         array, affine = crop_or_pad(array, affine, config.shape, -1.0)
-    return Prepared(_stored(array, record, spacing)[None], affine, record)
-
-
-def _stored(array: np.ndarray, record: dict[str, Any], spacing: Triple) -> np.ndarray:
-    """int16 of a normalised volume on its final grid."""
-    return quantise(levels(array, spacing) if record["modality"] == "mask" else array)
+    return Prepared(quantise(on_grid(array, record, spacing))[None], affine, record)
 
 
 def _common_spacing(items: Sequence[Item]) -> Triple:

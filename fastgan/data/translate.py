@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan.data.normalise import denormalise, normalise, record_like
+from fastgan.data.normalise import denormalise, normalise, on_grid, record_like
 from fastgan.data.resample import resample, resampled_shape
 from fastgan.data.sliding_window import check_fit, sliding_window
 from fastgan.data.volume import Volume, restore
@@ -121,7 +121,8 @@ def translate_volume(
     Cost: as `sliding_window`; memory for some eight float32 volumes.
     """
     record = check_volume(volume, source, pad=pad)
-    seen, affine = resample(normalise(volume.array, record), volume.affine, source.spacing)
+    plain, affine = resample(normalise(volume.array, record), volume.affine, source.spacing)
+    seen = on_grid(plain, record, source.spacing)
     result = sliding_window(
         network,
         torch.from_numpy(seen)[None],

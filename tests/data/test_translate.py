@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fastgan.data import read_volume, save_volume
+from fastgan.data.level import SHARE, levels
 from fastgan.data.translate import Domain, translate_volume
 from fastgan.errors import ConfigError
 
@@ -42,6 +43,18 @@ def test_the_translator_sees_canonical_axes_and_the_unit_range(volume) -> None:
     wanted = (volume.array / 1000.0 + 1.0) / 2.0
     assert np.abs(made.array - wanted[::-1, ::-1].transpose(2, 1, 0)).max() < 1e-6
     assert not made.resampled and not made.padded and made.record["modality"] == "ct"
+
+
+def test_a_mask_is_seen_as_levels_and_comes_back_as_a_mask(tmp_path: Path) -> None:
+    mask = np.zeros((12, 12, 12), np.float32)
+    mask[4:9, 5:9, 3:8] = 1.0
+    mask[4, 5, 3] = 0.25
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    volume = read_volume(save_volume(tmp_path / "mask.nii", mask, affine))
+    masks = domain({"modality": "mask", "low": 0.0, "high": 1.0, "method": "unit", "share": SHARE})
+    made = translate_volume(lambda x: x, volume, masks, masks)
+    assert np.array_equal(made.source, levels(2.0 * mask - 1.0, (1.0, 1.0, 2.0)))
+    assert np.abs(made.array - mask).max() < 1e-5
 
 
 def test_what_leaves_the_range_is_clipped(volume) -> None:
