@@ -114,7 +114,8 @@ class ModelConfig(_Section):
     translator_blocks: int = Field(default=4, ge=0)
     """Residual blocks on the coarsest grid."""
     translator_kernel: Literal[1, 3] = 3
-    """Kernel of these blocks; 1 lets them mix channels alone, so that nothing moves far."""
+    """Kernel of stem, blocks and head; 1, with one entry of `translator_channels`, translates each
+    block of `fold` voxels by itself: nothing can move or be invented beyond it."""
     patch_critic_channels: Widths = (32, 64)
     """Channels of a cyclegan's critics, finest first; every stage but the last halves the grid.
     Their norm is `critic_norm`."""

@@ -121,7 +121,7 @@ def generate(
     classes = list(data["classes"]) if config.data.conditional else []
     draws = Draws(seed)
     chosen = _classes(labels, one_class, classes, data["prior"], count, draws.numpy(0, "classes"))
-    variant = variant_of(config, data)
+    variant: Any = variant_of(config, data)
     load_generator(variant, found)
     _make_empty(out)
     variant.to(resolve(device))

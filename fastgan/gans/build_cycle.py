@@ -43,7 +43,7 @@ def build_cycle(
         translator: resnet | unet, of both translators.
         translator_channels: from the finest grid to the coarsest.
         translator_blocks: residual blocks on the coarsest grid.
-        translator_kernel: 1 | 3, of those blocks.
+        translator_kernel: 1 | 3, of stem, blocks and head.
         patch_critic_channels: from the finest stage to the coarsest, of both critics.
         generator_norm: instance | group | layer | none, of the translators.
         critic_norm: likewise, of the critics.

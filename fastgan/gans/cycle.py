@@ -109,7 +109,8 @@ class CycleGAN(Variant):
         """Loss of both generators, in one graph.
 
         Args:
-            a, b: [B, C, D, H, W] real volumes of each domain, unpaired.
+            a: [B, C, D, H, W] real volumes of domain A.
+            b: the same of domain B, unpaired.
 
         Returns:
             Scalar; detached scalars, unweighted: adversarial_AB, adversarial_BA, cycle_A, cycle_B,
@@ -139,13 +140,16 @@ class CycleGAN(Variant):
         """Loss of both critics, each on its own domain.
 
         Args:
-            a, b: [B, C, D, H, W] real volumes.
-            fake_a, fake_b: [B, C, D, H, W] generated ones, without a graph.
+            a: [B, C, D, H, W] real volumes of domain A.
+            b: the same of domain B.
+            fake_a: generated volumes of domain A, without a graph.
+            fake_b: the same of domain B.
 
         Returns:
             Scalar, and detached scalars score_real_A, score_fake_A and the like of B.
         """
-        loss, metrics = torch.zeros((), device=a.device), {}
+        loss = torch.zeros((), device=a.device)
+        metrics: dict[str, Tensor] = {}
         for domain, real, fake in (("A", a, fake_a), ("B", b, fake_b)):
             critic = self.modules[f"D_{domain}"]
             # No layer couples samples, so both halves share one pass.

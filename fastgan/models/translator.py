@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,8 +12,15 @@ from torch import Tensor, nn
 from fastgan.errors import ConfigError
 from fastgan.models.generator import HEADROOM
 from fastgan.models.ladder import folded_shape
-from fastgan.nn import NORMS, Conv3d, ConvNormAct3d, NormAct3d, ResidualDown3d, channels_last
-from fastgan.nn import he_normal_
+from fastgan.nn import (
+    NORMS,
+    Conv3d,
+    ConvNormAct3d,
+    NormAct3d,
+    ResidualDown3d,
+    channels_last,
+    he_normal_,
+)
 from fastgan.nn.choices import check_choice
 from fastgan.ops import fold, unfold
 
@@ -109,7 +117,7 @@ def build_translator(
 ) -> Translator:
     """A translator whose training windows are of `shape`.
 
-    resnet: stem (kernel 3), a convolution of kernel 4 and stride 2 per further entry of
+    resnet: stem, a convolution of kernel 4 and stride 2 per further entry of
     `translator_channels`, pre-activation residual blocks on the coarsest grid, transposed
     convolutions back, and a convolution. unet: the same, and every grid but the coarsest is also
     handed over to its mirror on the way up, so the finest detail need not pass the coarse grid.
@@ -122,8 +130,9 @@ def build_translator(
         translator_channels: from the finest grid to the coarsest; each entry after the first
             halves the grid.
         blocks: residual blocks on the coarsest grid, >= 0.
-        kernel: 1 | 3, of these blocks; 1 mixes channels alone, so that all context is that of
-            stem, halvings and head.
+        kernel: 1 | 3, of stem, residual blocks and head. 1 with a single entry of
+            `translator_channels` translates each block of `fold` voxels by itself: anatomy can
+            neither move nor be invented beyond a block.
         norm: instance | group | layer | none.
         fold: block of voxels that stem and head treat as channels; (1, 1, 1) for none.
 
@@ -133,8 +142,9 @@ def build_translator(
     Source: Johnson et al. 2016, "Perceptual losses for real-time style transfer"; Ronneberger et
         al. 2015, "U-Net".
 
-    >>> build_translator(shape=(8, 8, 4), translator_channels=(4, 8))(torch.zeros(1, 1, 8, 8, 4)).shape
-    torch.Size([1, 1, 8, 8, 4])
+    >>> translator = build_translator(shape=(8, 8, 4), translator_channels=(4, 8))
+    >>> translator(torch.zeros(1, 1, 16, 8, 4)).shape, translator.stride
+    (torch.Size([1, 1, 16, 8, 4]), (2, 2, 2))
     """
     check_choice("translator: architecture", architecture, TRANSLATORS)
     check_choice("translator: norm", norm, NORMS)
@@ -147,7 +157,7 @@ def build_translator(
         raise ConfigError(f"translator_blocks: must be >= 0, got {blocks}")
     check_stride("translator_channels", folded_shape(shape, fold, "translator"), len(widths) - 1)
     skips = architecture == "unet"
-    steps = list(zip(widths, widths[1:], strict=False))
+    steps = list(itertools.pairwise(widths))
     downs = [_stage(before, after, norm, transposed=False) for before, after in steps]
     # What a skip hands over joins the channels of the stage before.
     ups = [
@@ -163,12 +173,12 @@ def build_translator(
     ]
     # Blocks activate on entry, so the last one's sum is activated here.
     body = [*residual, NormAct3d(widths[-1], norm, negative_slope=0.0)] if blocks else []
-    head = Conv3d(widths[0] * (2 if skips and steps else 1), folded, 3, padding=1)
+    head = Conv3d(widths[0] * (2 if skips and steps else 1), folded, kernel, padding=kernel // 2)
     he_normal_(head, negative_slope=1.0)
     return Translator(
         channels=channels,
         blocks=(fold[0], fold[1], fold[2]),
-        stem=ConvNormAct3d(folded, widths[0], norm=norm, negative_slope=0.0),
+        stem=ConvNormAct3d(folded, widths[0], norm=norm, negative_slope=0.0, kernel=kernel),
         downs=downs,
         body=nn.Sequential(*body),
         ups=ups,
