@@ -148,6 +148,7 @@ def _summary(data: dict[str, Any], modules: dict[str, Any]) -> str:
         name: sum(parameter.numel() for parameter in module.parameters())
         for name, module in modules.items()
     }
-    weights = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+    weights = ", ".join(f"{name} {size:,}" for name, size in sizes.items() if size)
     classes = ", ".join(data["classes"]) or "none"
-    return f"# volumes: {data['volumes']}; classes: {classes}; weights: {weights}"
+    volumes = " and ".join(str(domain["volumes"]) for domain in (data, data.get("b")) if domain)
+    return f"# volumes: {volumes}; classes: {classes}; weights: {weights}"

@@ -24,9 +24,7 @@ def small(**settings: Any) -> Translator:
 @pytest.mark.parametrize("widths", [(4,), (4, 6), (4, 6, 8)], ids=str)
 @pytest.mark.parametrize("fold", [(1, 1, 1), (2, 2, 1)], ids=str)
 def test_shapes(architecture: str, widths: tuple[int, ...], fold: tuple[int, int, int]) -> None:
-    translator = small(
-        architecture=architecture, translator_channels=widths, fold=fold, channels=2
-    )
+    translator = small(architecture=architecture, translator_channels=widths, fold=fold, channels=2)
     halved = 2 ** (len(widths) - 1)
     assert translator.stride == tuple(f * halved for f in fold)
     # Any shape the stride divides, not only the training shape.
@@ -43,9 +41,7 @@ def test_layouts(architecture: str, norm: str) -> None:
     translator = small(architecture=architecture, norm=norm, fold=(2, 2, 2))
     x = torch.randn(2, 1, 8, 8, 16)
     y = translator(x)
-    torch.testing.assert_close(
-        translator(x.contiguous(memory_format=torch.channels_last_3d)), y
-    )
+    torch.testing.assert_close(translator(x.contiguous(memory_format=torch.channels_last_3d)), y)
     strided = x.repeat(1, 1, 1, 1, 2)[..., ::2]
     torch.testing.assert_close(translator(strided), translator(strided.contiguous()))
     assert y.permute(0, 2, 3, 4, 1).is_contiguous()
