@@ -36,7 +36,7 @@ from fastgan.train.build import data_of, variant_of
 
 __all__ = ["main", "scores"]
 
-# Voxels of the template (197 x 233 x 189 at 1 mm): right to left, back to front, foot to head.
+# Voxels of the template (197 x 233 x 189 at 1 mm): left to right, back to front, foot to head.
 LEFT = slice(28, 98)
 REGIONS = {
     "A": (LEFT, slice(122, 206), slice(12, 148)),

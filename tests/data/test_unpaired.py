@@ -116,16 +116,16 @@ def test_says_that_domain_b_is_meant(folders: tuple[str, str], tmp_path: Path) -
     with pytest.raises(BadFile, match="no volumes") as e:
         open_unpaired(settings(str(empty), folders[0]), "train")
     assert "domain B" not in str(e.value)
-    with pytest.raises(ConfigError, match="domain B .*is no bundled set, file or folder"):
+    with pytest.raises(ConfigError, match=r"domain B .*is no bundled set, file or folder"):
         open_unpaired(settings(folders[0], "nowhere"), "train")
-    with pytest.raises(BadFile, match="domain B .*0 to 1 is meant"):
+    with pytest.raises(BadFile, match=r"domain B .*0 to 1 is meant"):
         open_unpaired(settings(*folders), "train")
     cut = tmp_path / "gm" / "gm3.nii.gz"
     cut.write_bytes(cut.read_bytes()[:-30])
-    with pytest.raises(CorruptFile, match="domain B .*gm3"):
+    with pytest.raises(CorruptFile, match=r"domain B .*gm3"):
         open_unpaired(settings(*folders, window_b=(0.0, 50.0), holdout=0.0), "train")
 
 
 def test_refuses_a_missing_domain_b(folders: tuple[str, str]) -> None:
-    with pytest.raises(ConfigError, match="data.source_b: missing"):
+    with pytest.raises(ConfigError, match=r"data.source_b: missing"):
         open_unpaired(settings(folders[0], None), "train")

@@ -141,7 +141,7 @@ def test_load_translator_refuses(
     with pytest.raises(ConfigError, match="translates nothing; use fastgan generate"):
         load_translator(plain, checkpoint.newest(plain.path), "A_to_B")
     found.parts["ema.G_BA"].pop("head.bias")
-    with pytest.raises(StateError, match="head.bias: missing"):
+    with pytest.raises(StateError, match=r"head.bias: missing"):
         load_translator(whole, found, "A_to_B")
 
 
