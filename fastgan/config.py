@@ -77,12 +77,18 @@ class DataConfig(_Section):
     """balanced draws every class equally often (naive oversampling)."""
     classic: tuple[Literal["flip", "rotate", "scale", "intensity", "elastic"], ...] = ()
     """Classic augmentation of the real volumes, applied as they are drawn."""
+    source_b: str | None = None
+    """Of a cyclegan: the volumes of domain B, where `source` is domain A; unpaired."""
+    modality_b: Modality = "mr"
+    """`modality` of domain B."""
+    window_b: Window | None = None
+    """`window` of domain B."""
     cache_dir: Path | None = None
     """Where prepared volumes are kept as memory maps; none: `cache` beside the run folders."""
 
 
 class ModelConfig(_Section):
-    """Generator and critic."""
+    """Generator and critic, or translator and patch critic."""
 
     architecture: Literal["dcgan", "residual"] = "dcgan"
     """Plain convolution stages, or residual blocks."""
@@ -104,13 +110,29 @@ class ModelConfig(_Section):
     smooth_output: bool = False
     """Filter the generator's output by (1, 2, 1) / 4 along each axis: for masks and other volumes
     without voxel noise, whose borders are then smooth from the first step on."""
+    translator: Literal["resnet", "unet"] = "resnet"
+    """Both translators of a cyclegan; their norm is `generator_norm`."""
+    translator_channels: Widths = (32, 64)
+    """Channels from the finest grid to the coarsest; each after the first halves the grid."""
+    translator_blocks: int = Field(default=4, ge=0)
+    """Residual blocks on the coarsest grid."""
+    translator_kernel: Literal[1, 3] = 3
+    """Kernel of stem, blocks and head; 1, with one entry of `translator_channels`, translates each
+    block of `fold` voxels by itself: nothing can move or be invented beyond it."""
+    patch_critic_channels: Widths = (32, 64)
+    """Channels of a cyclegan's critics, finest first; every stage but the last halves the grid.
+    Their norm is `critic_norm`."""
 
 
 class GanConfig(_Section):
     """The game: objective, penalty and schedule."""
 
-    objective: str = "wgan-gp"
-    """What critic and generator minimise; `fastgan.gans` lists the names."""
+    variant: Literal["adversarial", "cyclegan"] = "adversarial"
+    """adversarial: a generator against a critic; cyclegan: two translators between two unpaired
+    sets, `data.source` and `data.source_b`."""
+    objective: str | None = None
+    """What critic and generator minimise; `fastgan.gans` lists the names. None: wgan-gp, of a
+    cyclegan least-squares."""
     critic_steps: int = Field(default=5, ge=1)
     """Critic updates per generator update."""
     penalty: Literal["wgan-gp", "r1", "r2", "none"] = "wgan-gp"
@@ -123,6 +145,13 @@ class GanConfig(_Section):
     """Evaluate the penalty every this many critic steps, weighted up accordingly."""
     augment: tuple[Literal["flip", "shift", "intensity"], ...] = ()
     """Differentiable augmentation of real and generated volumes alike, inside the critic."""
+    lambda_cycle: float = Field(default=10.0, ge=0.0)
+    """Of a cyclegan: weight of the mean absolute error after a round trip."""
+    lambda_identity: float = Field(default=0.5, ge=0.0)
+    """The same for volumes given to the translator into their own domain, times lambda_cycle. 0
+    where the two domains mean different things by one intensity."""
+    pool_size: int = Field(default=50, ge=0)
+    """Earlier translations kept per domain to show the critics."""
 
 
 class TrainConfig(_Section):

@@ -80,7 +80,7 @@ def _train(options: argparse.Namespace) -> tuple[RunFolder, Dataset]:
 
     from fastgan import config as configuration
     from fastgan.data import open_dataset
-    from fastgan.train import RunFolder, describe, fit
+    from fastgan.train import RunFolder, describe, fit, require_generator
     from fastgan.train.build import variant_of
 
     with as_file(files("fastgan.examples") / SETTINGS[options.setting]) as path:
@@ -91,6 +91,7 @@ def _train(options: argparse.Namespace) -> tuple[RunFolder, Dataset]:
     earlier = sorted((options.out / "runs").glob(f"*-{config.name}-seed{config.seed}"))
     resume = earlier[-1] if earlier else None
     if resume is not None:
+        require_generator(RunFolder(resume))
         print(f"going on with {resume}", file=sys.stderr)
     folder = fit(
         variant_of(config, describe(train)),

@@ -90,7 +90,7 @@ def generate(
         Path of the manifest.
 
     Raises:
-        ConfigError: count, seed or class that cannot be.
+        ConfigError: count, seed or class that cannot be; a run that translates.
         BadFile: `out` holds something, or cannot be written.
         StateError: the checkpoint is not of the run's architecture.
     """
@@ -100,17 +100,18 @@ def generate(
     from fastgan.data import save_volume
     from fastgan.data.normalise import denormalise
     from fastgan.random import Draws
-    from fastgan.train import load_generator
+    from fastgan.train import load_generator, require_generator
     from fastgan.train.build import variant_of
     from fastgan.train.device import resolve
 
     if count < 1 or seed < 0:
         raise ConfigError(f"generate: count must be >= 1 and seed >= 0, got {count} and {seed}")
+    require_generator(folder)
     config, data = folder.config(), folder.data()
     classes = list(data["classes"]) if config.data.conditional else []
     draws = Draws(seed)
     chosen = _classes(labels, one_class, classes, data["prior"], count, draws.numpy(0, "classes"))
-    variant = variant_of(config, data)
+    variant: Any = variant_of(config, data)
     load_generator(variant, found)
     make_empty(out)
     variant.to(resolve(device))

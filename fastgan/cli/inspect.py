@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
 
     Raises:
         BadFile: the source cannot be used, or the file named by --write exists.
+        ConfigError: the source is a run of a cyclegan.
     """
     from fastgan import config as configuration
     from fastgan.data.inspect import inspect
@@ -43,6 +44,10 @@ def run(options: argparse.Namespace) -> int:
     target: Path = options.write or PROPOSAL
     if options.write is not None and target.exists():
         raise BadFile(f"{target}: exists already, and nothing is overwritten")
+    if (Path(options.source) / "config.yaml").is_file():
+        from fastgan.train import RunFolder, require_generator
+
+        require_generator(RunFolder(options.source))
     found = inspect(options.source)
     config = configuration.dump(configuration.parse(found.proposal, where="proposal"))
     if options.json:

@@ -52,13 +52,12 @@ def run(options: argparse.Namespace) -> int:
     from fastgan.cli.process import keep_freed_memory
 
     keep_freed_memory()
-    from fastgan.data import open_dataset
     from fastgan.train import describe, fit
-    from fastgan.train.build import variant_of
+    from fastgan.train.build import data_of, variant_of
 
     runs = options.out if options.resume is None else options.resume.parent
     cache = None if options.dry_run else runs / "cache"
-    dataset = open_dataset(config.data, "train", cache_dir=cache)
+    dataset = data_of(config, "train", cache_dir=cache)
     record = describe(dataset)
     variant = variant_of(config, record)
     if options.dry_run:
@@ -149,6 +148,7 @@ def _summary(data: dict[str, Any], modules: dict[str, Any]) -> str:
         name: sum(parameter.numel() for parameter in module.parameters())
         for name, module in modules.items()
     }
-    weights = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+    weights = ", ".join(f"{name} {size:,}" for name, size in sizes.items() if size)
     classes = ", ".join(data["classes"]) or "none"
-    return f"# volumes: {data['volumes']}; classes: {classes}; weights: {weights}"
+    volumes = " and ".join(str(domain["volumes"]) for domain in (data, data.get("b")) if domain)
+    return f"# volumes: {volumes}; classes: {classes}; weights: {weights}"

@@ -142,7 +142,7 @@ def translate(
     for item in items:
         check_volume(read_volume(item.path), here, pad=pad)
     place = resolve(device)
-    network = train.load_translator(folder, found, direction).to(place)  # type: ignore[attr-defined]
+    network = train.load_translator(folder, found, direction).to(place)
     alike = _alike(here.normalisation["modality"], there.normalisation["modality"])
     make_empty(out)
     rows, facts = [], []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from fastgan.data.dataset import Batch, Dataset
 from fastgan.data.manifest import Item, holdout_subjects, read_manifest, scan_folder
 from fastgan.data.sources import open_dataset
+from fastgan.data.unpaired import Unpaired, UnpairedBatch, open_unpaired
 from fastgan.data.volume import Source, Volume, read_volume, restore
 from fastgan.data.writer import save_volume
 
@@ -17,9 +18,12 @@ __all__ = [
     "Dataset",
     "Item",
     "Source",
+    "Unpaired",
+    "UnpairedBatch",
     "Volume",
     "holdout_subjects",
     "open_dataset",
+    "open_unpaired",
     "read_manifest",
     "read_volume",
     "restore",

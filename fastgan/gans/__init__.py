@@ -5,25 +5,32 @@ from fastgan.gans import hinge, least_squares, minimax, non_saturating, wasserst
 from fastgan.gans.adversarial import AdversarialGAN
 from fastgan.gans.augment import Augment
 from fastgan.gans.build import build_variant
+from fastgan.gans.build_cycle import build_cycle
 from fastgan.gans.collapse import collapse_metrics, similarity
+from fastgan.gans.cycle import CycleGAN
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import Objective, find_objective, objectives, register
 from fastgan.gans.penalties import Penalty
+from fastgan.gans.pool import Pool
 from fastgan.gans.structure import Structure, structure_metrics
-from fastgan.gans.variant import AdamSettings, Phase, Variant
+from fastgan.gans.variant import AdamSettings, Phase, Pictures, Variant
 from fastgan.gans.wasserstein_gp import WassersteinGP
 
 __all__ = [
     "AdamSettings",
     "AdversarialGAN",
     "Augment",
+    "CycleGAN",
     "LabelPrior",
     "Objective",
     "Penalty",
     "Phase",
+    "Pictures",
+    "Pool",
     "Structure",
     "Variant",
     "WassersteinGP",
+    "build_cycle",
     "build_variant",
     "collapse_metrics",
     "find_objective",

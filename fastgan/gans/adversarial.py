@@ -16,7 +16,7 @@ from fastgan.gans.collapse import collapse_metrics
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.penalties import Penalty
-from fastgan.gans.variant import AdamSettings, NextBatch, Phase, Variant
+from fastgan.gans.variant import AdamSettings, NextBatch, Phase, Pictures, Variant
 from fastgan.random import Draws
 
 __all__ = ["AdversarialGAN"]
@@ -86,7 +86,6 @@ class AdversarialGAN(Variant):
                 )
         first: Any = generator
         self.latent_dim: int = first.latent_dim
-        self.sample_shape = (first.channels, *first.shape)
 
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
         """See Variant. Purposes drawn: latent/<phase>, augment/<phase>, mix/<phase>, labels/..."""
@@ -188,6 +187,13 @@ class AdversarialGAN(Variant):
         with torch.no_grad():
             volumes: Tensor = generator(z.to(device), _to(chosen, device))
         return volumes.clamp(-1.0, 1.0)
+
+    def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
+        """Volumes of fixed latents; with classes a line for each, up to four classes."""
+        classes = min(self.num_classes, 4)
+        labels = torch.arange(classes).repeat_interleave(4) if classes else None
+        count = 8 if labels is None else len(labels)
+        return Pictures(self.sample(count, labels, draws.numpy(0, "samples")), columns=4)
 
     def _critic_phase(
         self, step: int, index: int, next_batch: NextBatch, draws: Draws, sizes: list[int]

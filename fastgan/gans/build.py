@@ -10,7 +10,7 @@ import torch
 from fastgan.gans.adversarial import AdversarialGAN
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.penalties import Penalty
-from fastgan.gans.variant import AdamSettings, Variant
+from fastgan.gans.variant import AdamSettings
 from fastgan.models import build_critic, build_generator
 
 __all__ = ["build_variant"]
@@ -43,7 +43,7 @@ def build_variant(
     lr_critic: float = 1e-4,
     betas: tuple[float, float] = (0.0, 0.9),
     seed: int = 0,
-) -> Variant:
+) -> AdversarialGAN:
     """Build generator, critic and the game between them, on the CPU.
 
     Args:

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fastgan.random import Draws
 
-__all__ = ["AdamSettings", "NextBatch", "Phase", "RealBatch", "Variant"]
+__all__ = ["AdamSettings", "NextBatch", "Phase", "Pictures", "RealBatch", "Variant"]
 
 
 class RealBatch(Protocol):
@@ -50,22 +49,31 @@ class Phase:
     loss: Callable[[], tuple[Tensor, dict[str, Tensor]]]
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Volumes to look at.
+
+    Attributes:
+        volumes: [N, C, D, H, W] in [-1, 1], line by line.
+        columns: volumes in a line.
+    """
+
+    volumes: Tensor
+    columns: int
+
+
 class Variant(ABC):
     """A GAN as the loop sees it.
 
     Attributes:
-        modules: by name; what checkpoints hold.
+        modules: by name; what checkpoints hold, buffers included.
         optimisers: Adam settings by phase name.
         ema_of: names of the modules kept as a moving average, too.
-        sample_shape: (C, D, H, W) of a generated volume.
-        num_classes: K of a conditional variant, else 0.
     """
 
     modules: dict[str, nn.Module]
     optimisers: dict[str, AdamSettings]
     ema_of: tuple[str, ...] = ("generator",)
-    sample_shape: tuple[int, int, int, int]
-    num_classes: int = 0
 
     @abstractmethod
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
@@ -78,15 +86,15 @@ class Variant(ABC):
         """
 
     @abstractmethod
-    def sample(
-        self,
-        count: int,
-        labels: Tensor | np.ndarray | int | None,
-        rng: np.random.Generator,
-        *,
-        module: nn.Module | None = None,
-    ) -> Tensor:
-        """Generate [count, C, D, H, W] without gradients, by `module` (EMA weights) if given."""
+    def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
+        """What a person looks at to follow the training, the same volumes every time.
+
+        Args:
+            next_batch: a real batch for the purpose given, at step 0.
+            draws: all other random numbers, at step 0.
+
+        Called without gradients, while the modules of `ema_of` hold their averages.
+        """
 
     def to(self, device: torch.device | str) -> Variant:
         """Move every module."""

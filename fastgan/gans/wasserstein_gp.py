@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import StateError
+from fastgan.gans.adversarial import AdversarialGAN
 from fastgan.gans.build import build_variant
-from fastgan.gans.variant import Variant
 from fastgan.nn.choices import check_choice
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class WassersteinGP:
         for name in settings:
             check_choice("setting", name, TUNABLE)
         self.seed, self.settings = seed, settings
-        self.variant: Variant | None = None
+        self.variant: AdversarialGAN | None = None
 
     def fit(
         self,
@@ -103,7 +103,7 @@ class WassersteinGP:
                 "train": {"steps": steps} | training,
             }
         )
-        variant = variant_of(config, describe(dataset))
+        variant: Any = variant_of(config, describe(dataset))
         run = fit(variant, dataset, config, out=out)
         load_generator(variant, checkpoint.newest(run.path))
         self.variant = variant

@@ -1,17 +1,23 @@
-"""Networks: the stage ladder, generators and critics for any volume shape."""
+"""Networks: the stage ladder, generators, translators and critics for any volume shape."""
 
 from fastgan.models.critic import Critic, build_critic
 from fastgan.models.describe import describe, parameter_count
 from fastgan.models.generator import Generator, build_generator
 from fastgan.models.ladder import Ladder, build_ladder
+from fastgan.models.patch_critic import PatchCritic, build_patch_critic
+from fastgan.models.translator import Translator, build_translator
 
 __all__ = [
     "Critic",
     "Generator",
     "Ladder",
+    "PatchCritic",
+    "Translator",
     "build_critic",
     "build_generator",
     "build_ladder",
+    "build_patch_critic",
+    "build_translator",
     "describe",
     "parameter_count",
 ]

@@ -17,14 +17,15 @@ class ConvNormAct3d(nn.Module):
     """norm_act(conv(x)), the stage of a DCGAN ladder.
 
     An axis of stride 2 has kernel 4 (every voxel is touched equally often, so no checkerboard),
-    one of stride 1 kernel 3; padding 1 makes the output exactly the input divided (or multiplied)
-    by the stride. The convolution has no bias: the one behind it does.
+    one of stride 1 kernel 3 or 1; padding makes the output exactly the input divided (or
+    multiplied) by the stride. The convolution has no bias: the one behind it does.
 
     Args:
         in_channels, out_channels: channels before and after.
         stride: three strides, 1 or 2.
         transposed: enlarge by the stride instead of reducing.
         norm, num_classes, negative_slope: of the NormAct3d.
+        kernel: 3, or 1 to see no neighbours along axes of stride 1.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class ConvNormAct3d(nn.Module):
         norm: str = "instance",
         num_classes: int = 0,
         negative_slope: float = 0.2,
+        kernel: int = 3,
     ) -> None:
         super().__init__()
         kind = ConvTranspose3d if transposed else Conv3d
-        kernel = tuple(4 if s == 2 else 3 for s in stride)
+        sizes = tuple(4 if s == 2 else kernel for s in stride)
+        padding = tuple(1 if s == 2 else kernel // 2 for s in stride)
         self.conv: nn.Module = kind(
-            in_channels, out_channels, kernel, stride=tuple(stride), padding=1, bias=False
+            in_channels, out_channels, sizes, stride=tuple(stride), padding=padding, bias=False
         )
         he_normal_(self.conv, negative_slope)
         self.norm_act = NormAct3d(

@@ -64,8 +64,9 @@ class ResidualDown3d(nn.Module):
 
     Args:
         in_channels, out_channels: channels before and after.
-        stride: factor of each axis; the axis is a multiple of it.
+        stride: factor of each axis; the axis is a multiple of it. (1, 1, 1) keeps the grid.
         norm, negative_slope: of the NormAct3d.
+        kernel: 3, or 1 to mix channels alone.
 
     Source: Gulrajani et al. 2017, appendix F; Miyato et al. 2018, appendix B.4.
     """
@@ -78,13 +79,14 @@ class ResidualDown3d(nn.Module):
         stride: Sequence[int] = (2, 2, 2),
         norm: str = "none",
         negative_slope: float = 0.2,
+        kernel: int = 3,
     ) -> None:
         super().__init__()
         self.stride = tuple(stride)
         self.norm_act_1 = NormAct3d(in_channels, norm, negative_slope=negative_slope)
-        self.conv_1 = _conv(in_channels, out_channels, 3, negative_slope)
+        self.conv_1 = _conv(in_channels, out_channels, kernel, negative_slope)
         self.norm_act_2 = NormAct3d(out_channels, norm, negative_slope=negative_slope)
-        self.conv_2 = _conv(out_channels, out_channels, 3, negative_slope=1.0)
+        self.conv_2 = _conv(out_channels, out_channels, kernel, negative_slope=1.0)
         self.skip = _skip(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from fastgan.config import Config
-from fastgan.errors import StateError
+from fastgan.errors import ConfigError, StateError
 from fastgan.train import checkpoint
 from fastgan.train.device import repeatable, resolve
 from fastgan.train.loop import Training
@@ -18,7 +20,17 @@ from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.signals import watch_signals
 
-__all__ = ["RunFolder", "checkpoint", "describe", "fit", "load_generator"]
+__all__ = [
+    "RunFolder",
+    "checkpoint",
+    "describe",
+    "fit",
+    "load_generator",
+    "load_translator",
+    "require_generator",
+]
+
+DIRECTIONS = {"A_to_B": "G_AB", "B_to_A": "G_BA"}
 
 
 def fit(
@@ -105,8 +117,13 @@ def fit(
 
 
 def describe(dataset: Any) -> dict[str, Any]:
-    """What a run folder records of a data set, as JSON values (data.json)."""
+    """What a run folder records of a data set, as JSON values (data.json).
+
+    Of two unpaired sets: that of domain A, and under "b" that of domain B; the fingerprint of A's
+    record covers both.
+    """
     items = getattr(dataset, "items", [])
+    other = getattr(dataset, "b", None)
     return {
         "fingerprint": dataset.fingerprint,
         "volumes": len(dataset),
@@ -117,11 +134,11 @@ def describe(dataset: Any) -> dict[str, Any]:
         "prior": [float(share) for share in dataset.prior],
         "modalities": sorted({str(item.modality) for item in items}),
         "normalisation": dataset.normalisation,
-    }
+    } | ({} if other is None else {"b": describe(other)})
 
 
 def load_generator(variant: Any, found: checkpoint.Checkpoint) -> None:
-    """Fill the averaged modules of a variant (its generator) from a checkpoint.
+    """Fill the averaged modules of a variant (its generators) from a checkpoint.
 
     Raises:
         StateError: the checkpoint is of another architecture; nothing is changed.
@@ -133,3 +150,52 @@ def load_generator(variant: Any, found: checkpoint.Checkpoint) -> None:
     restore(live, saved, str(found.path))
     for name in live:
         variant.modules[name].eval()
+
+
+def load_translator(folder: RunFolder, found: checkpoint.Checkpoint, direction: str) -> nn.Module:
+    """The averaged translator of a cyclegan's run, in evaluation mode on the CPU.
+
+    What it takes is in `folder.data()`: shape, spacing, normalisation and modalities of domain A,
+    and under "b" those of domain B.
+
+    Args:
+        folder: the run.
+        found: one of its checkpoints.
+        direction: "A_to_B" | "B_to_A".
+
+    Returns:
+        A `fastgan.models.Translator`: [B, C, D, H, W] in [-1, 1] of one domain to the other, for
+        any D, H, W that its `stride` divides; made for windows of the run's shape.
+
+    Raises:
+        ConfigError: an unknown direction, or the run is no cyclegan.
+        StateError: the checkpoint is of another architecture.
+    """
+    from fastgan.nn.choices import check_choice
+    from fastgan.train.build import CYCLEGAN, variant_of
+
+    check_choice("direction", direction, DIRECTIONS)
+    config = folder.config()
+    if config.gan.variant != CYCLEGAN:
+        raise ConfigError(
+            f"{folder.path}: its gan.variant is {config.gan.variant!r}, which translates nothing; "
+            "use fastgan generate"
+        )
+    variant = variant_of(config, folder.data())
+    load_generator(variant, found)
+    return variant.modules[DIRECTIONS[direction]]
+
+
+def require_generator(folder: RunFolder) -> None:
+    """Refuse a run whose networks draw nothing from latents.
+
+    Raises:
+        ConfigError: it is a cyclegan; says what to use.
+    """
+    from fastgan.train.build import CYCLEGAN
+
+    if folder.config().gan.variant == CYCLEGAN:
+        raise ConfigError(
+            f"{folder.path}: a cyclegan draws no volumes, it translates given ones: use "
+            f"fastgan translate --run {folder.path}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -71,12 +72,11 @@ class Batches:
             if self._worker is not None:
                 self._forget_before(step)
                 self._ahead[step + 1, purpose] = self._worker.submit(self._draw, step + 1, purpose)
-            labels = batch.labels
-            return dataclasses.replace(
-                batch,
-                volumes=batch.volumes.to(self._device, non_blocking=True),
-                labels=None if labels is None else labels.to(self._device, non_blocking=True),
-            )
+            return _each_tensor(batch, lambda tensor: tensor.to(self._device, non_blocking=True))
+
+    def peek(self, step: int, purpose: str) -> Any:
+        """The batch of `purpose` at `step`, drawn for looking at: neither counted nor noted."""
+        return _each_tensor(self._draw(step, purpose), lambda tensor: tensor.to(self._device))
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -88,12 +88,18 @@ class Batches:
         if self._device.type != "cuda":
             return batch
         # Pinned memory lets the copy run beside the kernels.
-        return dataclasses.replace(
-            batch,
-            volumes=batch.volumes.pin_memory(),
-            labels=None if batch.labels is None else batch.labels.pin_memory(),
-        )
+        return _each_tensor(batch, Tensor.pin_memory)
 
     def _forget_before(self, step: int) -> None:
         for key in [key for key in self._ahead if key[0] < step]:
             self._ahead.pop(key).cancel()
+
+
+def _each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The batch with its volumes and labels changed; positions stay where the host reads them."""
+    changed = {
+        field.name: change(value)
+        for field in dataclasses.fields(batch)
+        if field.name != "index" and isinstance(value := getattr(batch, field.name), Tensor)
+    }
+    return dataclasses.replace(batch, **changed)

@@ -195,22 +195,13 @@ class Training:
         self.batches.count = found.counters.get("volumes", 0)
 
     def draw_samples(self) -> None:
-        """Write the middle slices of volumes from fixed latents, by the averaged weights."""
+        """Write the middle slices of what the variant shows, by the averaged weights."""
         with span("samples"), self.ema.applied(), torch.no_grad():
-            labels = self._sample_labels()
-            count = 8 if labels is None else len(labels)
-            rng = self.draws.numpy(0, "samples")
-            volumes = self.variant.sample(count, labels, rng).float().cpu().numpy()
+            shown = self.variant.pictures(lambda purpose: self.batches.peek(0, purpose), self.draws)
+            volumes = shown.volumes.float().cpu().numpy()
         path = self.run.path / "samples" / f"step-{self.steps_done:07d}.png"
         path.parent.mkdir(exist_ok=True)
-        samples.write_png(path, samples.triptychs(volumes))
-
-    def _sample_labels(self) -> Tensor | None:
-        classes = getattr(self.variant, "num_classes", 0) or 0
-        if not classes:
-            return None
-        # A line of the picture per class, up to four classes.
-        return torch.arange(min(classes, 4), device=self.device).repeat_interleave(4)
+        samples.write_png(path, samples.triptychs(volumes, shown.columns))
 
     def train(self, progress: Progress, interruption: Interruption) -> None:
         """Step to the configured number of steps, reporting and saving on the way.

@@ -28,6 +28,8 @@ Files = Mapping[str, Mapping[str, Any]]
 _PICKLE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".tar"}
 # Zip (torch.save), pickle protocols 2 to 5 (torch.save before 1.6), joblib's gzip.
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x1f\x8b")
+# Of safetensors: the upper half of the header's length in 8 bytes, then its JSON.
+_HEADER_BEGINS = b"\0\0\0\0{"
 
 
 def encode(content: Mapping[str, Any]) -> bytes:
@@ -115,10 +117,12 @@ def refuse_unsafe(path: Path) -> None:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise UnsafeFile(f"{path}: a link, folder, pipe or device where a plain file belongs")
         with open(path, "rb") as file:
-            start = b"" if path.suffix in _PICKLE_SUFFIXES else file.read(4)
+            start = b"" if path.suffix in _PICKLE_SUFFIXES else file.read(9)
     except OSError as error:
         raise BadFile(f"{path}: cannot read: {error.strerror or error}") from error
-    if path.suffix in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
+    # The length of a safetensors header may spell a pickle's first bytes: 640 is 80 02.
+    pickled = start.startswith(_PICKLE_STARTS) and start[4:] != _HEADER_BEGINS
+    if path.suffix in _PICKLE_SUFFIXES or pickled:
         raise UnsafeFile(
             f"{path}: a pickle can run code and is not read; if you trust its source, convert it: "
             "safetensors.torch.save_file(torch.load(path, weights_only=True), 'new.safetensors')"

@@ -70,6 +70,12 @@ def _generator(width: int) -> nn.Module:
 
 
 @dataclass
+class Pictures:
+    volumes: Tensor
+    columns: int
+
+
+@dataclass
 class TinyVariant:
     width: int = 8
     critic_steps: int = 2
@@ -107,9 +113,10 @@ class TinyVariant:
             lambda: (-critic(generator(draws.normal(step, "latent", (4, 3)))).mean(), {}),
         )
 
-    def sample(self, count: int, labels: Tensor | None, rng: np.random.Generator) -> Tensor:
-        z = torch.from_numpy(rng.standard_normal((count, 3), dtype=np.float32))
-        return self.modules["generator"](z)
+    def pictures(self, next_batch: Callable[[str], Batch], draws: Draws) -> Pictures:
+        z = torch.from_numpy(draws.numpy(0, "samples").standard_normal((8, 3), dtype=np.float32))
+        real = next_batch("pictures").volumes[:4]
+        return Pictures(torch.cat([real, self.modules["generator"](z)]), columns=4)
 
 
 def tiny_config(**train: Any) -> Config:

@@ -1,0 +1,179 @@
+"""CycleGAN: two translators learn from two unpaired sets, held together by their round trips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.errors import ConfigError
+from fastgan.gans.objectives import find_objective
+from fastgan.gans.pool import Pool
+from fastgan.gans.variant import AdamSettings, NextBatch, Phase, Pictures, Variant
+from fastgan.random import Draws
+
+__all__ = ["CycleGAN"]
+
+
+class CycleGAN(Variant):
+    """A step is one update of both generators, then one of both critics.
+
+    Generators: adv(D_B(G_AB(a))) + adv(D_A(G_BA(b)))
+        + lambda_cycle (|G_BA(G_AB(a)) - a| + |G_AB(G_BA(b)) - b|)
+        + lambda_cycle lambda_identity (|G_AB(b) - b| + |G_BA(a) - a|), mean absolute errors.
+    Critics: the objective on real volumes and on volumes of the pools.
+
+    Modules: G_AB, G_BA, D_A, D_B, and pool_A, pool_B with the generated volumes of each domain.
+
+    Args:
+        G_AB, G_BA: [B, C, D, H, W] -> [B, C, D, H, W].
+        D_A, D_B: [B, C, D, H, W] -> scores of any shape.
+        shape: (C, D, H, W) of the volumes.
+        objective: name in `objectives`, one that needs no bounded slope.
+        lambda_cycle: weight of the cycle loss, >= 0.
+        lambda_identity: of the identity loss, relative to the cycle loss's, >= 0; 0 skips it.
+        pool_size: generated volumes kept for each critic.
+        optimisers: Adam settings of "generator" and "critic".
+
+    Raises:
+        ConfigError: an unknown objective or one that needs bounds, or a negative weight.
+
+    Source: Zhu et al. 2017, "Unpaired image-to-image translation using cycle-consistent
+        adversarial networks", equations 1 to 3 and section 5.2.
+    """
+
+    ema_of = ("G_AB", "G_BA")
+
+    def __init__(
+        self,
+        G_AB: nn.Module,
+        G_BA: nn.Module,
+        D_A: nn.Module,
+        D_B: nn.Module,
+        *,
+        shape: tuple[int, int, int, int],
+        objective: str = "least-squares",
+        lambda_cycle: float = 10.0,
+        lambda_identity: float = 0.5,
+        pool_size: int = 50,
+        optimisers: dict[str, AdamSettings] | None = None,
+    ) -> None:
+        self.objective = find_objective(objective)
+        if self.objective.bounded_slope:
+            raise ConfigError(
+                f"objective {objective!r} needs a critic of bounded slope, which a CycleGAN has "
+                "not: choose least-squares, hinge or non-saturating"
+            )
+        if lambda_cycle < 0 or lambda_identity < 0:
+            raise ConfigError(
+                f"lambda_cycle and lambda_identity must be >= 0, got {lambda_cycle} and "
+                f"{lambda_identity}"
+            )
+        self.lambda_cycle, self.lambda_identity = lambda_cycle, lambda_identity
+        self.modules = {
+            "G_AB": G_AB,
+            "G_BA": G_BA,
+            "D_A": D_A,
+            "D_B": D_B,
+            "pool_A": Pool(pool_size, shape),
+            "pool_B": Pool(pool_size, shape),
+        }
+        settings = AdamSettings(2e-4, 0.5, 0.999)
+        self.optimisers = optimisers or {"generator": settings, "critic": settings}
+
+    def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
+        """See Variant. Purposes: batch "unpaired"; drawn pool/A, pool/B."""
+        seen: dict[str, Tensor] = {}
+
+        def generators() -> tuple[Tensor, dict[str, Tensor]]:
+            batch: Any = next_batch("unpaired")
+            seen["a"], seen["b"] = batch.volumes.to(self.device), batch.volumes_b.to(self.device)
+            loss, metrics, translated = self.generator_loss(seen["a"], seen["b"])
+            seen.update(translated)
+            return loss, metrics
+
+        def critics() -> tuple[Tensor, dict[str, Tensor]]:
+            pools: Any = self.modules
+            fake_a = pools["pool_A"].exchange(seen["fake_a"], draws.numpy(step, "pool/A"))
+            fake_b = pools["pool_B"].exchange(seen["fake_b"], draws.numpy(step, "pool/B"))
+            return self.critic_loss(seen["a"], seen["b"], fake_a, fake_b)
+
+        yield Phase("generator", ("G_AB", "G_BA"), generators)
+        yield Phase("critic", ("D_A", "D_B"), critics)
+
+    def generator_loss(
+        self, a: Tensor, b: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Loss of both generators, in one graph.
+
+        Args:
+            a: [B, C, D, H, W] real volumes of domain A.
+            b: the same of domain B, unpaired.
+
+        Returns:
+            Scalar; detached scalars, unweighted: adversarial_AB, adversarial_BA, cycle_A, cycle_B,
+            identity_A, identity_B (the latter with a weight alone); and the detached translations
+            fake_a, fake_b.
+        """
+        G_AB, G_BA = self.modules["G_AB"], self.modules["G_BA"]
+        fake_b, fake_a = G_AB(a), G_BA(b)
+        terms = {
+            "adversarial_AB": self.objective.generator_loss(self.modules["D_B"](fake_b)),
+            "adversarial_BA": self.objective.generator_loss(self.modules["D_A"](fake_a)),
+            "cycle_A": _distance(G_BA(fake_b), a),
+            "cycle_B": _distance(G_AB(fake_a), b),
+        }
+        loss = terms["adversarial_AB"] + terms["adversarial_BA"]
+        loss = loss + self.lambda_cycle * (terms["cycle_A"] + terms["cycle_B"])
+        if self.lambda_identity:
+            terms |= {"identity_A": _distance(G_BA(a), a), "identity_B": _distance(G_AB(b), b)}
+            same = terms["identity_A"] + terms["identity_B"]
+            loss = loss + self.lambda_cycle * self.lambda_identity * same
+        metrics = {name: term.detach() for name, term in terms.items()}
+        return loss, metrics, {"fake_a": fake_a.detach(), "fake_b": fake_b.detach()}
+
+    def critic_loss(
+        self, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of both critics, each on its own domain.
+
+        Args:
+            a: [B, C, D, H, W] real volumes of domain A.
+            b: the same of domain B.
+            fake_a: generated volumes of domain A, without a graph.
+            fake_b: the same of domain B.
+
+        Returns:
+            Scalar, and detached scalars score_real_A, score_fake_A and the like of B.
+        """
+        loss = torch.zeros((), device=a.device)
+        metrics: dict[str, Tensor] = {}
+        for domain, real, fake in (("A", a, fake_a), ("B", b, fake_b)):
+            critic = self.modules[f"D_{domain}"]
+            # No layer couples samples, so both halves share one pass.
+            on_real, on_fake = critic(torch.cat([real, fake.to(real.dtype)])).chunk(2)
+            loss = loss + self.objective.critic_loss(on_real, on_fake)
+            found = self.objective.metrics(on_real, on_fake)
+            metrics |= {f"{name}_{domain}": value for name, value in found.items()}
+        return loss, metrics
+
+    def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
+        """Source, translation and reconstruction in each line; of A first, then of B."""
+        batch: Any = next_batch("pictures")
+        lines = []
+        for first, second, volumes in (
+            ("G_AB", "G_BA", batch.volumes),
+            ("G_BA", "G_AB", batch.volumes_b),
+        ):
+            source = volumes[:2].to(self.device)
+            there = self.modules[first](source)
+            lines.append(torch.stack([source, there, self.modules[second](there)], dim=1))
+        return Pictures(torch.cat(lines).flatten(0, 1), columns=3)
+
+
+def _distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean absolute error, in at least float32."""
+    wide = torch.promote_types(found.dtype, torch.float32)
+    return (found.to(wide) - wanted.to(wide)).abs().mean()

@@ -1,0 +1,298 @@
+"""CycleGAN: losses in closed form, order of updates, settings, and the linear toy's truth."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fastgan.config import parse
+from fastgan.data import UnpairedBatch
+from fastgan.errors import ConfigError
+from fastgan.gans import CycleGAN, build_cycle
+from fastgan.random import Draws
+
+ONE = (1, 1, 1, 1)
+
+
+class Scale(nn.Module):
+    """x -> factor x, the linear translator."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
+class Quadratic(nn.Module):
+    """x -> offset + slope x + curve x^2, a critic that sees mean and variance."""
+
+    def __init__(self, offset: float = 0.0, slope: float = 0.0, curve: float = 0.0) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor([offset, slope, curve]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        offset, slope, curve = self.weights
+        return (offset + slope * x + curve * x * x)[:, 0]
+
+
+def linear(
+    ab: float = 2.0, ba: float = 0.25, critics: tuple[Any, Any] | None = None, **settings: Any
+) -> CycleGAN:
+    d_a, d_b = critics or (Quadratic(0.1, 0.3), Quadratic(-0.2, 0.5))
+    return CycleGAN(Scale(ab), Scale(ba), d_a, d_b, shape=ONE, **settings)
+
+
+def column(*values: float) -> Tensor:
+    return torch.tensor(values).view(-1, *ONE)
+
+
+def given(a: Tensor, b: Tensor) -> Callable[[str], SimpleNamespace]:
+    return lambda purpose: SimpleNamespace(volumes=a, volumes_b=b)
+
+
+A, B = column(1.0, -3.0), column(0.5, 2.0, -1.0)
+
+
+def test_generator_loss_in_closed_form() -> None:
+    loss, metrics, fakes = linear(lambda_cycle=4.0, lambda_identity=0.5).generator_loss(A, B)
+    on_ab = -0.2 + 0.5 * 2.0 * A
+    on_ba = 0.1 + 0.3 * 0.25 * B
+    expected = {
+        "adversarial_AB": (on_ab - 1).square().mean() / 2,
+        "adversarial_BA": (on_ba - 1).square().mean() / 2,
+        # 2 * 0.25 = 1/2 of everything comes back.
+        "cycle_A": 0.5 * A.abs().mean(),
+        "cycle_B": 0.5 * B.abs().mean(),
+        "identity_A": 0.75 * A.abs().mean(),
+        "identity_B": 1.0 * B.abs().mean(),
+    }
+    assert set(metrics) == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(metrics[name], value, msg=name)
+    whole = (
+        expected["adversarial_AB"]
+        + expected["adversarial_BA"]
+        + 4.0 * (expected["cycle_A"] + expected["cycle_B"])
+        + 2.0 * (expected["identity_A"] + expected["identity_B"])
+    )
+    torch.testing.assert_close(loss, whole)
+    torch.testing.assert_close(fakes["fake_b"], 2.0 * A)
+    torch.testing.assert_close(fakes["fake_a"], 0.25 * B)
+    assert not any(t.requires_grad for t in (*metrics.values(), *fakes.values()))
+
+
+def test_without_identity_the_translators_are_not_run_on_their_own_domain() -> None:
+    gan = linear(lambda_identity=0.0)
+    seen: list[Tensor] = []
+    gan.modules["G_AB"].register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
+    _, metrics, _ = gan.generator_loss(A, B)
+    assert "identity_A" not in metrics and len(seen) == 2
+    assert torch.equal(seen[0], A) and torch.equal(seen[1], 0.25 * B)
+
+
+@pytest.mark.parametrize("objective", ["least-squares", "hinge"])
+def test_critic_loss_in_closed_form(objective: str) -> None:
+    fake_a, fake_b = column(0.0, 4.0), column(-2.0, 1.0, 3.0)
+    loss, metrics = linear(objective=objective).critic_loss(A, B, fake_a, fake_b)
+    expected = torch.zeros(())
+    for offset, slope, real, fake, domain in (
+        (0.1, 0.3, A, fake_a, "A"),
+        (-0.2, 0.5, B, fake_b, "B"),
+    ):
+        on_real, on_fake = offset + slope * real, offset + slope * fake
+        if objective == "hinge":
+            expected = expected + (1 - on_real).relu().mean() + (1 + on_fake).relu().mean()
+        else:
+            expected = expected + (on_real - 1).square().mean() / 2 + on_fake.square().mean() / 2
+        torch.testing.assert_close(metrics[f"score_real_{domain}"], on_real.mean())
+        torch.testing.assert_close(metrics[f"score_fake_{domain}"], on_fake.mean())
+    torch.testing.assert_close(loss, expected)
+
+
+def test_generators_move_first_and_critics_see_what_was_translated_before() -> None:
+    gan, seen = linear(pool_size=0), []
+    gan.modules["D_B"].register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0].clone()))
+    phases = gan.phases(0, given(A[:2], B[:2]), Draws(0))
+    first = next(phases)
+    assert (first.name, first.updates) == ("generator", ("G_AB", "G_BA"))
+    first.loss()[0].backward()
+    with torch.no_grad():
+        gan.modules["G_AB"].factor.fill_(100.0)
+    second = next(phases)
+    assert (second.name, second.updates) == ("critic", ("D_A", "D_B"))
+    gan.modules["G_AB"].zero_grad()
+    second.loss()[0].backward()
+    # The critic's pass: real volumes of B, then the translations of the first phase.
+    torch.testing.assert_close(seen[-1], torch.cat([B[:2], 2.0 * A[:2]]))
+    assert gan.modules["G_AB"].factor.grad is None
+    assert next(phases, None) is None
+
+
+def test_critics_are_shown_the_pool() -> None:
+    gan, seen = linear(pool_size=2), []
+    gan.modules["D_A"].register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0][2:]))
+    for step in range(12):
+        for phase in gan.phases(step, given(A, column(float(step), -float(step))), Draws(0)):
+            phase.loss()
+    # Every other pass of D_A is the critics' phase; 0.25 b is what G_BA makes.
+    shown = torch.cat(seen[1::2]).flatten().abs() / 0.25
+    late = [step > int(s) for step, s in zip(np.repeat(range(12), 2), shown, strict=True)]
+    assert any(late) and not all(late)
+    assert gan.modules["pool_A"].filled == 2
+
+
+SMALL: dict[str, Any] = {
+    "shape": (8, 8, 4),
+    "translator_channels": (4, 6),
+    "translator_blocks": 1,
+    "patch_critic_channels": (4, 6),
+    "pool_size": 3,
+}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"translator": "unet", "objective": "hinge", "spectral_norm": True},
+        {"fold": (2, 2, 1), "generator_norm": "none", "critic_norm": "instance", "channels": 2},
+        {"translator_kernel": 1, "lambda_identity": 0.0, "objective": "non-saturating"},
+    ],
+    ids=lambda s: "-".join(map(str, s.values())) or "-",
+)
+def test_steps_train_only_the_phase_s_modules(settings: dict[str, Any]) -> None:
+    gan = build_cycle(**(SMALL | settings))
+    for step in range(2):
+        a, b = torch.randn(2, 2, settings.get("channels", 1), 8, 8, 4).tanh().unbind()
+        for phase in gan.phases(step, given(a, b), Draws(0)):
+            for name, module in gan.modules.items():
+                module.requires_grad_(name in phase.updates)
+            before = {n: [p.clone() for p in m.parameters()] for n, m in gan.modules.items()}
+            parameters = [p for n in phase.updates for p in gan.modules[n].parameters()]
+            adam = torch.optim.Adam(parameters, 1e-3)
+            loss, metrics = phase.loss()
+            loss.backward()
+            assert loss.isfinite() and all(p.grad is not None for p in parameters)
+            assert all(m.dim() == 0 and not m.requires_grad for m in metrics.values())
+            adam.step()
+            for name, module in gan.modules.items():
+                after = list(module.parameters())
+                moved = [not torch.equal(x, y) for x, y in zip(before[name], after, strict=True)]
+                assert sum(moved) >= len(moved) // 2 if name in phase.updates else not any(moved)
+
+
+def test_bfloat16_autocast() -> None:
+    gan = build_cycle(**SMALL)
+    a, b = torch.randn(2, 2, 1, 8, 8, 4).tanh().unbind()
+    exact, _, _ = gan.generator_loss(a, b)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _, _ = gan.generator_loss(a, b)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(exact.item(), rel=0.05)
+
+
+def test_pictures_are_source_translation_and_reconstruction() -> None:
+    pictures = linear().pictures(given(A, B), Draws(0))
+    assert pictures.columns == 3
+    lines = pictures.volumes.flatten().view(-1, 3)
+    there, back = 2.0, 0.25
+    rows = [[x, there * x, back * there * x] for x in A.flatten()]
+    rows += [[x, back * x, back * there * x] for x in B[:2].flatten()]
+    torch.testing.assert_close(lines, torch.tensor(rows))
+
+
+def test_initial_weights_are_a_function_of_the_seed() -> None:
+    state = torch.random.get_rng_state()
+    first, again, other = (build_cycle(**SMALL, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(state, torch.random.get_rng_state())
+    for name, module in first.modules.items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, again.modules[name].state_dict()[key])
+    weights = [gan.modules[n].head.weight for gan in (first, other) for n in ("G_AB", "G_BA")]
+    assert all(not torch.equal(x, y) for i, x in enumerate(weights) for y in weights[:i])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": "wgan-gp"}, "choose least-squares, hinge or non-saturating"),
+        ({"objective": "hing"}, "did you mean 'hinge'"),
+        ({"lambda_cycle": -1.0}, "lambda_cycle and lambda_identity must be >= 0"),
+        ({"lambda_identity": -0.5}, "lambda_cycle and lambda_identity must be >= 0"),
+        ({"pool_size": -1}, "pool_size"),
+        ({"translator": "resnt"}, "did you mean 'resnet'"),
+        ({"shape": (8, 8, 5)}, "translator_channels: axis 2 has 5 blocks"),
+    ],
+)
+def test_rejects_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_cycle(**(SMALL | settings))
+
+
+class Normals:
+    """All of two one-dimensional domains in every batch: standard deviations `sx` and `sy`."""
+
+    shape, channels, spacing, fingerprint = (1, 1, 1), 1, (1.0, 1.0, 1.0), "f" * 64
+    classes: tuple[str, ...] = ()
+    prior = np.zeros(0)
+    normalisation: dict[str, Any] = {"low": -1.0, "high": 1.0}  # noqa: RUF012
+
+    def __init__(self, sx: float, sy: float) -> None:
+        quantiles = torch.distributions.Normal(0, 1).icdf((torch.arange(64) + 0.5) / 64)
+        self.quantiles = quantiles.view(-1, *ONE) / quantiles.std(unbiased=False)
+        self.sx, self.sy = sx, sy
+
+    def __len__(self) -> int:
+        return 64
+
+    def sample(self, batch_size: int, rng: np.random.Generator) -> UnpairedBatch:
+        index = torch.arange(64).view(-1, 1).expand(-1, 2)
+        return UnpairedBatch(self.sx * self.quantiles, None, index, self.sy * self.quantiles)
+
+
+def trained(
+    start: float, data: Normals, out: Path, steps: int = 300, **settings: Any
+) -> tuple[float, float]:
+    """The two factors after training by the real loop."""
+    from fastgan.train import fit
+    from fastgan.train.progress import Progress
+
+    gan = linear(start, start, critics=(Quadratic(), Quadratic()), pool_size=0, **settings)
+    gan.optimisers = {name: type(s)(0.05, 0.5, 0.9) for name, s in gan.optimisers.items()}
+    train = {"steps": steps, "device": "cpu", "lr_decay": "linear", "log_every": steps}
+    every = {"checkpoint_every": steps, "sample_every": steps}
+    quiet = Progress(steps, stream=io.StringIO())
+    fit(gan, data, parse({"train": train | every}), out=out, progress=quiet)
+    modules: Any = gan.modules
+    return modules["G_AB"].factor.item(), modules["G_BA"].factor.item()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [0.7, -0.7])
+def test_linear_toy_truth(start: float, tmp_path: Path) -> None:
+    """Least squares and cycle alone: a = +- sy / sx and b = 1 / a; the start picks the sign."""
+    data = Normals(0.8, 1.2)
+    a, b = trained(start, data, tmp_path, lambda_cycle=0.1, lambda_identity=0.0)
+    sign = np.sign(start)
+    assert a == pytest.approx(sign * 1.5, abs=1e-2)
+    assert b == pytest.approx(sign / 1.5, abs=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("weight", "sign"), [(0.0, -1.0), (1.0, 1.0)], ids=["without", "with"])
+def test_identity_loss_picks_the_sign(weight: float, sign: float, tmp_path: Path) -> None:
+    """Both signs leave no adversarial and no cycle loss; the start is on the wrong side of 0."""
+    data = Normals(1.0, 1.0)
+    a, b = trained(-0.1, data, tmp_path, lambda_cycle=0.2, lambda_identity=weight)
+    assert (a, b) == (pytest.approx(sign, abs=1e-2), pytest.approx(sign, abs=1e-2))

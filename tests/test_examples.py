@@ -1,0 +1,100 @@
+"""The examples are what the documentation says they are, on a stand-in for their data."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastgan import config as configuration
+from fastgan.data import save_volume
+from fastgan.errors import BadFile, ConfigError
+from fastgan.gans import CycleGAN
+from fastgan.train.build import variant_of
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+TEMPLATE = (40, 64, 48)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_networks_of_every_configuration(path: Path) -> None:
+    chosen = configuration.load(path)
+    facts: dict[str, Any] = {"shape": chosen.data.shape, "channels": 1}
+    facts |= {"classes": ["benign", "malignant"], "prior": [0.5, 0.5], "b": {}}
+    variant = variant_of(chosen, facts)
+    assert isinstance(variant, CycleGAN) == ("cyclegan" in path.stem)
+
+
+@pytest.fixture(scope="module")
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("t1_gm", EXAMPLES / "cyclegan_t1_gm.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_regions_are_apart_and_no_mirror_images(example: ModuleType) -> None:
+    places = list(example.REGIONS.values())
+    for i, first in enumerate(places):
+        # The mid-plane is voxel 98: nothing reaches the other half, where a mirror image lies.
+        assert first[0].stop <= 98
+        assert all(extent.stop <= n for extent, n in zip(first, example.TEMPLATE, strict=True))
+        for second in places[:i]:
+            apart = [a.stop <= b.start or b.stop <= a.start for a, b in zip(first, second)]  # noqa: B905
+            assert any(apart)
+
+
+def test_scores_and_lookup_in_closed_form(example: ModuleType) -> None:
+    t1 = np.array([0.0, 0.5, 1.0, 0.5], np.float32)
+    truth = np.array([0.0, 1.0, 0.0, 0.6], np.float32)
+    assert example.scores(truth, truth) == (pytest.approx(1.0), 0.0)
+    assert example.scores(1.0 - truth, truth)[0] == pytest.approx(-1.0)
+    correlation, error = example.scores(np.full_like(truth, 0.5), truth)
+    assert np.isnan(correlation) and error == pytest.approx((0.5 + 0.5 + 0.5 + 0.1) / 4)
+    np.testing.assert_allclose(example.lookup(t1, truth), [0.0, 0.8, 0.0, 0.8], rtol=1e-6)
+    lines = example.table(t1, truth, truth).splitlines()
+    assert lines[3].split()[-4:] == ["1.000", "0.000", "1.000", "0.000"]
+
+
+def test_the_whole_example_on_a_phantom(
+    example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    t1 = rng.uniform(0.0, 235.0, TEMPLATE).astype(np.float32)
+    gm = 255.0 * (np.abs(t1 - 160.0) < 40.0).astype(np.float32)
+    paths = {}
+    for kind, array in (("t1", t1), ("gm", gm)):
+        paths[kind] = save_volume(tmp_path / f"{kind}.nii.gz", array, np.eye(4))
+    wide = (slice(0, 40), slice(32, 64), slice(0, 48))
+    low = (slice(0, 40), slice(0, 24), slice(0, 24))
+    regions = {"A": wide, "B": wide, "validation": low, "held-out": low}
+    monkeypatch.setattr(example, "TEMPLATE", TEMPLATE)
+    monkeypatch.setattr(example, "REGIONS", regions)
+    out = tmp_path / "out"
+    arguments = ["--t1", str(paths["t1"]), "--gm", str(paths["gm"]), "--out", str(out)]
+    assert example.main([*arguments, "--steps", "2"]) == 0
+    text = capsys.readouterr().out
+    assert text == (out / "scores.txt").read_text() and "held-out region" in text
+    rows = {line[:34].strip(): line[34:].split() for line in text.splitlines()[3:7]}
+    assert float(rows["paired intensity lookup (ceiling)"][0]) > 0.9
+    assert float(rows["cyclegan, unpaired"][1]) > 0.1
+    with pytest.raises(ConfigError, match="exists already"):
+        example.main(arguments)
+    monkeypatch.setattr(example, "TEMPLATE", (40, 64, 47))
+    with pytest.raises(BadFile, match="the template has"):
+        example.main([*arguments[:4], "--out", str(tmp_path / "other")])
+
+
+def test_says_where_the_maps_are_to_be_had(
+    example: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="give both, or neither"):
+        example.find_maps(Path("t1.nii.gz"), None)
+    monkeypatch.setattr(example, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install nilearn==0.14.1, or give --t1 and --gm"):
+        example.find_maps(None, None)
