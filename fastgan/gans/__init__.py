@@ -6,21 +6,35 @@ from fastgan.gans.adversarial import AdversarialGAN
 from fastgan.gans.augment import Augment
 from fastgan.gans.build import build_variant
 from fastgan.gans.collapse import collapse_metrics, similarity
+from fastgan.gans.fittable import (
+    GAN,
+    FittableGAN,
+    HingeGAN,
+    LeastSquaresGAN,
+    NonSaturatingGAN,
+    WassersteinClip,
+    WassersteinGP,
+)
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import Objective, find_objective, objectives, register
 from fastgan.gans.penalties import Penalty
 from fastgan.gans.variant import AdamSettings, Phase, Variant
-from fastgan.gans.wasserstein_gp import WassersteinGP
 
 __all__ = [
+    "GAN",
     "AdamSettings",
     "AdversarialGAN",
     "Augment",
+    "FittableGAN",
+    "HingeGAN",
     "LabelPrior",
+    "LeastSquaresGAN",
+    "NonSaturatingGAN",
     "Objective",
     "Penalty",
     "Phase",
     "Variant",
+    "WassersteinClip",
     "WassersteinGP",
     "build_variant",
     "collapse_metrics",

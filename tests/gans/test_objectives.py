@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from fastgan.errors import ConfigError
 from fastgan.gans import Objective, find_objective, objectives, register
 
+Divergence = Callable[[Tensor, Tensor], Tensor]
 PROBABILITIES = (
     torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64),
     torch.tensor([0.61597756, 0.19201122, 0.19201122], dtype=torch.float64),
@@ -136,6 +138,52 @@ def test_jensen_shannon_of_the_best_critic() -> None:
     real = s.repeat_interleave(torch.tensor([6, 3, 1]))
     bound = objective.metrics(real, real)["jensen_shannon"]
     assert bound.item() <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("name", "divergence", "of"),
+    [
+        ("minimax", "jensen_shannon", lambda p, q: jensen_shannon(p, q)),
+        ("non-saturating", "jensen_shannon", lambda p, q: jensen_shannon(p, q)),
+        ("least-squares", "le_cam", lambda p, q: ((p - q) ** 2 / (p + q)).sum() / 2),
+        ("hinge", "total_variation", lambda p, q: (p - q).abs().sum() / 2),
+    ],
+)
+def test_logged_divergence(name: str, divergence: str, of: Divergence) -> None:
+    """Tight for the best critic, and below the truth for any other."""
+    p, q = (torch.tensor(counts, dtype=torch.float64) / 10 for counts in ([6, 3, 1], [4, 1, 5]))
+    objective = find_objective(name)
+    best = (p - q).sign() if name == "hinge" else best_scores(objective, p, q)
+    truth = float(of(p, q))
+
+    def logged(s: Tensor) -> float:
+        counts = [(10 * shares).round().long() for shares in (p, q)]
+        return objective.metrics(*(s.repeat_interleave(n) for n in counts))[divergence].item()
+
+    assert logged(best) == pytest.approx(truth, abs=1e-12)
+    for seed in range(20):
+        away = torch.randn(3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        assert logged(best + away) < truth
+
+
+def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
+    m = (p + q) / 2
+    return ((p * (p / m).log()).sum() + (q * (q / m).log()).sum()) / 2
+
+
+@pytest.mark.parametrize("name", ["minimax", "non-saturating", "least-squares"])
+def test_mean_verdicts(name: str) -> None:
+    """D(x) and D(G(z)): sigmoids of logits, the scores themselves of least squares."""
+    real, fake = torch.tensor([0.0, math.log(3.0)]), torch.tensor([-math.log(4.0)] * 2)
+    metrics = find_objective(name).metrics(real, fake)
+    expected = (math.log(3.0) / 2, -math.log(4.0)) if name == "least-squares" else (0.625, 0.2)
+    assert (metrics["d_real"].item(), metrics["d_fake"].item()) == pytest.approx(expected)
+
+
+def test_margins_of_hinge() -> None:
+    real, fake = torch.tensor([2.0, 1.0, 0.9, -3.0]), torch.tensor([-1.0, -0.9, 0.0, -5.0])
+    metrics = find_objective("hinge").metrics(real, fake)
+    assert (metrics["margin_real"].item(), metrics["margin_fake"].item()) == (0.5, 0.5)
 
 
 def test_disjoint_supports_saturate() -> None:
