@@ -61,7 +61,8 @@ def best_scores(objective: Objective, p: Tensor, q: Tensor) -> Tensor:
         return (p - q).sign()
     if objective.name == "wasserstein":
         length = (p - q).norm()
-        return (p - q) / length * (1.0 + length / (2.0 * PENALTY_WEIGHT))
+        scores: Tensor = (p - q) / length * (1.0 + length / (2.0 * PENALTY_WEIGHT))
+        return scores
     return (p / q).log()
 
 
