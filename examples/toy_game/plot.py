@@ -50,7 +50,9 @@ def draw(plays: Sequence[Play], path: Path) -> None:
         raise ConfigError(
             "toy_game: the plot needs matplotlib; install it with pip install 'fastgan[report]'"
         ) from error
-    figure = Figure(figsize=(3.05 * len(plays) + 0.6, 8.2), dpi=130, facecolor="white")
+    # No narrower than its title.
+    width = max(7.0, 3.05 * len(plays) + 0.6)
+    figure = Figure(figsize=(width, 8.2), dpi=130, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(3, len(plays), squeeze=False, sharex=True)
     for column, game in enumerate(plays):

@@ -6,6 +6,7 @@ A few steps by default; `make variants` trains 200 (FASTGAN_VARIANT_STEPS).
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def config(game: dict[str, Any], *, conditional: bool, steps: int) -> Config:
                 "deterministic": True,
                 "log_every": 1,
                 "sample_every": steps,
+                "checkpoint_every": max(1, steps // 2),
+                "keep_checkpoints": 3,
             },
         }
     )
@@ -99,8 +102,13 @@ def test_trains_and_resumes(
         return run.path
 
     whole = train(STEPS)
-    halves = train(STEPS // 2)
-    train(STEPS, resume=halves)
+    # As a kill after the checkpoint half way would have left it.
+    killed = tmp_path / f"killed-{whole.name}"
+    shutil.copytree(whole, killed)
+    for folder in killed.glob("ckpt-*"):
+        if int(folder.name.removeprefix("ckpt-")) > STEPS // 2:
+            shutil.rmtree(folder)
+    train(STEPS, resume=killed)
     found = tiny.rows(whole)
     assert [row["step"] for row in found] == list(range(1, STEPS + 1))
     for row in found:
@@ -108,8 +116,8 @@ def test_trains_and_resumes(
         absent = {k for k, v in row.items() if v is None or not np.isfinite(v)}
         assert all(k.startswith("critic/score_gap/") for k in absent)
     assert not {f"skipped/{phase}" for phase in ("critic", "generator")} & set(found[-1])
-    assert tiny.rows(halves) == found
-    tiny.same_state(halves, whole)
+    assert tiny.rows(killed) == found
+    tiny.same_state(killed, whole)
 
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
