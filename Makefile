@@ -8,15 +8,18 @@ OUT ?= demo-output
 SETTING ?= quick
 
 BIN := $(VENV)/bin
-SOURCES := fastgan kernels tests bench setup.py .ci
+SOURCES := fastgan kernels examples tests bench setup.py .ci
+# Of `make variants`.
+VARIANT_STEPS ?= 200
 
-.PHONY: demo test bench lint format wheel clean
+.PHONY: demo test variants bench lint format wheel clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:
 	@echo "make demo    train on the bundled nodules, generate 500 volumes, compare with unseen patients"
 	@echo "make test    run the test suite"
+	@echo "make variants  train every variant for 200 steps, kill and resume it, compare bit for bit"
 	@echo "make bench   the operators beside stock PyTorch"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make wheel   build the wheel and check what is in it"
@@ -37,6 +40,10 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready-dev
 	$(BIN)/python -m pytest
+
+# What the suite does in a few steps.
+variants: $(VENV)/ready-dev
+	FASTGAN_VARIANT_STEPS=$(VARIANT_STEPS) $(BIN)/python -m pytest -v tests/train/test_every_variant.py
 
 # Medians side by side, each after its correctness check; quiet machine, nothing else running.
 bench: $(VENV)/ready-dev

@@ -359,11 +359,12 @@ class NinjaBuild(build_ext):
 
 
 if __name__ == "__main__":
-    kernels = [
-        "fastgan.kernels" + name for name in ("", *("." + p for p in find_packages("kernels")))
-    ]
+    kernels, examples = (
+        [f"fastgan.{folder}", *(f"fastgan.{folder}.{p}" for p in find_packages(folder))]
+        for folder in ("kernels", "examples")
+    )
     setup(
-        packages=[*find_packages(include=["fastgan", "fastgan.*"]), *kernels, "fastgan.examples"],
+        packages=[*find_packages(include=["fastgan", "fastgan.*"]), *kernels, *examples],
         package_dir={"fastgan.kernels": "kernels", "fastgan.examples": "examples"},
         ext_modules=[Extension("fastgan._C", sources=[])],
         cmdclass={"build_ext": NinjaBuild},

@@ -143,6 +143,9 @@ class GanConfig(_Section):
     """Penalise only slopes above the target."""
     penalty_interval: int = Field(default=1, ge=1)
     """Evaluate the penalty every this many critic steps, weighted up accordingly."""
+    weight_clip: float = Field(default=0.0, ge=0.0)
+    """Clip every weight of the critic to plus or minus this after each of its updates, as the
+    first WGAN did with 0.01; 0: off. Needs penalty none."""
     augment: tuple[Literal["flip", "shift", "intensity"], ...] = ()
     """Differentiable augmentation of real and generated volumes alike, inside the critic."""
     lambda_cycle: float = Field(default=10.0, ge=0.0)

@@ -34,7 +34,7 @@ ALLOWED = {
 }
 # Inside a function (or for annotations alone), these may reach further, with the reason.
 LAZY = {
-    ("gans", "train"): "WassersteinGP(...).fit(dataset) runs the one training loop",
+    ("gans", "train"): "FittableGAN.fit(dataset) runs the one training loop",
     ("gans", "data"): "fit accepts a dataset",
     ("gans", "config"): "fit records its settings as the configuration a run folder holds",
     ("audit", "train"): "utility trains its own models by the public fit",

@@ -8,20 +8,33 @@ from fastgan.gans.build import build_variant
 from fastgan.gans.build_cycle import build_cycle
 from fastgan.gans.collapse import collapse_metrics, similarity
 from fastgan.gans.cycle import CycleGAN
+from fastgan.gans.fittable import (
+    GAN,
+    FittableGAN,
+    HingeGAN,
+    LeastSquaresGAN,
+    NonSaturatingGAN,
+    WassersteinClip,
+    WassersteinGP,
+)
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import Objective, find_objective, objectives, register
 from fastgan.gans.penalties import Penalty
 from fastgan.gans.pool import Pool
 from fastgan.gans.structure import Structure, structure_metrics
 from fastgan.gans.variant import AdamSettings, Phase, Pictures, Variant
-from fastgan.gans.wasserstein_gp import WassersteinGP
 
 __all__ = [
+    "GAN",
     "AdamSettings",
     "AdversarialGAN",
     "Augment",
     "CycleGAN",
+    "FittableGAN",
+    "HingeGAN",
     "LabelPrior",
+    "LeastSquaresGAN",
+    "NonSaturatingGAN",
     "Objective",
     "Penalty",
     "Phase",
@@ -29,6 +42,7 @@ __all__ = [
     "Pool",
     "Structure",
     "Variant",
+    "WassersteinClip",
     "WassersteinGP",
     "build_cycle",
     "build_variant",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fastgan.errors import ConfigError
 from fastgan.gans.augment import Augment
+from fastgan.gans.clipping import check_clip, clip_weights
 from fastgan.gans.collapse import collapse_metrics
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import find_objective
@@ -41,10 +42,12 @@ class AdversarialGAN(Variant):
         labels: classes and prior; None for an unconditional GAN.
         optimisers: Adam settings of "critic" and "generator".
         bounded: the critic's weights bound its slope themselves (spectral normalisation).
+        weight_clip: c > 0 keeps every parameter of the critic in [-c, c], from the start and
+            after each of its updates; 0 does not.
 
     Raises:
-        ConfigError: names unknown, an unbounded critic in a game that needs bounds, or networks
-            of other classes than `labels`.
+        ConfigError: names unknown, a critic unbounded or bounded twice, or networks of other
+            classes than `labels`.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class AdversarialGAN(Variant):
         labels: LabelPrior | None = None,
         optimisers: dict[str, AdamSettings] | None = None,
         bounded: bool = False,
+        weight_clip: float = 0.0,
     ) -> None:
         self.objective = find_objective(objective)
         self.penalty = Penalty() if penalty is None else penalty
@@ -73,10 +77,12 @@ class AdversarialGAN(Variant):
         }
         if critic_steps < 1:
             raise ConfigError(f"critic_steps must be >= 1, got {critic_steps}")
-        if self.objective.bounded_slope and self.penalty.kind == "none" and not bounded:
+        self.weight_clip = check_clip(weight_clip, self.penalty.kind, spectral_norm=bounded)
+        bounded = bounded or self.penalty.kind != "none" or weight_clip > 0.0
+        if self.objective.bounded_slope and not bounded:
             raise ConfigError(
                 f"objective {objective!r} has no optimum unless the critic's slope is bounded: "
-                "choose a penalty or spectral_norm"
+                "choose a penalty, spectral_norm or weight_clip"
             )
         for name, module in self.modules.items():
             found = getattr(module, "num_classes", self.labels.num_classes)
@@ -86,13 +92,17 @@ class AdversarialGAN(Variant):
                 )
         first: Any = generator
         self.latent_dim: int = first.latent_dim
+        self._after_critic: Callable[[], None] | None = None
+        if self.weight_clip:
+            self._after_critic = partial(clip_weights, critic, self.weight_clip)
+            self._after_critic()
 
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
         """See Variant. Purposes drawn: latent/<phase>, augment/<phase>, mix/<phase>, labels/..."""
         sizes: list[int] = []
         for index in range(self.critic_steps):
             loss = partial(self._critic_phase, step, index, next_batch, draws, sizes)
-            yield Phase("critic", ("critic",), loss)
+            yield Phase("critic", ("critic",), loss, self._after_critic)
         loss = partial(self._generator_phase, step, next_batch, draws, sizes)
         yield Phase("generator", ("generator",), loss)
 

@@ -38,6 +38,7 @@ def build_variant(
     penalty_weight: float = 10.0,
     one_sided: bool = False,
     penalty_interval: int = 1,
+    weight_clip: float = 0.0,
     augment: Sequence[str] = (),
     lr_generator: float = 1e-4,
     lr_critic: float = 1e-4,
@@ -67,6 +68,7 @@ def build_variant(
         penalty_weight: its weight.
         one_sided: penalise only slopes above 1 (wgan-gp).
         penalty_interval: critic steps between two evaluations.
+        weight_clip: c > 0 clips the critic's parameters to [-c, c]; needs penalty none.
         augment: any of flip, shift, intensity.
         lr_generator: Adam's learning rate of the generator.
         lr_critic: and of the critic.
@@ -114,4 +116,5 @@ def build_variant(
             "generator": AdamSettings(lr_generator, *betas),
         },
         bounded=spectral_norm,
+        weight_clip=weight_clip,
     )

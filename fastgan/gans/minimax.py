@@ -16,18 +16,26 @@ from torch.nn.functional import softplus
 
 from fastgan.gans.objectives import Objective, register
 
-__all__ = ["MINIMAX", "jensen_shannon_bound"]
+__all__ = ["MINIMAX", "of_logits"]
 
 
-def jensen_shannon_bound(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    """A lower bound of the Jensen-Shannon divergence in nats, tight for the best critic.
+def of_logits(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """What a critic of logits is watched by.
 
     Args:
         real: [B] logits of real volumes.
         fake: [B] logits of generated volumes.
+
+    Returns:
+        d_real, d_fake: mean D(x) and D(G(z)), probabilities; jensen_shannon: a lower bound of the
+        divergence in nats, tight for the best critic.
     """
     loss = softplus(-real).mean() + softplus(fake).mean()
-    return {"jensen_shannon": math.log(2.0) - loss / 2.0}
+    return {
+        "d_real": real.sigmoid().mean(),
+        "d_fake": fake.sigmoid().mean(),
+        "jensen_shannon": math.log(2.0) - loss / 2.0,
+    }
 
 
 MINIMAX = register(
@@ -37,6 +45,6 @@ MINIMAX = register(
         on_fake=softplus,
         on_generator=lambda score: -softplus(score),
         optimum="D = 1/2, critic_loss = log 4, generator_loss = -log 2",
-        measure=jensen_shannon_bound,
+        measure=of_logits,
     )
 )

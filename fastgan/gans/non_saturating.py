@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch.nn.functional import softplus
 
-from fastgan.gans.minimax import jensen_shannon_bound
+from fastgan.gans.minimax import of_logits
 from fastgan.gans.objectives import Objective, register
 
 __all__ = ["NON_SATURATING"]
@@ -23,6 +23,6 @@ NON_SATURATING = register(
         on_fake=softplus,
         on_generator=lambda score: softplus(-score),
         optimum="D = 1/2, critic_loss = log 4, generator_loss = log 2",
-        measure=jensen_shannon_bound,
+        measure=of_logits,
     )
 )

@@ -42,11 +42,15 @@ class Phase:
         name: "critic", "generator"; key of the variant's `optimisers`.
         updates: names of the modules whose parameters the step changes; no others need gradients.
         loss: computes (scalar loss, metrics as detached scalars) without a host sync; called once.
+        after: called once when the step is done, without gradients, to bring the weights back
+            into a set they must stay in. It is called after an update that was left out for NaN,
+            too, so weights that are in the set already must come out bit for bit as they were.
     """
 
     name: str
     updates: tuple[str, ...]
     loss: Callable[[], tuple[Tensor, dict[str, Tensor]]]
+    after: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,9 @@ class Training:
             )
             train = self.config.train
             optimiser.step(skip, lr_factor(self.steps_done, train.steps, train.lr_decay))
+            if phase.after is not None:
+                with torch.no_grad():
+                    phase.after()
         self._last_loss[phase.name].append((loss.detach(), metrics))
         self.batches.drawn = {}
 

@@ -63,6 +63,8 @@ def step(gan: AdversarialGAN, number: int, labelled: bool) -> list[dict[str, Ten
         assert loss.isfinite() and loss.dim() == 0
         assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
         adam.step()
+        if phase.after is not None:
+            phase.after()
         for name, module in gan.modules.items():
             after = list(module.parameters())
             changed = [not torch.equal(a, b) for a, b in zip(before[name], after, strict=True)]
@@ -84,6 +86,11 @@ VARIANTS: list[dict[str, Any]] = [
     {"objective": "hinge", "penalty": "none", "spectral_norm": True},
     {"objective": "least-squares", "penalty": "r2", "augment": ("flip", "shift", "intensity")},
     {"one_sided": True, "generator_norm": "none", "critic_norm": "layer", **CONDITIONAL},
+    {"penalty": "none", "weight_clip": 0.05},
+    {"penalty": "none", "weight_clip": 0.05, "architecture": "residual", **CONDITIONAL},
+    {"objective": "non-saturating", "penalty": "none", **CONDITIONAL},
+    {"objective": "least-squares", "penalty": "none", **CONDITIONAL},
+    {"objective": "hinge", "penalty": "none", "spectral_norm": True, **CONDITIONAL},
 ]
 
 
@@ -204,6 +211,16 @@ def test_rejects_labels_that_do_not_fit() -> None:
         next(iter(variant(**CONDITIONAL).phases(0, batches(False), Draws(0)))).loss()
 
 
+@pytest.mark.parametrize("objective", ["minimax", "hinge", "wgan-gp"])
+def test_rejects_labels_of_an_unconditional_variant(objective: str) -> None:
+    gan = variant(objective=objective)
+    z, labels, rng = torch.randn(4, 4), torch.zeros(4, dtype=torch.int64), np.random.default_rng(0)
+    with pytest.raises(ConfigError, match="labels"):
+        gan.critic_loss(torch.randn(4, 1, *SHAPE), z, labels, rng=rng)
+    with pytest.raises(ConfigError, match="labels"):
+        gan.generator_loss(z, labels, rng=rng)
+
+
 def test_unconditional_variant_ignores_labels_of_the_data() -> None:
     step(variant(), 0, labelled=True)
 
@@ -214,7 +231,15 @@ def test_unconditional_variant_ignores_labels_of_the_data() -> None:
         ({"objective": "hing"}, "did you mean 'hinge'"),
         ({"penalty": "gp"}, "penalty 'gp' is unknown"),
         ({"penalty_weight": 0.0}, "penalty_weight"),
-        ({"penalty": "none"}, "slope is bounded"),
+        ({"penalty": "none"}, "choose a penalty, spectral_norm or weight_clip"),
+        ({"weight_clip": 0.01}, "set penalty 'none' to clip, or weight_clip 0 to penalise"),
+        ({"weight_clip": 0.01, "penalty": "r1", "objective": "minimax"}, "and penalty 'r1'"),
+        (
+            {"weight_clip": 0.01, "penalty": "none", "spectral_norm": True},
+            "set spectral_norm false, or weight_clip 0",
+        ),
+        ({"weight_clip": -0.01, "penalty": "none"}, "weight_clip must be >= 0"),
+        ({"weight_clip": math.inf, "penalty": "none"}, "weight_clip must be >= 0"),
         ({"critic_steps": 0}, "critic_steps"),
         ({"augment": ("rotate",)}, "augment 'rotate' is unknown"),
         ({"classes": ("a", "b")}, "prior"),

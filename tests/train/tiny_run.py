@@ -39,6 +39,7 @@ class Phase:
     name: str
     updates: tuple[str, ...]
     loss: Callable[[], tuple[Tensor, dict[str, Tensor]]]
+    after: Callable[[], None] | None = None
 
 
 class TinyDataset:
