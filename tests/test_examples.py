@@ -23,8 +23,9 @@ TEMPLATE = (40, 64, 48)
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda p: p.stem)
 def test_networks_of_every_configuration(path: Path) -> None:
     chosen = configuration.load(path)
-    facts: dict[str, Any] = {"shape": chosen.data.shape, "channels": 1}
-    facts |= {"classes": ["benign", "malignant"], "prior": [0.5, 0.5], "b": {}}
+    domain = {"normalisation": {"modality": "mr"}}
+    facts: dict[str, Any] = domain | {"shape": chosen.data.shape, "channels": 1, "b": domain}
+    facts |= {"classes": ["benign", "malignant"], "prior": [0.5, 0.5]}
     variant = variant_of(chosen, facts)
     assert isinstance(variant, CycleGAN) == ("cyclegan" in path.stem)
 

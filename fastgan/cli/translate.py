@@ -127,6 +127,7 @@ def translate(
     from fastgan.data.cache import file_digest
     from fastgan.data.translate import Domain, check_volume, translate_volume
     from fastgan.durable import replace_file
+    from fastgan.gans.structure import same_contrast
     from fastgan.nn.choices import check_choice
     from fastgan.train.device import resolve
     from fastgan.train.samples import write_png
@@ -143,7 +144,7 @@ def translate(
         check_volume(read_volume(item.path), here, pad=pad)
     place = resolve(device)
     network = train.load_translator(folder, found, direction).to(place)
-    alike = _alike(here.normalisation["modality"], there.normalisation["modality"])
+    alike = same_contrast(here.normalisation["modality"], there.normalisation["modality"])
     make_empty(out)
     rows, facts = [], []
     for item, name in zip(items, _names(items), strict=True):
@@ -226,21 +227,16 @@ def _names(items: Sequence[Item]) -> list[str]:
     return names
 
 
-def _alike(modality: str, other: str) -> bool:
-    """Whether both domains show every tissue alike; MR's sequences do not."""
-    return modality == other and modality != "mr"
-
-
 def _judge(made: Translated, same_contrast: bool) -> tuple[dict[str, float | None], list[str]]:
     """Values of the structure check, None where it says nothing, and sentences for its alarms."""
     import torch
 
-    from fastgan.gans.structure import structure
+    from fastgan.gans.structure import ALARMS, structure
 
     pair = (torch.from_numpy(array)[None, None] for array in (made.source, made.result))
     found = structure(*pair, same_contrast=same_contrast)
     inverted, drifted = bool(found.inverted), bool(found.drifted)
-    values = {k: float(v) for k, v in vars(found).items() if k not in ("inverted", "drifted")}
+    values = {k: float(v) for k, v in vars(found).items() if k not in ALARMS}
     alarms = []
     if inverted and values["order"] < 0.5:
         alarms.append(

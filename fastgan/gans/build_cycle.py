@@ -30,6 +30,7 @@ def build_cycle(
     lambda_cycle: float = 10.0,
     lambda_identity: float = 0.5,
     pool_size: int = 50,
+    same_contrast: bool = False,
     lr_generator: float = 2e-4,
     lr_critic: float = 2e-4,
     betas: tuple[float, float] = (0.5, 0.999),
@@ -53,6 +54,7 @@ def build_cycle(
         lambda_cycle: weight of the cycle loss.
         lambda_identity: of the identity loss, relative to lambda_cycle.
         pool_size: earlier translations kept per domain.
+        same_contrast: both domains show every tissue alike.
         lr_generator: Adam's learning rate of the translators.
         lr_critic: and of the critics.
         betas: Adam's decay rates of both.
@@ -97,6 +99,7 @@ def build_cycle(
         lambda_cycle=lambda_cycle,
         lambda_identity=lambda_identity,
         pool_size=pool_size,
+        same_contrast=same_contrast,
         optimisers={
             "generator": AdamSettings(lr_generator, *betas),
             "critic": AdamSettings(lr_critic, *betas),

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from fastgan.errors import ConfigError
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.pool import Pool
+from fastgan.gans.structure import ALARMS, structure_metrics
 from fastgan.gans.variant import AdamSettings, NextBatch, Phase, Pictures, Variant
 from fastgan.random import Draws
 
 __all__ = ["CycleGAN"]
+
+SHOWN = 2  # volumes of each domain in a picture
 
 
 class CycleGAN(Variant):
@@ -35,6 +38,7 @@ class CycleGAN(Variant):
         lambda_cycle: weight of the cycle loss, >= 0.
         lambda_identity: of the identity loss, relative to the cycle loss's, >= 0; 0 skips it.
         pool_size: generated volumes kept for each critic.
+        same_contrast: both domains show every tissue alike, so that a negative is an alarm.
         optimisers: Adam settings of "generator" and "critic".
 
     Raises:
@@ -58,6 +62,7 @@ class CycleGAN(Variant):
         lambda_cycle: float = 10.0,
         lambda_identity: float = 0.5,
         pool_size: int = 50,
+        same_contrast: bool = False,
         optimisers: dict[str, AdamSettings] | None = None,
     ) -> None:
         self.objective = find_objective(objective)
@@ -72,6 +77,7 @@ class CycleGAN(Variant):
                 f"{lambda_identity}"
             )
         self.lambda_cycle, self.lambda_identity = lambda_cycle, lambda_identity
+        self.same_contrast = same_contrast
         self.modules = {
             "G_AB": G_AB,
             "G_BA": G_BA,
@@ -160,17 +166,26 @@ class CycleGAN(Variant):
         return loss, metrics
 
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
-        """Source, translation and reconstruction in each line; of A first, then of B."""
+        """Source, translation and reconstruction in each line; of A first, then of B.
+
+        Measured on them: `structure_metrics` of both directions, its alarms as such.
+        """
         batch: Any = next_batch("pictures")
         lines = []
-        for first, second, volumes in (
-            ("G_AB", "G_BA", batch.volumes),
-            ("G_BA", "G_AB", batch.volumes_b),
+        metrics: dict[str, Tensor] = {}
+        for there, back, volumes in (
+            ("AB", "BA", batch.volumes),
+            ("BA", "AB", batch.volumes_b),
         ):
-            source = volumes[:2].to(self.device)
-            there = self.modules[first](source)
-            lines.append(torch.stack([source, there, self.modules[second](there)], dim=1))
-        return Pictures(torch.cat(lines).flatten(0, 1), columns=3)
+            source = volumes.to(self.device)
+            made = self.modules[f"G_{there}"](source)
+            again = self.modules[f"G_{back}"](made[:SHOWN])
+            lines.append(torch.stack([source[:SHOWN], made[:SHOWN], again], dim=1))
+            found = structure_metrics(source, made, same_contrast=self.same_contrast)
+            for name, value in found.items():
+                kind = "alarm/" if name in ALARMS else ""
+                metrics[f"{kind}{name}_{there}"] = value
+        return Pictures(torch.cat(lines).flatten(0, 1), columns=3, metrics=metrics)
 
 
 def _distance(found: Tensor, wanted: Tensor) -> Tensor:

@@ -16,7 +16,17 @@ from torch import Tensor
 
 from fastgan.errors import ConfigError
 
-__all__ = ["Structure", "body_mask", "structure", "structure_metrics"]
+__all__ = [
+    "ALARMS",
+    "Structure",
+    "body_mask",
+    "same_contrast",
+    "structure",
+    "structure_metrics",
+]
+
+ALARMS = ("inverted", "drifted")
+"""Fields of `Structure` and names of `structure_metrics` that should be false and 0."""
 
 # The source shows air only if the level at its border is in the lowest tenth of [-1, 1].
 DARK = -0.8
@@ -134,6 +144,11 @@ def structure_metrics(
         "inverted": found.inverted.float().mean(),
         "drifted": found.drifted.float().mean(),
     }
+
+
+def same_contrast(modality: str, other: str) -> bool:
+    """Whether two modalities of `fastgan.data` show every tissue alike; MR's sequences do not."""
+    return modality == other and modality != "mr"
 
 
 def body_mask(volume: Tensor) -> tuple[Tensor, Tensor]:

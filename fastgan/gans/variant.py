@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -60,10 +60,13 @@ class Pictures:
     Attributes:
         volumes: [N, C, D, H, W] in [-1, 1], line by line.
         columns: volumes in a line.
+        metrics: what was measured on them, detached scalars, NaN where it says nothing. Those
+            whose names begin with "alarm/" are shares of volumes that should be 0.
     """
 
     volumes: Tensor
     columns: int
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Variant(ABC):

@@ -11,6 +11,7 @@ from fastgan.config import Config, GanConfig, ModelConfig
 from fastgan.data import Dataset, Unpaired, open_dataset, open_unpaired
 from fastgan.errors import ConfigError
 from fastgan.gans import Variant, build_cycle, build_variant
+from fastgan.gans.structure import same_contrast
 
 __all__ = ["data_of", "variant_of"]
 
@@ -60,7 +61,8 @@ def variant_of(config: Config, data: Mapping[str, Any]) -> Variant:
     if config.gan.variant == CYCLEGAN:
         if "b" not in data:
             raise ConfigError("gan.variant: cyclegan trains on two data sets, one was given")
-        return build_cycle(**settings)
+        modalities = (domain["normalisation"]["modality"] for domain in (data, data["b"]))
+        return build_cycle(**settings, same_contrast=same_contrast(*modalities))
     conditional = config.data.conditional
     if conditional and not data["classes"]:
         raise ConfigError("data.conditional: the data set has no labels to condition on")

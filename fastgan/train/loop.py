@@ -197,14 +197,28 @@ class Training:
         self.watch.skipped.update(found.counters.get("skipped", {}))
         self.batches.count = found.counters.get("volumes", 0)
 
-    def draw_samples(self) -> None:
-        """Write the middle slices of what the variant shows, by the averaged weights."""
+    def draw_samples(self, progress: Progress) -> None:
+        """Write the middle slices of what the variant shows, by the averaged weights.
+
+        What it measured on them is logged under `pictures/`, and its alarms are told.
+        """
         with span("samples"), self.ema.applied(), torch.no_grad():
             shown = self.variant.pictures(lambda purpose: self.batches.peek(0, purpose), self.draws)
             volumes = shown.volumes.float().cpu().numpy()
         path = self.run.path / "samples" / f"step-{self.steps_done:07d}.png"
         path.parent.mkdir(exist_ok=True)
         samples.write_png(path, samples.triptychs(volumes, shown.columns))
+        if not shown.metrics:
+            return
+        found = dict(
+            zip(shown.metrics, torch.stack([*shown.metrics.values()]).tolist(), strict=True)
+        )
+        row = {f"pictures/{name}": value for name, value in found.items()}
+        self.run.append_metrics({"step": self.steps_done} | row)
+        for name, share in found.items():
+            if name.startswith("alarm/") and share > 0.0:
+                alarm = name.removeprefix("alarm/")
+                progress.say(f"alarm: {alarm} in {share:.0%} of the volumes shown in {path}")
 
     def train(self, progress: Progress, interruption: Interruption) -> None:
         """Step to the configured number of steps, reporting and saving on the way.
@@ -229,7 +243,7 @@ class Training:
                 clock, seen = now, count
                 self._log(metrics, rate, progress)
             if step % train.sample_every == 0 or last:
-                self.draw_samples()
+                self.draw_samples(progress)
             if step % train.checkpoint_every == 0 or last:
                 self.save()
         if self._saved != self.steps_done:

@@ -212,6 +212,23 @@ def test_pictures_are_source_translation_and_reconstruction() -> None:
     torch.testing.assert_close(lines, torch.tensor(rows))
 
 
+@pytest.mark.parametrize("same_contrast", [False, True])
+def test_pictures_raise_the_alarm_for_a_negative(same_contrast: bool) -> None:
+    """Bodies in dark air become dark bodies in bright air; without air only contrast can tell."""
+    far = torch.linspace(-1, 1, 16).square()
+    ball = (far[:, None, None] + far[:, None] + far < 0.7).float()
+    body = (2.0 * ball - 1.0).expand(3, 1, 16, 16, 16)
+    tissue = torch.rand(3, 1, 16, 16, 16)
+    gan = linear(ab=-1.0, ba=1.0, same_contrast=same_contrast)
+    seen = gan.pictures(given(body, body), Draws(0)).metrics
+    assert seen["alarm/inverted_AB"] == 1.0 and seen["background_order_AB"] == 0.0
+    assert seen["alarm/inverted_BA"] == 0.0 and seen["background_order_BA"] == 1.0
+    assert seen["alarm/drifted_AB"] == seen["alarm/drifted_BA"] == 0.0
+    seen = gan.pictures(given(tissue, tissue), Draws(0)).metrics
+    assert seen["alarm/inverted_AB"] == float(same_contrast)
+    assert seen["alarm/inverted_BA"] == 0.0
+
+
 def test_initial_weights_are_a_function_of_the_seed() -> None:
     state = torch.random.get_rng_state()
     first, again, other = (build_cycle(**SMALL, seed=seed) for seed in (3, 3, 4))

@@ -74,6 +74,7 @@ def _generator(width: int) -> nn.Module:
 class Pictures:
     volumes: Tensor
     columns: int
+    metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
