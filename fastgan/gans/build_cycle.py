@@ -30,6 +30,7 @@ def build_cycle(
     lambda_cycle: float = 10.0,
     lambda_identity: float = 0.5,
     pool_size: int = 50,
+    critic_noise: float = 0.0,
     lr_generator: float = 2e-4,
     lr_critic: float = 2e-4,
     betas: tuple[float, float] = (0.5, 0.999),
@@ -53,6 +54,7 @@ def build_cycle(
         lambda_cycle: weight of the cycle loss.
         lambda_identity: of the identity loss, relative to lambda_cycle.
         pool_size: earlier translations kept per domain.
+        critic_noise: standard deviation of the noise the critics see volumes through.
         lr_generator: Adam's learning rate of the translators.
         lr_critic: and of the critics.
         betas: Adam's decay rates of both.
@@ -97,6 +99,7 @@ def build_cycle(
         lambda_cycle=lambda_cycle,
         lambda_identity=lambda_identity,
         pool_size=pool_size,
+        critic_noise=critic_noise,
         optimisers={
             "generator": AdamSettings(lr_generator, *betas),
             "critic": AdamSettings(lr_critic, *betas),

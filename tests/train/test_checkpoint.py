@@ -200,7 +200,6 @@ def _fresh(folder):
     return folder
 
 
-
 @pytest.mark.parametrize("name", ["model.pt", "model.pth", "state.pkl", "weights.safetensors"])
 def test_pickles_are_refused_unread(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
