@@ -49,14 +49,15 @@ T1_WINDOW, GM_WINDOW = (0.0, 235.0), (0.0, 255.0)
 LEVELS = 64  # of the lookup table
 
 
-def configuration(a: Path, b: Path, seed: int = 0) -> Config:
+def configuration(a: Path, b: Path, seed: int = 1) -> Config:
     """The recipe, chosen on the validation region.
 
     T1 to grey matter is not monotone (fluid dark, grey matter bright, white matter dark), so a
     strong cycle loss would forbid the right answer, which forgets fluid against white matter, and
-    the identity loss means nothing where one intensity is two tissues. Spectral normalisation
-    keeps the critics' slopes small: without it they drive translators into inverted contrast.
-    A kernel of 1 lets intensities change and nothing move.
+    the identity loss means nothing where one intensity is two tissues. Spectral normalisation and
+    noise keep the critics from winning by texture: no trial without spectral normalisation came
+    to anything. A kernel of 1 lets intensities change and nothing move. The seed was chosen, too:
+    docs/cyclegan.md says what others gave.
     """
     return parse(
         {
@@ -70,28 +71,34 @@ def configuration(a: Path, b: Path, seed: int = 0) -> Config:
                 "shape": [24, 24, 24],
                 "sampling": "patch",
                 "holdout": 0.0,
+                "classic": ["flip"],
             },
             "model": {
                 "translator_channels": [16],
                 "translator_blocks": 1,
                 "translator_kernel": 1,
                 "generator_norm": "none",
-                "patch_critic_channels": [16, 32],
+                "patch_critic_channels": [24, 48],
                 "spectral_norm": True,
                 "fold": [2, 2, 2],
             },
-            "gan": {"variant": "cyclegan", "lambda_cycle": 0.1, "lambda_identity": 0.0},
+            "gan": {
+                "variant": "cyclegan",
+                "lambda_cycle": 0.1,
+                "lambda_identity": 0.0,
+                "critic_noise": 0.3,
+            },
             "train": {
-                "steps": 3000,
+                "steps": 1300,
                 "batch_size": 2,
-                "lr_generator": 1e-3,
+                "lr_generator": 4e-4,
                 "lr_critic": 1e-3,
                 "betas": [0.5, 0.9],
                 "lr_decay": "linear",
-                "ema_decay": 0.99,
-                "checkpoint_every": 1000,
-                "sample_every": 1000,
-                "log_every": 100,
+                "ema_decay": 0.995,
+                "checkpoint_every": 500,
+                "sample_every": 500,
+                "log_every": 50,
             },
         }
     )
@@ -100,7 +107,7 @@ def configuration(a: Path, b: Path, seed: int = 0) -> Config:
 def scores(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Pearson correlation (NaN for a constant) and mean absolute error, of values in [0, 1]."""
     error = float(np.abs(found - truth).mean())
-    if found.std() == 0.0:
+    if found.min() == found.max():
         return float("nan"), error
     return float(np.corrcoef(found.ravel(), truth.ravel())[0, 1]), error
 
@@ -195,7 +202,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--gm", type=Path, help="mni_icbm152_gm_*.nii.gz")
     parser.add_argument("--out", type=Path, default=Path("cyclegan-t1-gm"), help="new folder")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--threads", type=int, default=1, help="networks this small gain nothing from more"
+    )
     parser.add_argument(
         "--validation", action="store_true", help="score the validation region instead"
     )
@@ -206,18 +216,21 @@ def main(arguments: list[str] | None = None) -> int:
     config = configuration(options.out / "T1", options.out / "GM", options.seed)
     if options.steps is not None:
         config.train.steps = options.steps
-    began = time.monotonic()
+    torch.set_num_threads(options.threads)
+    began, worked = time.monotonic(), time.process_time()
     data = data_of(config, "train")
     run = fit(variant_of(config, describe(data)), data, config, out=options.out / "runs")
     minutes = (time.monotonic() - began) / 60.0
+    of_processor = (time.process_time() - worked) / 60.0
     run = RunFolder(run.path)
     translator = load_translator(run, checkpoint.newest(run.path), "A_to_B")
     name = "validation" if options.validation else "held-out"
     region: dict[str, Any] = regions[name]
     text = table(region["T1"], region["GM"], translate(translator, region["T1"]))
     head = f"T1 to grey matter, {name} region of MNI152 (one anatomy), seed {options.seed}"
-    text = f"{head}\n\n{text}\n\n{config.train.steps} steps, {minutes:.1f} minutes, "
-    text += f"{torch.get_num_threads()} threads. MAE: fraction of the map's range.\n"
+    text = f"{head}\n\n{text}\n\n{config.train.steps} steps, {minutes:.1f} minutes "
+    text += f"({of_processor:.1f} of processor time), threads: {torch.get_num_threads()}. "
+    text += "MAE: fraction of the map's range.\n"
     (options.out / "scores.txt").write_text(text, encoding="utf-8")
     print(text, end="")
     return 0

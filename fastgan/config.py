@@ -155,6 +155,9 @@ class GanConfig(_Section):
     where the two domains mean different things by one intensity."""
     pool_size: int = Field(default=50, ge=0)
     """Earlier translations kept per domain to show the critics."""
+    critic_noise: float = Field(default=0.0, ge=0.0)
+    """Of a cyclegan: standard deviation of Gaussian noise on everything the critics see, so that
+    fine texture does not decide."""
 
 
 class TrainConfig(_Section):

@@ -30,6 +30,7 @@ def build_cycle(
     lambda_cycle: float = 10.0,
     lambda_identity: float = 0.5,
     pool_size: int = 50,
+    critic_noise: float = 0.0,
     same_contrast: bool = False,
     lr_generator: float = 2e-4,
     lr_critic: float = 2e-4,
@@ -54,6 +55,7 @@ def build_cycle(
         lambda_cycle: weight of the cycle loss.
         lambda_identity: of the identity loss, relative to lambda_cycle.
         pool_size: earlier translations kept per domain.
+        critic_noise: standard deviation of the noise the critics see volumes through.
         same_contrast: both domains show every tissue alike.
         lr_generator: Adam's learning rate of the translators.
         lr_critic: and of the critics.
@@ -99,6 +101,7 @@ def build_cycle(
         lambda_cycle=lambda_cycle,
         lambda_identity=lambda_identity,
         pool_size=pool_size,
+        critic_noise=critic_noise,
         same_contrast=same_contrast,
         optimisers={
             "generator": AdamSettings(lr_generator, *betas),

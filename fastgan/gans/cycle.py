@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +27,9 @@ class CycleGAN(Variant):
     Generators: adv(D_B(G_AB(a))) + adv(D_A(G_BA(b)))
         + lambda_cycle (|G_BA(G_AB(a)) - a| + |G_AB(G_BA(b)) - b|)
         + lambda_cycle lambda_identity (|G_AB(b) - b| + |G_BA(a) - a|), mean absolute errors.
-    Critics: the objective on real volumes and on volumes of the pools.
+    Critics: the objective on real volumes and on volumes of the pools. With `critic_noise` they
+    see everything through Gaussian noise, in both phases: fine texture that no translator could
+    match then does not settle the game, and what remains is where tissues lie.
 
     Modules: G_AB, G_BA, D_A, D_B, and pool_A, pool_B with the generated volumes of each domain.
 
@@ -38,6 +41,7 @@ class CycleGAN(Variant):
         lambda_cycle: weight of the cycle loss, >= 0.
         lambda_identity: of the identity loss, relative to the cycle loss's, >= 0; 0 skips it.
         pool_size: generated volumes kept for each critic.
+        critic_noise: standard deviation of the noise, >= 0; volumes span [-1, 1].
         same_contrast: both domains show every tissue alike, so that a negative is an alarm.
         optimisers: Adam settings of "generator" and "critic".
 
@@ -45,7 +49,8 @@ class CycleGAN(Variant):
         ConfigError: an unknown objective or one that needs bounds, or a negative weight.
 
     Source: Zhu et al. 2017, "Unpaired image-to-image translation using cycle-consistent
-        adversarial networks", equations 1 to 3 and section 5.2.
+        adversarial networks", equations 1 to 3 and section 5.2; noise: Sønderby et al. 2017,
+        "Amortised MAP inference for image super-resolution", section 3.4.
     """
 
     ema_of = ("G_AB", "G_BA")
@@ -62,6 +67,7 @@ class CycleGAN(Variant):
         lambda_cycle: float = 10.0,
         lambda_identity: float = 0.5,
         pool_size: int = 50,
+        critic_noise: float = 0.0,
         same_contrast: bool = False,
         optimisers: dict[str, AdamSettings] | None = None,
     ) -> None:
@@ -71,12 +77,16 @@ class CycleGAN(Variant):
                 f"objective {objective!r} needs a critic of bounded slope, which a CycleGAN has "
                 "not: choose least-squares, hinge or non-saturating"
             )
-        if lambda_cycle < 0 or lambda_identity < 0:
-            raise ConfigError(
-                f"lambda_cycle and lambda_identity must be >= 0, got {lambda_cycle} and "
-                f"{lambda_identity}"
-            )
+        weights = {
+            "lambda_cycle": lambda_cycle,
+            "lambda_identity": lambda_identity,
+            "critic_noise": critic_noise,
+        }
+        for name, weight in weights.items():
+            if weight < 0:
+                raise ConfigError(f"{name}: must be >= 0, got {weight}")
         self.lambda_cycle, self.lambda_identity = lambda_cycle, lambda_identity
+        self.critic_noise = critic_noise
         self.same_contrast = same_contrast
         self.modules = {
             "G_AB": G_AB,
@@ -90,13 +100,15 @@ class CycleGAN(Variant):
         self.optimisers = optimisers or {"generator": settings, "critic": settings}
 
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
-        """See Variant. Purposes: batch "unpaired"; drawn pool/A, pool/B."""
+        """See Variant. Purposes: batch "unpaired"; drawn pool/A, pool/B, noise/<phase>."""
         seen: dict[str, Tensor] = {}
 
         def generators() -> tuple[Tensor, dict[str, Tensor]]:
             batch: Any = next_batch("unpaired")
             seen["a"], seen["b"] = batch.volumes.to(self.device), batch.volumes_b.to(self.device)
-            loss, metrics, translated = self.generator_loss(seen["a"], seen["b"])
+            loss, metrics, translated = self.generator_loss(
+                seen["a"], seen["b"], rng=draws.numpy(step, "noise/generator")
+            )
             seen.update(translated)
             return loss, metrics
 
@@ -104,19 +116,21 @@ class CycleGAN(Variant):
             pools: Any = self.modules
             fake_a = pools["pool_A"].exchange(seen["fake_a"], draws.numpy(step, "pool/A"))
             fake_b = pools["pool_B"].exchange(seen["fake_b"], draws.numpy(step, "pool/B"))
-            return self.critic_loss(seen["a"], seen["b"], fake_a, fake_b)
+            rng = draws.numpy(step, "noise/critic")
+            return self.critic_loss(seen["a"], seen["b"], fake_a, fake_b, rng=rng)
 
         yield Phase("generator", ("G_AB", "G_BA"), generators)
         yield Phase("critic", ("D_A", "D_B"), critics)
 
     def generator_loss(
-        self, a: Tensor, b: Tensor
+        self, a: Tensor, b: Tensor, *, rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Loss of both generators, in one graph.
 
         Args:
             a: [B, C, D, H, W] real volumes of domain A.
             b: the same of domain B, unpaired.
+            rng: draws the critics' noise, of B first.
 
         Returns:
             Scalar; detached scalars, unweighted: adversarial_AB, adversarial_BA, cycle_A, cycle_B,
@@ -126,8 +140,8 @@ class CycleGAN(Variant):
         G_AB, G_BA = self.modules["G_AB"], self.modules["G_BA"]
         fake_b, fake_a = G_AB(a), G_BA(b)
         terms = {
-            "adversarial_AB": self.objective.generator_loss(self.modules["D_B"](fake_b)),
-            "adversarial_BA": self.objective.generator_loss(self.modules["D_A"](fake_a)),
+            "adversarial_AB": self.objective.generator_loss(self._score("D_B", fake_b, rng)),
+            "adversarial_BA": self.objective.generator_loss(self._score("D_A", fake_a, rng)),
             "cycle_A": _distance(G_BA(fake_b), a),
             "cycle_B": _distance(G_AB(fake_a), b),
         }
@@ -141,7 +155,7 @@ class CycleGAN(Variant):
         return loss, metrics, {"fake_a": fake_a.detach(), "fake_b": fake_b.detach()}
 
     def critic_loss(
-        self, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor
+        self, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor, *, rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of both critics, each on its own domain.
 
@@ -150,6 +164,7 @@ class CycleGAN(Variant):
             b: the same of domain B.
             fake_a: generated volumes of domain A, without a graph.
             fake_b: the same of domain B.
+            rng: draws the critics' noise, of A first.
 
         Returns:
             Scalar, and detached scalars score_real_A, score_fake_A and the like of B.
@@ -157,13 +172,21 @@ class CycleGAN(Variant):
         loss = torch.zeros((), device=a.device)
         metrics: dict[str, Tensor] = {}
         for domain, real, fake in (("A", a, fake_a), ("B", b, fake_b)):
-            critic = self.modules[f"D_{domain}"]
             # No layer couples samples, so both halves share one pass.
-            on_real, on_fake = critic(torch.cat([real, fake.to(real.dtype)])).chunk(2)
+            both = torch.cat([real, fake.to(real.dtype)])
+            on_real, on_fake = self._score(f"D_{domain}", both, rng).chunk(2)
             loss = loss + self.objective.critic_loss(on_real, on_fake)
             found = self.objective.metrics(on_real, on_fake)
             metrics |= {f"{name}_{domain}": value for name, value in found.items()}
         return loss, metrics
+
+    def _score(self, critic: str, x: Tensor, rng: np.random.Generator) -> Tensor:
+        """The critic's scores of x [B, C, D, H, W] behind the noise."""
+        if self.critic_noise:
+            noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
+            x = x + self.critic_noise * noise.to(x.device, x.dtype)
+        scores: Tensor = self.modules[critic](x)
+        return scores
 
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
         """Source, translation and reconstruction in each line; of A first, then of B.

@@ -271,3 +271,14 @@ def test_initial_weights_are_a_function_of_the_seed() -> None:
         for key, value in module.state_dict().items():
             assert torch.equal(value, again.modules[name].state_dict()[key])
     assert not torch.equal(first.modules["critic"].head.weight, other.modules["critic"].head.weight)
+
+
+def test_pictures_have_a_line_per_class_and_repeat() -> None:
+    plain, conditional = variant(), variant(**CONDITIONAL)
+    first, again = (plain.pictures(batches(False), Draws(0)) for _ in range(2))
+    assert first.volumes.shape == (8, 1, *SHAPE) and first.columns == 4
+    assert torch.equal(first.volumes, again.volumes)
+    shown = conditional.pictures(batches(True), Draws(0))
+    assert shown.volumes.shape == (8, 1, *SHAPE)
+    expected = conditional.sample(8, [0] * 4 + [1] * 4, Draws(0).numpy(0, "samples"))
+    assert torch.equal(shown.volumes, expected)

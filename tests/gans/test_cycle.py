@@ -60,11 +60,14 @@ def given(a: Tensor, b: Tensor) -> Callable[[str], SimpleNamespace]:
     return lambda purpose: SimpleNamespace(volumes=a, volumes_b=b)
 
 
+RNG = np.random.default_rng(0)
 A, B = column(1.0, -3.0), column(0.5, 2.0, -1.0)
 
 
 def test_generator_loss_in_closed_form() -> None:
-    loss, metrics, fakes = linear(lambda_cycle=4.0, lambda_identity=0.5).generator_loss(A, B)
+    loss, metrics, fakes = linear(lambda_cycle=4.0, lambda_identity=0.5).generator_loss(
+        A, B, rng=RNG
+    )
     on_ab = -0.2 + 0.5 * 2.0 * A
     on_ba = 0.1 + 0.3 * 0.25 * B
     expected = {
@@ -95,7 +98,7 @@ def test_without_identity_the_translators_are_not_run_on_their_own_domain() -> N
     gan = linear(lambda_identity=0.0)
     seen: list[Tensor] = []
     gan.modules["G_AB"].register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
-    _, metrics, _ = gan.generator_loss(A, B)
+    _, metrics, _ = gan.generator_loss(A, B, rng=RNG)
     assert "identity_A" not in metrics and len(seen) == 2
     assert torch.equal(seen[0], A) and torch.equal(seen[1], 0.25 * B)
 
@@ -103,7 +106,7 @@ def test_without_identity_the_translators_are_not_run_on_their_own_domain() -> N
 @pytest.mark.parametrize("objective", ["least-squares", "hinge"])
 def test_critic_loss_in_closed_form(objective: str) -> None:
     fake_a, fake_b = column(0.0, 4.0), column(-2.0, 1.0, 3.0)
-    loss, metrics = linear(objective=objective).critic_loss(A, B, fake_a, fake_b)
+    loss, metrics = linear(objective=objective).critic_loss(A, B, fake_a, fake_b, rng=RNG)
     expected = torch.zeros(())
     for offset, slope, real, fake, domain in (
         (0.1, 0.3, A, fake_a, "A"),
@@ -117,6 +120,28 @@ def test_critic_loss_in_closed_form(objective: str) -> None:
         torch.testing.assert_close(metrics[f"score_real_{domain}"], on_real.mean())
         torch.testing.assert_close(metrics[f"score_fake_{domain}"], on_fake.mean())
     torch.testing.assert_close(loss, expected)
+
+
+def test_noise_is_on_everything_the_critics_see_and_repeats() -> None:
+    seen: dict[float, list[Tensor]] = {}
+    for sigma in (0.0, 0.5):
+        gan = linear(critic_noise=sigma, pool_size=0)
+        for name in ("D_A", "D_B"):
+            gan.modules[name].register_forward_pre_hook(
+                lambda _m, inputs, sigma=sigma: seen.setdefault(sigma, []).append(inputs[0])
+            )
+        many = torch.linspace(-1.0, 1.0, 500).view(-1, *ONE)
+        for _ in range(2):
+            for phase in gan.phases(3, given(many, many), Draws(0)):
+                phase.loss()
+    assert len(seen[0.0]) == len(seen[0.5]) == 8
+    noise = [noisy - plain for noisy, plain in zip(seen[0.5], seen[0.0], strict=True)]
+    for first, again in zip(noise[:4], noise[4:], strict=True):
+        assert torch.equal(first, again)
+        # Of 500 draws or more: five standard errors of a standard deviation are 16 %.
+        assert first.std().item() == pytest.approx(0.5, rel=0.16)
+    flat = torch.stack([one[:500].flatten() for one in noise[:4]])
+    assert (torch.corrcoef(flat) - torch.eye(4)).abs().max() < 0.25
 
 
 def test_generators_move_first_and_critics_see_what_was_translated_before() -> None:
@@ -194,9 +219,9 @@ def test_steps_train_only_the_phase_s_modules(settings: dict[str, Any]) -> None:
 def test_bfloat16_autocast() -> None:
     gan = build_cycle(**SMALL)
     a, b = torch.randn(2, 2, 1, 8, 8, 4).tanh().unbind()
-    exact, _, _ = gan.generator_loss(a, b)
+    exact, _, _ = gan.generator_loss(a, b, rng=RNG)
     with torch.autocast("cpu", torch.bfloat16):
-        loss, _, _ = gan.generator_loss(a, b)
+        loss, _, _ = gan.generator_loss(a, b, rng=RNG)
     loss.backward()
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(exact.item(), rel=0.05)
@@ -245,8 +270,9 @@ def test_initial_weights_are_a_function_of_the_seed() -> None:
     [
         ({"objective": "wgan-gp"}, "choose least-squares, hinge or non-saturating"),
         ({"objective": "hing"}, "did you mean 'hinge'"),
-        ({"lambda_cycle": -1.0}, "lambda_cycle and lambda_identity must be >= 0"),
-        ({"lambda_identity": -0.5}, "lambda_cycle and lambda_identity must be >= 0"),
+        ({"lambda_cycle": -1.0}, "lambda_cycle: must be >= 0, got -1.0"),
+        ({"lambda_identity": -0.5}, "lambda_identity: must be >= 0, got -0.5"),
+        ({"critic_noise": -0.1}, "critic_noise: must be >= 0, got -0.1"),
         ({"pool_size": -1}, "pool_size"),
         ({"translator": "resnt"}, "did you mean 'resnet'"),
         ({"shape": (8, 8, 5)}, "translator_channels: axis 2 has 5 blocks"),
