@@ -14,9 +14,11 @@ from torch import Tensor
 __all__ = [
     "build_info",
     "cuda_devices",
+    "norm_act_apply",
     "norm_act_bwd",
     "norm_act_bwd_bwd",
     "norm_act_fwd",
+    "norm_act_statistics",
     "reason",
     "supports",
 ]
@@ -125,6 +127,14 @@ def _gradient(affine: Tensor | None) -> Tensor | None:
     return torch.empty_like(affine, memory_format=torch.contiguous_format)
 
 
+def _fresh_statistics(x: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    both = torch.empty((2, x.shape[0], num_groups), dtype=dtype)
+    if x.numel() == 0:
+        both.fill_(torch.nan)
+    return both[0], both[1]
+
+
 def norm_act_fwd(
     x: Tensor,
     weight: Tensor | None,
@@ -156,17 +166,75 @@ def norm_act_fwd(
     """
     x = _dense(x)
     y = torch.empty_like(x)
-    statistics = torch.float64 if x.dtype == torch.float64 else torch.float32
-    size = (x.shape[0], num_groups)
-    if x.numel() == 0:
-        mean, rstd = (torch.full(size, torch.nan, dtype=statistics) for _ in range(2))
-    else:
-        mean, rstd = (torch.empty(size, dtype=statistics) for _ in range(2))
+    mean, rstd = _fresh_statistics(x, num_groups)
     threads = torch.get_num_threads()
     _loaded().norm_act_fwd(
         x, _row(weight), _row(bias), num_groups, eps, negative_slope, threads, y, mean, rstd
     )
     return y, mean, rstd
+
+
+def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and (variance + eps)^-1/2 of every group, as `norm_act_fwd` returns them.
+
+    Args:
+        x: [B, C, ...] float32, bfloat16 or float64 on the CPU.
+        num_groups: G, a divisor of C.
+        eps: added to the variance, at least 0.
+
+    Returns:
+        mean, rstd: [B, G] float32 (float64 for float64); NaN where a group has no element.
+
+    Raises:
+        ValueError, TypeError: naming the rule that the arguments break.
+        RuntimeError: if the extension is not loaded.
+
+    Deterministic: yes, for any number of threads.
+    Cost: one read of x.
+    """
+    x = _dense(x)
+    mean, rstd = _fresh_statistics(x, num_groups)
+    _loaded().norm_act_statistics(x, num_groups, eps, torch.get_num_threads(), mean, rstd)
+    return mean, rstd
+
+
+def norm_act_apply(
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    num_groups: int,
+    negative_slope: float,
+) -> Tensor:
+    """The y of `norm_act_fwd`, from statistics already known.
+
+    Args:
+        x: as in the forward.
+        mean: [B, G], as returned by the forward.
+        rstd: [B, G], likewise.
+        weight: as in the forward.
+        bias: as in the forward.
+        num_groups: as in the forward.
+        negative_slope: as in the forward.
+
+    Returns:
+        Like x, in its layout (channels last if x is dense in neither layout).
+
+    Raises:
+        ValueError, TypeError: naming the rule that the arguments break.
+        RuntimeError: if the extension is not loaded.
+
+    Deterministic: yes, for any number of threads.
+    Cost: one read and one write of x.
+    """
+    x = _dense(x)
+    y = torch.empty_like(x)
+    threads = torch.get_num_threads()
+    _loaded().norm_act_apply(
+        x, mean, rstd, _row(weight), _row(bias), num_groups, negative_slope, threads, y
+    )
+    return y
 
 
 def norm_act_bwd(
