@@ -24,8 +24,13 @@ NAMES = ("auto", "reference", "native", "triton")
 VARIABLE = "FASTGAN_IMPL"
 
 # Best first; the reference serves everything.
-_CANDIDATES = {"norm_act": ("native", "triton", "reference")}
+_CANDIDATES = {
+    "norm_act": ("native", "triton", "reference"),
+    "bias_act": ("native", "reference"),
+}
 _MODULES = {
+    ("bias_act", "reference"): "fastgan.reference.bias_act",
+    ("bias_act", "native"): "fastgan.ops.native_bias_act",
     ("norm_act", "reference"): "fastgan.reference.norm_act",
     ("norm_act", "native"): "fastgan.ops.native",
 }
@@ -99,7 +104,7 @@ def report() -> list[Row]:
                 rows.append(_row(op, name, device))
     for op in ("conv3d", "conv_transpose3d"):
         rows.append(Row(op, "reference", True, "PyTorch's own kernels, the only implementation"))
-    for op in ("bias_act", "fold", "norm_act_conv", "gradient_penalty", "nearest"):
+    for op in ("fold", "norm_act_conv", "gradient_penalty", "nearest"):
         rows.append(Row(op, "reference", True, "composed of operators, the only implementation"))
     return rows
 

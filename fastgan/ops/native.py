@@ -14,6 +14,8 @@ from torch import Tensor
 __all__ = [
     "build_info",
     "cuda_devices",
+    "dense",
+    "loaded",
     "norm_act_apply",
     "norm_act_bwd",
     "norm_act_bwd_bwd",
@@ -31,7 +33,8 @@ try:
 except ImportError as error:
     _import_error = f"fastgan._C cannot be imported: {error}"
 
-_DTYPES = {"norm_act": (torch.float32, torch.bfloat16, torch.float64)}
+_FLOATING = (torch.float32, torch.bfloat16, torch.float64)
+_DTYPES = {"norm_act": _FLOATING, "bias_act": _FLOATING}
 
 
 def reason() -> str | None:
@@ -39,7 +42,8 @@ def reason() -> str | None:
     return _import_error
 
 
-def _loaded() -> Any:
+def loaded() -> Any:
+    """The extension, or RuntimeError with the reason."""
     if _C is None:
         raise RuntimeError(_import_error)
     return _C
@@ -56,7 +60,7 @@ def build_info() -> dict[str, Any]:
     Raises:
         RuntimeError: if the extension is not loaded.
     """
-    return dict(_loaded().build_info)
+    return dict(loaded().build_info)
 
 
 def cuda_devices() -> dict[str, Any]:
@@ -71,7 +75,7 @@ def cuda_devices() -> dict[str, Any]:
     Raises:
         RuntimeError: if the extension is not loaded.
     """
-    return dict(_loaded().cuda_devices())
+    return dict(loaded().cuda_devices())
 
 
 def supports(op: str, x: Tensor) -> str | None:
@@ -103,7 +107,7 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
-def _dense(x: Tensor) -> Tensor:
+def dense(x: Tensor) -> Tensor:
     """`x` itself if it is contiguous with its channels first or last, else a channels-last copy."""
     if x.is_contiguous() or x.movedim(1, -1).is_contiguous():
         return x
@@ -164,11 +168,11 @@ def norm_act_fwd(
     Deterministic: yes, for any number of threads.
     Cost: two reads and one write of x.
     """
-    x = _dense(x)
+    x = dense(x)
     y = torch.empty_like(x)
     mean, rstd = _fresh_statistics(x, num_groups)
     threads = torch.get_num_threads()
-    _loaded().norm_act_fwd(
+    loaded().norm_act_fwd(
         x, _row(weight), _row(bias), num_groups, eps, negative_slope, threads, y, mean, rstd
     )
     return y, mean, rstd
@@ -192,9 +196,9 @@ def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor,
     Deterministic: yes, for any number of threads.
     Cost: one read of x.
     """
-    x = _dense(x)
+    x = dense(x)
     mean, rstd = _fresh_statistics(x, num_groups)
-    _loaded().norm_act_statistics(x, num_groups, eps, torch.get_num_threads(), mean, rstd)
+    loaded().norm_act_statistics(x, num_groups, eps, torch.get_num_threads(), mean, rstd)
     return mean, rstd
 
 
@@ -228,10 +232,10 @@ def norm_act_apply(
     Deterministic: yes, for any number of threads.
     Cost: one read and one write of x.
     """
-    x = _dense(x)
+    x = dense(x)
     y = torch.empty_like(x)
     threads = torch.get_num_threads()
-    _loaded().norm_act_apply(
+    loaded().norm_act_apply(
         x, mean, rstd, _row(weight), _row(bias), num_groups, negative_slope, threads, y
     )
     return y
@@ -269,12 +273,12 @@ def norm_act_bwd(
     Deterministic: yes, for any number of threads.
     Cost: two reads of g and x, one write of x.
     """
-    x = _dense(x)
+    x = dense(x)
     g = _like(g, x)
     weight, bias = _row(weight), _row(bias)
     d_x, d_weight, d_bias = torch.empty_like(x), _gradient(weight), _gradient(bias)
     threads = torch.get_num_threads()
-    _loaded().norm_act_bwd(
+    loaded().norm_act_bwd(
         *(g, x, mean, rstd, weight, bias, num_groups, negative_slope, threads),
         *(d_x, d_weight, d_bias),
     )
@@ -319,13 +323,13 @@ def norm_act_bwd_bwd(
     Deterministic: yes, for any number of threads.
     Cost: two reads of gg_x, g and x, two writes of x.
     """
-    x = _dense(x)
+    x = dense(x)
     g = _like(g, x)
     gg_x = None if gg_x is None else _like(gg_x, x)
     weight = _row(weight)
     d_g, d_x, d_weight = torch.empty_like(x), torch.empty_like(x), _gradient(weight)
     threads = torch.get_num_threads()
-    _loaded().norm_act_bwd_bwd(
+    loaded().norm_act_bwd_bwd(
         *(gg_x, _row(gg_weight), _row(gg_bias), g, x, mean, rstd, weight, _row(bias)),
         *(num_groups, negative_slope, threads, d_g, d_x, d_weight),
     )

@@ -182,7 +182,7 @@ TRANSPOSED: dict[str, Any] = {"stride": (2, 1, 1), "padding": 1, "output_padding
 def transposed(z: Tensor, w: Any, b: Any, conv_weight: Tensor, conv_bias: Any) -> Tensor:
     statistics = group_statistics(z, num_groups=2)
     return norm_act_conv_transpose(
-        z, statistics, w, b, conv_weight, conv_bias, num_groups=2, **TRANSPOSED
+        z, statistics, w, b, conv_weight, conv_bias, num_groups=2, next_groups=0, **TRANSPOSED
     )[0]
 
 
