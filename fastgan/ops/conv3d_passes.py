@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan.ops import dispatch, native_conv3d
 from fastgan.ops.checks import laid_out, memory_format
 from fastgan.ops.registration import Grads, operator, wanted
 
@@ -61,11 +62,30 @@ def fprop(
     if x.numel() == 0:
         return fprop_fake(x, weight, bias, stride, padding, dilation, groups)
     form = memory_format(x)
+    if _direct(x, weight.shape, stride, padding, dilation, groups):
+        y = fprop_fake(x, weight, bias, stride, padding, dilation, groups)
+        return native_conv3d.fprop(x.contiguous(), weight.contiguous(), bias, y, stride, padding)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(x, x.shape[2:], weight.shape[2:], stride, padding, dilation)
     b = None if bias is None else bias.to(safe)
     y = _aten.convolution(laid_out(x, form).to(safe), weight.to(safe), b, *geometry)
     return laid_out(y.to(x.dtype), form)
+
+
+def _direct(
+    operand: Tensor,  # any of the pass; tells device and dtype
+    weight: Sequence[int],  # K, C / groups, kD, kH, kW
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> bool:
+    """Whether a pass of one input channel has, and should take, the extension's own kernel."""
+    if operand.device.type != "cpu" or operand.dtype not in native_conv3d.DTYPES:
+        return False
+    if not native_conv3d.serves(weight, stride, padding, dilation, groups):
+        return False
+    return dispatch.choose("conv3d", operand) == "native"
 
 
 def _safe_dtype(
@@ -122,6 +142,9 @@ def dgrad(
     if g.numel() == 0:
         return fresh.zero_()
     form = memory_format(g)
+    if _direct(g, weight.shape, stride, padding, dilation, groups):
+        last = laid_out(g, torch.channels_last_3d)
+        return native_conv3d.dgrad(last, weight.contiguous(), fresh, stride, padding)
     # Shape alone is read of the input; its storage is one element.
     x = g.new_empty(1).expand(fresh.shape)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
@@ -159,6 +182,9 @@ def wgrad(
     if g.numel() == 0:
         return fresh.zero_()
     form = memory_format(x)
+    if _direct(g, fresh.shape, stride, padding, dilation, groups):
+        last = laid_out(g, torch.channels_last_3d)
+        return native_conv3d.wgrad(last, x.contiguous(), fresh, stride, padding)
     weight = g.new_empty(1).expand(fresh.shape)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(g, x.shape[2:], kernel, stride, padding, dilation)

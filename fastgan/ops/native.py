@@ -34,7 +34,11 @@ except ImportError as error:
     _import_error = f"fastgan._C cannot be imported: {error}"
 
 _FLOATING = (torch.float32, torch.bfloat16, torch.float64)
-_DTYPES = {"norm_act": _FLOATING, "bias_act": _FLOATING}
+_DTYPES = {
+    "norm_act": _FLOATING,
+    "bias_act": _FLOATING,
+    "conv3d": (torch.float32, torch.bfloat16),
+}
 
 
 def reason() -> str | None:
