@@ -5,7 +5,9 @@
 
 namespace fastgan::bindings {
 
+void bind_bias_act(pybind11::module_& module);
 void bind_build(pybind11::module_& module);
+void bind_conv3d(pybind11::module_& module);
 void bind_norm_act(pybind11::module_& module);
 
 }  // namespace fastgan::bindings

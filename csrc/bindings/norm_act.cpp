@@ -131,6 +131,36 @@ void fwd(py::handle x, py::handle weight, py::handle bias, int64_t num_groups, d
   cpu::norm_act_fwd(params);
 }
 
+void statistics(py::handle x, int64_t num_groups, double eps, int threads, py::handle mean,
+                py::handle rstd) {
+  Call call("norm_act_statistics", x, num_groups, 1, threads);
+  if (!(eps >= 0)) fail_value("norm_act_statistics", "eps must be at least 0", std::to_string(eps));
+  NormActFwdParams params{};
+  params.x = call.x();
+  params.eps = eps;
+  params.mean = call.statistic(mean, "mean");
+  params.rstd = call.statistic(rstd, "rstd");
+  params.shape = call.shape();
+  py::gil_scoped_release unlocked;
+  cpu::norm_act_statistics(params);
+}
+
+void apply(py::handle x, py::handle mean, py::handle rstd, py::handle weight, py::handle bias,
+           int64_t num_groups, double negative_slope, int threads, py::handle y) {
+  Call call("norm_act_apply", x, num_groups, negative_slope, threads);
+  NormActFwdParams params{};
+  params.x = call.x();
+  params.mean = call.statistic(mean, "mean");
+  params.rstd = call.statistic(rstd, "rstd");
+  params.weight = call.affine<NormActAffine>(weight, "weight");
+  params.bias = call.affine<NormActAffine>(bias, "bias");
+  params.negative_slope = negative_slope;
+  params.y = call.like_x(y, "y");
+  params.shape = call.shape();
+  py::gil_scoped_release unlocked;
+  cpu::norm_act_apply(params);
+}
+
 void bwd(py::handle g, py::handle x, py::handle mean, py::handle rstd, py::handle weight,
          py::handle bias, int64_t num_groups, double negative_slope, int threads, py::handle d_x,
          py::handle d_weight, py::handle d_bias) {
@@ -179,6 +209,8 @@ void bwd_bwd(py::handle gg_x, py::handle gg_weight, py::handle gg_bias, py::hand
 
 void bind_norm_act(py::module_& module) {
   module.def("norm_act_fwd", &fwd, "Writes y, mean and rstd.");
+  module.def("norm_act_statistics", &statistics, "Writes mean and rstd.");
+  module.def("norm_act_apply", &apply, "Writes y from mean and rstd.");
   module.def("norm_act_bwd", &bwd, "Writes d_x, and d_weight and d_bias where given.");
   module.def("norm_act_bwd_bwd", &bwd_bwd, "Writes d_g and d_x, and d_weight where given.");
 }

@@ -64,6 +64,8 @@ TensorView read(ReadTensor reader, py::handle object, const char* op, const char
   view.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
   view.ndim = tensor.ndim;
   view.dtype = dtype_of(tensor.type_code, tensor.type_bits, tensor.type_lanes);
+  view.bytes =
+      tensor.type_code == dlpack::kUnsigned && tensor.type_bits == 8 && tensor.type_lanes == 1;
   view.cpu = tensor.device_type == dlpack::kCpu;
   for (int i = tensor.ndim - 1; i >= 0; --i) {
     const bool last = i == tensor.ndim - 1;
@@ -92,6 +94,7 @@ TensorView read_attributes(py::handle object, const char* op, const char* name) 
     view.strides[i] = strides[i].cast<int64_t>();
   }
   view.dtype = dtype_of(py::str(object.attr("dtype")).cast<std::string>());
+  view.bytes = py::str(object.attr("dtype")).cast<std::string>() == "torch.uint8";
   view.cpu = py::str(object.attr("device").attr("type")).cast<std::string>() == "cpu";
   return view;
 }
@@ -133,7 +136,7 @@ bool TensorView::contiguous(Layout layout) const {
 }
 
 std::string TensorView::describe() const {
-  return std::string(dtype_name(dtype)) + " " + shape_text(sizes.data(), ndim) +
+  return std::string(bytes ? "uint8" : dtype_name(dtype)) + " " + shape_text(sizes.data(), ndim) +
          (cpu ? " on cpu" : " on another device");
 }
 

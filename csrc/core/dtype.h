@@ -42,4 +42,17 @@ struct ComputeOf<BFloat16> {
 template <class T>
 using Compute = typename ComputeOf<T>::type;
 
+// Calls pass with a value of the storage type.
+template <class Pass>
+void by_dtype(Dtype dtype, const Pass& pass) {
+  switch (dtype) {
+    case Dtype::kFloat32:
+      return pass(float());
+    case Dtype::kBFloat16:
+      return pass(BFloat16());
+    case Dtype::kFloat64:
+      return pass(double());
+  }
+}
+
 }  // namespace fastgan

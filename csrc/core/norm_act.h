@@ -37,6 +37,8 @@ struct NormActShape {
   Layout layout;
   Dtype dtype;  // of every [B, C, S] tensor; statistics are float32, or float64 for float64
   int threads;  // upper bound
+
+  bool empty() const { return B * C * S == 0; }
 };
 
 struct NormActFwdParams {
@@ -46,9 +48,9 @@ struct NormActFwdParams {
   NormActAffine bias;
   double eps;
   double negative_slope;
-  void* y;     // [B, C, S] output
-  void* mean;  // [B, G] output
-  void* rstd;  // [B, G] output
+  void* y;     // [B, C, S] output; not used by the statistics alone
+  void* mean;  // [B, G] output; of the application alone an input
+  void* rstd;  // [B, G] output; of the application alone an input
 };
 
 struct NormActBwdParams {

@@ -1,6 +1,5 @@
 #include "cpu/norm_act.h"
 
-#include <cmath>
 #include <cstdint>
 #include <memory>
 
@@ -8,71 +7,10 @@
 #include "cpu/norm_act_lanes.h"
 #include "cpu/norm_act_partition.h"
 #include "cpu/norm_act_sums.h"
+#include "cpu/stream.h"
 
 namespace fastgan::cpu {
 namespace {
-
-template <class T>
-void fwd(const NormActFwdParams& p) {
-  using A = Compute<T>;
-  const NormActPartition part(p.shape);
-  const NormActKernels<T> kernels = norm_act_kernels<T>();
-  const LaneArena<A> arena(part);
-  const ChannelSums moments(part, 2);
-  const T* x = static_cast<const T*>(p.x);
-  T* y = static_cast<T*>(p.y);
-  A* mean = static_cast<A*>(p.mean);
-  A* rstd = static_cast<A*>(p.rstd);
-  const A slope = static_cast<A>(p.negative_slope);
-
-  const auto reduce = [&](int64_t thread, int64_t unit, int64_t index) {
-    const NormActChunk chunk = part.chunk(unit, index);
-    const LaneMemory<A> memory = arena.of(thread);
-    const int64_t elements = chunk.rows * part.width;
-    const int64_t tiles = elements / part.lanes, rest = elements % part.lanes;
-    const T* from = x + chunk.offset;
-    double* lane_m2 = memory.sums + part.lanes;
-    if (tiles > 0) {
-      kernels.moments(from, tiles, part.lanes, memory.sums, lane_m2);
-    }
-    double* out = moments.partial(unit, index);
-    fold_moments(memory.sums, lane_m2, part.lanes, tiles, from + tiles * part.lanes, rest,
-                 part.width, out, out + part.width);
-  };
-  const auto finish = [&](int64_t unit) {
-    const double m = static_cast<double>(part.group_channels) * static_cast<double>(p.shape.S);
-    for (int64_t group = part.first_group(unit); group < part.last_group(unit); ++group) {
-      // the group's columns in a chunk of all channels; the only column of a chunk of one
-      const int64_t begin = part.width == 1 ? 0 : group * part.group_channels;
-      const int64_t end = part.width == 1 ? 1 : begin + part.group_channels;
-      double sum = 0, m2 = 0;
-      const auto each = [&](const auto& visit) {
-        for (int64_t i = 0; i < part.chunks; ++i) {
-          const double rows = static_cast<double>(part.chunk(unit, i).rows);
-          const double* moment = moments.partial(unit, i);
-          for (int64_t c = begin; c < end; ++c) visit(rows, moment[c], moment[part.width + c]);
-        }
-      };
-      each([&](double rows, double chunk_mean, double) { sum += rows * chunk_mean; });
-      const double center = sum / m;
-      each([&](double rows, double chunk_mean, double chunk_m2) {
-        m2 += chunk_m2 + rows * (chunk_mean - center) * (chunk_mean - center);
-      });
-      const int64_t at = part.sample(unit) * p.shape.G + group;
-      mean[at] = static_cast<A>(center);
-      rstd[at] = static_cast<A>(1 / std::sqrt(m2 / m + p.eps));
-    }
-  };
-  const auto apply = [&](int64_t thread, int64_t unit, int64_t index) {
-    const NormActChunk chunk = part.chunk(unit, index);
-    const LaneMemory<A> memory = arena.of(thread);
-    fill_norm(part, chunk, p.weight, p.bias, Statistics<A>{mean, rstd}, memory);
-    apply_chunk(part, chunk, [&](int64_t at, int64_t tiles, int64_t lanes) {
-      kernels.fwd(x + at, y + at, tiles, lanes, memory.constant, slope);
-    });
-  };
-  part.run(reduce, finish, apply);
-}
 
 // Group means of the first derivative, from the sums of u and u xh of each channel.
 NormActBwdMeans bwd_means(const NormActPartition& part, const NormActAffine& weight,
@@ -104,6 +42,7 @@ void bwd(const NormActBwdParams& p) {
   T* d_x = static_cast<T*>(p.d_x);
   const Statistics<A> statistics{static_cast<const A*>(p.mean), static_cast<const A*>(p.rstd)};
   const A slope = static_cast<A>(p.negative_slope);
+  const bool stream = exceeds_cache(part.elements() * sizeof(T));
 
   const auto reduce = [&](int64_t thread, int64_t unit, int64_t index) {
     const NormActChunk chunk = part.chunk(unit, index);
@@ -138,7 +77,7 @@ void bwd(const NormActBwdParams& p) {
                 [&](int64_t c) { return coefficients(c).centred; });
     memory.fill(to[2], chunk.channel, part.width, [&](int64_t c) { return coefficients(c).one; });
     apply_chunk(part, chunk, [&](int64_t at, int64_t tiles, int64_t lanes) {
-      kernels.bwd(g + at, x + at, d_x + at, tiles, lanes, memory.constant, slope);
+      kernels.bwd(g + at, x + at, d_x + at, tiles, lanes, memory.constant, slope, stream);
     });
   };
   part.run(reduce, finish, apply);
@@ -185,6 +124,7 @@ void bwd_bwd(const NormActBwdBwdParams& p) {
   T* d_x = static_cast<T*>(p.d_x);
   const Statistics<A> statistics{static_cast<const A*>(p.mean), static_cast<const A*>(p.rstd)};
   const A slope = static_cast<A>(p.negative_slope);
+  const bool stream = exceeds_cache(2 * part.elements() * sizeof(T));
   const auto v_at = [v](int64_t at) { return v ? v + at : nullptr; };
 
   const auto reduce = [&](int64_t thread, int64_t unit, int64_t index) {
@@ -235,27 +175,12 @@ void bwd_bwd(const NormActBwdBwdParams& p) {
     fill(memory.constant.second[3], &Coefficients::x_one);
     apply_chunk(part, chunk, [&](int64_t at, int64_t tiles, int64_t lanes) {
       kernels.bwd_bwd(v_at(at), g + at, x + at, d_g + at, d_x + at, tiles, lanes, memory.constant,
-                      slope);
+                      slope, stream);
     });
   };
   part.run(reduce, finish, apply);
   write_gradient(p.d_weight, d_weight.get(), B, C);
 }
-
-// Calls the pass for the storage type; where x is empty, only the affine gradients are left: zeros.
-template <class Pass>
-void dispatch(const NormActShape& shape, const Pass& pass) {
-  switch (shape.dtype) {
-    case Dtype::kFloat32:
-      return pass(float());
-    case Dtype::kBFloat16:
-      return pass(BFloat16());
-    case Dtype::kFloat64:
-      return pass(double());
-  }
-}
-
-bool empty(const NormActShape& shape) { return shape.B * shape.C * shape.S == 0; }
 
 void write_zeros(const NormActAffineGradient& to, int64_t B, int64_t C) {
   if (!to.data) return;
@@ -266,25 +191,20 @@ void write_zeros(const NormActAffineGradient& to, int64_t B, int64_t C) {
 
 }  // namespace
 
-void norm_act_fwd(const NormActFwdParams& params) {
-  if (empty(params.shape)) return;
-  dispatch(params.shape, [&](auto type) { fwd<decltype(type)>(params); });
-}
-
 void norm_act_bwd(const NormActBwdParams& params) {
-  if (empty(params.shape)) {
+  if (params.shape.empty()) {
     write_zeros(params.d_weight, params.shape.B, params.shape.C);
     write_zeros(params.d_bias, params.shape.B, params.shape.C);
     return;
   }
-  dispatch(params.shape, [&](auto type) { bwd<decltype(type)>(params); });
+  by_dtype(params.shape.dtype, [&](auto type) { bwd<decltype(type)>(params); });
 }
 
 void norm_act_bwd_bwd(const NormActBwdBwdParams& params) {
-  if (empty(params.shape)) {
+  if (params.shape.empty()) {
     return write_zeros(params.d_weight, params.shape.B, params.shape.C);
   }
-  dispatch(params.shape, [&](auto type) { bwd_bwd<decltype(type)>(params); });
+  by_dtype(params.shape.dtype, [&](auto type) { bwd_bwd<decltype(type)>(params); });
 }
 
 }  // namespace fastgan::cpu

@@ -5,8 +5,12 @@
 
 namespace fastgan::cpu {
 
-// Each reads its inputs twice: once to reduce, once to apply. Throws std::bad_alloc alone.
+// The three passes read their inputs twice: once to reduce, once to apply. Throws std::bad_alloc
+// alone.
 void norm_act_fwd(const NormActFwdParams& params);
+// One half each of norm_act_fwd: without y, and with mean and rstd as inputs.
+void norm_act_statistics(const NormActFwdParams& params);
+void norm_act_apply(const NormActFwdParams& params);
 void norm_act_bwd(const NormActBwdParams& params);
 void norm_act_bwd_bwd(const NormActBwdBwdParams& params);
 

@@ -3,6 +3,7 @@
 #include "cpu/norm_act_kernels.h"
 
 #include "core/norm_act.h"
+#include "cpu/stream.h"
 
 namespace fastgan::cpu {
 namespace {
@@ -56,6 +57,36 @@ struct Column {
   }
 };
 
+// Whole cache lines alone are streamed: of a half, the other half would come too late.
+template <class T, int W>
+constexpr bool kWholeLines = W * sizeof(T) % 64 == 0;
+
+// Whether every column of a run may be streamed to `to`.
+template <class T>
+bool aligned(const T* to, int64_t lanes) {
+  return reinterpret_cast<uintptr_t>(to) % 64 == 0 && lanes * sizeof(T) % 64 == 0;
+}
+
+// Calls body(i, out) for the W elements at `to`, through the cache or around it.
+template <bool kStream, int W, class T, class Body>
+FASTGAN_INLINE inline void write(T* __restrict__ to, const Body& body) {
+  if constexpr (kStream && kWholeLines<T, W>) {
+    alignas(64) T line[W];
+#pragma omp simd
+    for (int i = 0; i < W; ++i) store(line[i], body(i));
+    stream<W* static_cast<int>(sizeof(T))>(to, line);
+  } else {
+#pragma omp simd
+    for (int i = 0; i < W; ++i) store(to[i], body(i));
+  }
+}
+
+// Asks for what the next block reads here; columns leave the processor's own guesses behind.
+template <class... T>
+FASTGAN_INLINE inline void prefetch(int64_t block, const T*... from) {
+  (__builtin_prefetch(from + block), ...);
+}
+
 template <class T>
 void moments(const T* x, int64_t tiles, int64_t lanes, double* mean, double* m2) {
   using A = Compute<T>;
@@ -77,6 +108,7 @@ void moments(const T* x, int64_t tiles, int64_t lanes, double* mean, double* m2)
       for (int i = 0; i < W; ++i) shift.at[i] = static_cast<A>(to_mean[i]);
     }
     for (int64_t t = 0; t < count; ++t, from += lanes) {
+      prefetch(count * lanes, from);
 #pragma omp simd
       for (int i = 0; i < W; ++i) {
         const A distance = load(from[i]) - shift.at[i];
@@ -102,9 +134,9 @@ void moments(const T* x, int64_t tiles, int64_t lanes, double* mean, double* m2)
   });
 }
 
-template <class T>
-void fwd(const T* x, T* y, int64_t tiles, int64_t lanes, const NormActLanes<Compute<T>>& constant,
-         Compute<T> negative_slope) {
+template <bool kStream, class T>
+void fwd_loop(const T* x, T* y, int64_t tiles, int64_t lanes,
+              const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
   using A = Compute<T>;
   for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
     const T* __restrict__ from = x + begin * lanes + lane;
@@ -112,13 +144,22 @@ void fwd(const T* x, T* y, int64_t tiles, int64_t lanes, const NormActLanes<Comp
     const Column<A, W> mean(constant.mean + lane), scale(constant.scale + lane),
         bias(constant.bias + lane);
     for (int64_t t = 0; t < count; ++t, from += lanes, to += lanes) {
-#pragma omp simd
-      for (int i = 0; i < W; ++i) {
+      prefetch(count * lanes, from);
+      write<kStream, W>(to, [&](int i) FASTGAN_INLINE {
         const A z = norm_act_z(load(from[i]) - mean.at[i], scale.at[i], bias.at[i]);
-        store(to[i], norm_act_slope(z, negative_slope) * z);
-      }
+        return norm_act_slope(z, negative_slope) * z;
+      });
     }
   });
+}
+
+template <class T>
+void fwd(const T* x, T* y, int64_t tiles, int64_t lanes, const NormActLanes<Compute<T>>& constant,
+         Compute<T> negative_slope, bool stream) {
+  stream = stream && aligned(y, lanes);
+  auto* loop = stream ? &fwd_loop<true, T> : &fwd_loop<false, T>;
+  loop(x, y, tiles, lanes, constant, negative_slope);
+  if (stream) finish_streams();
 }
 
 template <class T>
@@ -132,6 +173,7 @@ void bwd_sums(const T* g, const T* x, int64_t tiles, int64_t lanes,
         bias(constant.bias + lane);
     Column<A, W> sum_u, sum_u_x;
     for (int64_t t = 0; t < count; ++t, from_g += lanes, from_x += lanes) {
+      prefetch(count * lanes, from_g, from_x);
 #pragma omp simd
       for (int i = 0; i < W; ++i) {
         const A centred = load(from_x[i]) - mean.at[i];
@@ -146,9 +188,9 @@ void bwd_sums(const T* g, const T* x, int64_t tiles, int64_t lanes,
   });
 }
 
-template <class T>
-void bwd(const T* g, const T* x, T* d_x, int64_t tiles, int64_t lanes,
-         const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
+template <bool kStream, class T>
+void bwd_loop(const T* g, const T* x, T* d_x, int64_t tiles, int64_t lanes,
+              const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
   using A = Compute<T>;
   for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
     const T* __restrict__ from_g = g + begin * lanes + lane;
@@ -158,15 +200,24 @@ void bwd(const T* g, const T* x, T* d_x, int64_t tiles, int64_t lanes,
         bias(constant.bias + lane), by_u(constant.first[0] + lane),
         by_centred(constant.first[1] + lane), by_one(constant.first[2] + lane);
     for (int64_t t = 0; t < count; ++t, from_g += lanes, from_x += lanes, to += lanes) {
-#pragma omp simd
-      for (int i = 0; i < W; ++i) {
+      prefetch(count * lanes, from_g, from_x);
+      write<kStream, W>(to, [&](int i) FASTGAN_INLINE {
         const A centred = load(from_x[i]) - mean.at[i];
         const A z = norm_act_z(centred, scale.at[i], bias.at[i]);
         const A u = norm_act_slope(z, negative_slope) * load(from_g[i]);
-        store(to[i], by_u.at[i] * u + (by_centred.at[i] * centred + by_one.at[i]));
-      }
+        return by_u.at[i] * u + (by_centred.at[i] * centred + by_one.at[i]);
+      });
     }
   });
+}
+
+template <class T>
+void bwd(const T* g, const T* x, T* d_x, int64_t tiles, int64_t lanes,
+         const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope, bool stream) {
+  stream = stream && aligned(d_x, lanes);
+  auto* loop = stream ? &bwd_loop<true, T> : &bwd_loop<false, T>;
+  loop(g, x, d_x, tiles, lanes, constant, negative_slope);
+  if (stream) finish_streams();
 }
 
 template <bool kHasV, class T>
@@ -183,6 +234,7 @@ void bwd_bwd_sums_loop(const T* v, const T* g, const T* x, int64_t tiles, int64_
         bias(constant.bias + lane);
     Column<A, W> sum_u, sum_u_x, sum_v, sum_v_x, sum_v_u;
     for (int64_t t = 0; t < count; ++t, from_v += lanes, from_g += lanes, from_x += lanes) {
+      prefetch(count * lanes, from_v, from_g, from_x);
 #pragma omp simd
       for (int i = 0; i < W; ++i) {
         const A centred = load(from_x[i]) - mean.at[i];
@@ -216,7 +268,7 @@ void bwd_bwd_sums(const T* v, const T* g, const T* x, int64_t tiles, int64_t lan
   loop(v, g, x, tiles, lanes, constant, negative_slope, sums);
 }
 
-template <bool kHasV, class T>
+template <bool kHasV, bool kStream, class T>
 void bwd_bwd_loop(const T* v, const T* g, const T* x, T* d_g, T* d_x, int64_t tiles, int64_t lanes,
                   const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
   using A = Compute<T>;
@@ -234,31 +286,36 @@ void bwd_bwd_loop(const T* v, const T* g, const T* x, T* d_g, T* d_x, int64_t ti
         x_centred(constant.second[2] + lane), x_one(constant.second[3] + lane);
     for (int64_t t = 0; t < count; ++t) {
       const int64_t row = t * lanes;
-#pragma omp simd
-      for (int i = 0; i < W; ++i) {
+      prefetch(row + count * lanes, from_v, from_g, from_x);
+      // centred and u are cheaper to compute again than to keep: sixteen registers are full
+      const auto d_g_at = [&](int i) FASTGAN_INLINE {
         const A centred = load(from_x[row + i]) - mean.at[i];
-        const A z = norm_act_z(centred, scale.at[i], bias.at[i]);
-        const A s = norm_act_slope(z, negative_slope);
-        const A u = s * load(from_g[row + i]);
-        A sum_g = g_centred.at[i] * centred + g_one.at[i];
-        A sum_x = x_u.at[i] * u + (x_centred.at[i] * centred + x_one.at[i]);
-        if constexpr (kHasV) {
-          const A w = load(from_v[row + i]);
-          sum_g += g_v.at[i] * w;
-          sum_x += x_v.at[i] * w;
-        }
-        store(to_g[row + i], s * sum_g);
-        store(to_x[row + i], sum_x);
-      }
+        const A s = norm_act_slope(norm_act_z(centred, scale.at[i], bias.at[i]), negative_slope);
+        A sum = g_centred.at[i] * centred + g_one.at[i];
+        if constexpr (kHasV) sum += g_v.at[i] * load(from_v[row + i]);
+        return s * sum;
+      };
+      const auto d_x_at = [&](int i) FASTGAN_INLINE {
+        const A centred = load(from_x[row + i]) - mean.at[i];
+        const A s = norm_act_slope(norm_act_z(centred, scale.at[i], bias.at[i]), negative_slope);
+        A sum = x_u.at[i] * (s * load(from_g[row + i])) + (x_centred.at[i] * centred + x_one.at[i]);
+        if constexpr (kHasV) sum += x_v.at[i] * load(from_v[row + i]);
+        return sum;
+      };
+      write<kStream, W>(to_g + row, d_g_at);
+      write<kStream, W>(to_x + row, d_x_at);
     }
   });
 }
 
 template <class T>
 void bwd_bwd(const T* v, const T* g, const T* x, T* d_g, T* d_x, int64_t tiles, int64_t lanes,
-             const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
-  auto* loop = v ? &bwd_bwd_loop<true, T> : &bwd_bwd_loop<false, T>;
+             const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope, bool stream) {
+  stream = stream && aligned(d_g, lanes) && aligned(d_x, lanes);
+  auto* loop = v ? (stream ? &bwd_bwd_loop<true, true, T> : &bwd_bwd_loop<true, false, T>)
+                 : (stream ? &bwd_bwd_loop<false, true, T> : &bwd_bwd_loop<false, false, T>);
   loop(v, g, x, d_g, d_x, tiles, lanes, constant, negative_slope);
+  if (stream) finish_streams();
 }
 
 }  // namespace

@@ -3,7 +3,8 @@
 // A run of memory is read as `tiles` tiles of `lanes` elements: whole rows of channels in
 // channels-last memory, any number of voxels of one channel in channels-first memory. Parameters
 // and sums are arrays over the lanes of a tile, so one loop without gathers or lane shuffles serves
-// both layouts, every channel count and every vector width.
+// both layouts, every channel count and every vector width. `stream` writes outputs around the
+// cache where they are aligned for it.
 #pragma once
 
 #include <cstdint>
@@ -32,21 +33,21 @@ struct NormActKernels {
 
   // y = act(norm(x))
   void (*fwd)(const T* x, T* y, int64_t tiles, int64_t lanes, const NormActLanes<A>& constant,
-              A negative_slope);
+              A negative_slope, bool stream);
 
   // sums [2, lanes] += u, u (x - mean)
   void (*bwd_sums)(const T* g, const T* x, int64_t tiles, int64_t lanes,
                    const NormActLanes<A>& constant, A negative_slope, double* sums);
 
   void (*bwd)(const T* g, const T* x, T* d_x, int64_t tiles, int64_t lanes,
-              const NormActLanes<A>& constant, A negative_slope);
+              const NormActLanes<A>& constant, A negative_slope, bool stream);
 
   // sums [5, lanes] += u, u (x - mean), v, v (x - mean), v u; v may be null
   void (*bwd_bwd_sums)(const T* v, const T* g, const T* x, int64_t tiles, int64_t lanes,
                        const NormActLanes<A>& constant, A negative_slope, double* sums);
 
   void (*bwd_bwd)(const T* v, const T* g, const T* x, T* d_g, T* d_x, int64_t tiles, int64_t lanes,
-                  const NormActLanes<A>& constant, A negative_slope);
+                  const NormActLanes<A>& constant, A negative_slope, bool stream);
 };
 
 // The loops of one ISA level.

@@ -2,8 +2,7 @@
 //
 // unit:  one reduction's memory: a sample (channels last) or a group of one (channels first).
 // chunk: what one thread takes at a time. Chunks depend on the shape alone, and their sums are
-// added
-//        in their order, so results are the same for any number of threads.
+//        added in their order, so results are the same for any number of threads.
 #pragma once
 
 #include <algorithm>
@@ -56,13 +55,14 @@ struct NormActPartition {
     row_chunks = (s.S + chunk_rows - 1) / chunk_rows;
     units = last ? s.B : s.B * s.G;
     chunks = last ? row_chunks : group_channels * row_chunks;
-    const int64_t elements = s.B * s.C * s.S;
-    threads =
-        static_cast<int>(std::clamp<int64_t>(elements / kChunkElements, 1, std::max(s.threads, 1)));
+    threads = static_cast<int>(
+        std::clamp<int64_t>(elements() / kChunkElements, 1, std::max(s.threads, 1)));
     // a unit this small stays in a core's cache between its two passes
-    const bool small = elements / units <= (int64_t{1} << 20);
+    const bool small = elements() / units <= (int64_t{1} << 20);
     unit_per_thread = units >= 4 * threads || (units >= threads && small);
   }
+
+  int64_t elements() const { return shape.B * shape.C * shape.S; }
 
   NormActChunk chunk(int64_t unit, int64_t index) const {
     const int64_t start = index % row_chunks * chunk_rows;

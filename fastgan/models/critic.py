@@ -14,6 +14,7 @@ from fastgan.models.generator import ARCHITECTURES
 from fastgan.models.ladder import build_ladder, folded_shape
 from fastgan.nn import (
     NORMS,
+    ConvChain,
     ConvNormAct3d,
     NormAct3d,
     ResidualDown3d,
@@ -49,7 +50,7 @@ class Critic(nn.Module):
         num_classes: int,
         blocks: tuple[int, int, int],
         features: int,
-        stages: nn.Sequential,
+        stages: ConvChain,
     ) -> None:
         super().__init__()
         self.shape, self.channels, self.num_classes = shape, channels, num_classes
@@ -152,7 +153,7 @@ def build_critic(
         num_classes=num_classes,
         blocks=(fold[0], fold[1], fold[2]),
         features=widths[-1] * math.prod(ladder.coarsest),
-        stages=nn.Sequential(*stages),
+        stages=ConvChain(*stages),
     )
     if spectral_norm:
         for module in list(critic.modules()):

@@ -20,6 +20,7 @@ from fastgan.nn import (
     channels_last,
     check_labels,
     he_normal_,
+    run_chain,
     smooth,
 )
 from fastgan.nn.choices import check_choice
@@ -90,10 +91,9 @@ class Generator(nn.Module):
         joined = torch.cat([z, self.embed(labels)], dim=1) if self.num_classes else z
         # Features in NDHWC order: the grid is then a view.
         x = self.start(joined).view(-1, *self.grid, self.width).permute(0, 4, 1, 2, 3)
-        for stage in self.stages:
-            x = stage(x, labels)
+        x = run_chain((*self.stages, self.last), x, labels)
         # Back from an autocast dtype: bfloat16 has 256 values in [-1, 1].
-        x = unfold(self.last(x).to(z.dtype), self.fold)
+        x = unfold(x.to(z.dtype), self.fold)
         if self.smoothed:
             x = smooth(x)
         return channels_last(HEADROOM * torch.tanh(x) if self.output == "tanh" else x)

@@ -5,6 +5,7 @@ Nothing here couples the samples of a batch (no batch statistics, no minibatch f
 gradient penalty needs the slope of each sample by itself.
 """
 
+from fastgan.nn.chain import ConvChain, run_chain
 from fastgan.nn.conv import Conv3d, ConvTranspose3d
 from fastgan.nn.conv_norm_act import ConvNormAct3d
 from fastgan.nn.initialise import he_normal_
@@ -17,6 +18,7 @@ from fastgan.nn.residual import ResidualDown3d, ResidualUp3d
 __all__ = [
     "NORMS",
     "Conv3d",
+    "ConvChain",
     "ConvNormAct3d",
     "ConvTranspose3d",
     "NormAct3d",
@@ -26,6 +28,7 @@ __all__ = [
     "channels_last",
     "check_labels",
     "he_normal_",
+    "run_chain",
     "smooth",
     "upsample",
 ]

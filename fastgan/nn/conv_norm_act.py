@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from fastgan.nn.chain import Link, run_chain
 from fastgan.nn.conv import Conv3d, ConvTranspose3d
 from fastgan.nn.initialise import he_normal_
 from fastgan.nn.norm_act import NormAct3d
@@ -13,7 +14,7 @@ from fastgan.nn.norm_act import NormAct3d
 __all__ = ["ConvNormAct3d"]
 
 
-class ConvNormAct3d(nn.Module):
+class ConvNormAct3d(Link):
     """norm_act(conv(x)), the stage of a DCGAN ladder.
 
     An axis of stride 2 has kernel 4 (every voxel is touched equally often, so no checkerboard),
@@ -54,5 +55,8 @@ class ConvNormAct3d(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """x: [B, C, D, H, W], labels: [B] or None -> [B, C', D', H', W']."""
-        y: Tensor = self.norm_act(self.conv(x), labels)
-        return y
+        return run_chain(self.links(), x, labels)
+
+    def links(self) -> tuple[nn.Module, ...]:
+        """Convolution, then norm + activation: in a chain the latter joins the next convolution."""
+        return self.conv, self.norm_act

@@ -66,12 +66,22 @@ class NormAct3d(nn.Module):
         """x: [B, C, D, H, W]; labels: [B] int64, needed with classes, else not looked at."""
         if self.norm == "none":
             return ops.bias_act(x, self.bias, negative_slope=self.negative_slope)
+        return self.finish(x, labels)
+
+    def affine_of(self, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Weight and bias, [C], or [B, C] where labels choose them. Not with norm "none"."""
         if not self.num_classes:
-            weight, bias = self.weight, self.bias
-        elif labels is None:
+            return self.weight, self.bias
+        if labels is None:
             raise ConfigError(f"NormAct3d: labels are missing for {self.num_classes} classes")
-        else:
-            weight, bias = self.affine(labels).chunk(2, dim=1)
+        weight, bias = self.affine(labels).chunk(2, dim=1)
+        return weight, bias
+
+    def finish(
+        self, x: Tensor, labels: Tensor | None = None, statistics: Tensor | None = None
+    ) -> Tensor:
+        """`forward` of a real norm, with the statistics of x [B, G, 2] where they are known."""
+        weight, bias = self.affine_of(labels)
         return ops.norm_act(
             x,
             weight,
@@ -79,6 +89,7 @@ class NormAct3d(nn.Module):
             num_groups=self.num_groups,
             eps=self.eps,
             negative_slope=self.negative_slope,
+            statistics=statistics,
         )
 
     def extra_repr(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from fastgan.nn.chain import run_chain
 from fastgan.nn.conv import Conv3d
 from fastgan.nn.initialise import he_normal_
 from fastgan.nn.norm_act import NormAct3d
@@ -54,7 +55,7 @@ class ResidualUp3d(nn.Module):
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """x: [B, C, D, H, W], labels: [B] or None -> [B, C', D * s0, H * s1, W * s2]."""
         y: Tensor = upsample(self.norm_act_1(x, labels), self.stride, self.mode)
-        y = self.conv_2(self.norm_act_2(self.conv_1(y), labels))
+        y = run_chain((self.conv_1, self.norm_act_2, self.conv_2), y, labels)
         short: Tensor = self.skip(x)
         return y + upsample(short, self.stride, self.mode)
 
@@ -91,7 +92,7 @@ class ResidualDown3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, C, D, H, W] -> [B, C', D / s0, H / s1, W / s2]."""
-        y: Tensor = self.conv_2(self.norm_act_2(self.conv_1(self.norm_act_1(x))))
+        y = run_chain((self.norm_act_1, self.conv_1, self.norm_act_2, self.conv_2), x)
         short: Tensor = self.skip(average_pool(x, self.stride))
         return average_pool(y, self.stride) + short
 

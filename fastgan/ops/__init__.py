@@ -8,9 +8,10 @@ from fastgan.ops.conv_transpose3d import conv_transpose3d
 from fastgan.ops.dispatch import implementation
 from fastgan.ops.fold import fold, unfold
 from fastgan.ops.gradient_penalty import GradientPenalty, gradient_penalty
+from fastgan.ops.group_statistics import group_statistics
 from fastgan.ops.nearest import nearest
 from fastgan.ops.norm_act import norm_act
-from fastgan.ops.norm_act_conv import group_statistics, norm_act_conv
+from fastgan.ops.norm_act_conv import norm_act_conv, norm_act_conv_transpose
 
 __all__ = [
     "GradientPenalty",
@@ -24,5 +25,6 @@ __all__ = [
     "nearest",
     "norm_act",
     "norm_act_conv",
+    "norm_act_conv_transpose",
     "unfold",
 ]

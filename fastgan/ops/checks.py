@@ -10,6 +10,7 @@ from torch import Tensor
 from fastgan.errors import ConfigError
 
 __all__ = [
+    "Triple",
     "accumulator",
     "floating",
     "laid_out",

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fastgan.ops.checks import floating, require, same_place, triple
-from fastgan.ops.conv3d import conv_dgrad
+from fastgan.ops.checks import Triple, floating, require, same_place, triple
+from fastgan.ops.conv3d_passes import conv_dgrad
 
-__all__ = ["conv_transpose3d"]
+__all__ = ["checked_conv_transpose3d", "conv_transpose3d"]
 
 
 def conv_transpose3d(
@@ -52,6 +52,22 @@ def conv_transpose3d(
     >>> y.shape, y.unique().tolist()
     (torch.Size([1, 3, 4, 4, 4]), [2.0])
     """
+    size, strides, paddings = checked_conv_transpose3d(
+        x, weight, bias, stride, padding, output_padding
+    )
+    y: Tensor = conv_dgrad(x, weight, size, strides, paddings, (1, 1, 1), 1)
+    return y if bias is None else y + bias.to(y.dtype).view(1, -1, 1, 1, 1)
+
+
+def checked_conv_transpose3d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int | Sequence[int],
+    padding: int | Sequence[int],
+    output_padding: int | Sequence[int],
+) -> tuple[list[int], Triple, Triple]:
+    """D', H', W', stride and padding, or ConfigError: see `conv_transpose3d`."""
     op = "conv_transpose3d"
     require(x.dim() == 5, op, "x must be [B, C, D, H, W]", list(x.shape))
     require(
@@ -73,9 +89,7 @@ def conv_transpose3d(
     axes = zip(x.shape[2:], weight.shape[2:], strides, paddings, extra, strict=True)
     size = [(n - 1) * s - 2 * p + k + e for n, k, s, p, e in axes]
     require(min(size) >= 1, op, "padding must leave at least one output voxel", paddings)
-    y: Tensor = conv_dgrad(x, weight, size, strides, paddings, (1, 1, 1), 1)
-    if bias is None:
-        return y
-    require(bias.shape == weight.shape[1:2], op, "bias must be [K]", list(bias.shape))
-    same_place(op, "bias", bias, x)
-    return y + bias.to(y.dtype).view(1, -1, 1, 1, 1)
+    if bias is not None:
+        require(bias.shape == weight.shape[1:2], op, "bias must be [K]", list(bias.shape))
+        same_place(op, "bias", bias, x)
+    return size, strides, paddings

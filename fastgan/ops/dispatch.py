@@ -1,7 +1,7 @@
 """Which implementation of an operator runs, and why not another.
 
-Operators with one implementation alone (the convolutions, which are PyTorch's own, and those
-composed of other operators) take no part in the choice.
+Operators composed of other operators take no part in the choice. Convolutions do where one channel
+meets 16 n: the rest is PyTorch's own.
 """
 
 from __future__ import annotations
@@ -24,10 +24,22 @@ NAMES = ("auto", "reference", "native", "triton")
 VARIABLE = "FASTGAN_IMPL"
 
 # Best first; the reference serves everything.
-_CANDIDATES = {"norm_act": ("native", "triton", "reference")}
+_CANDIDATES = {
+    "norm_act": ("native", "triton", "reference"),
+    "bias_act": ("native", "reference"),
+    "conv3d": ("native", "reference"),
+}
 _MODULES = {
+    ("conv3d", "native"): "fastgan.ops.native_conv3d",
+    ("bias_act", "reference"): "fastgan.reference.bias_act",
+    ("bias_act", "native"): "fastgan.ops.native_bias_act",
     ("norm_act", "reference"): "fastgan.reference.norm_act",
     ("norm_act", "native"): "fastgan.ops.native",
+}
+_ALL = "float32, bfloat16 and float64"
+_SERVES = {
+    ("conv3d", "native"): "one channel to or from 16 n, 3 or 4 taps, stride 1 or 2; no float64",
+    ("conv3d", "reference"): "PyTorch's own kernels, for all the rest",
 }
 # (operator, implementation, compute capability) with a correctness result measured on such a GPU
 # and committed; without one `auto` keeps away.
@@ -97,9 +109,9 @@ def report() -> list[Row]:
         for name in names:
             for device in ("cpu", "cuda"):
                 rows.append(_row(op, name, device))
-    for op in ("conv3d", "conv_transpose3d"):
-        rows.append(Row(op, "reference", True, "PyTorch's own kernels, the only implementation"))
-    for op in ("bias_act", "fold", "norm_act_conv", "gradient_penalty", "nearest"):
+    row = "by the passes of conv3d"
+    rows.append(Row("conv_transpose3d", "native, reference", True, row))
+    for op in ("fold", "norm_act_conv", "gradient_penalty", "nearest"):
         rows.append(Row(op, "reference", True, "composed of operators, the only implementation"))
     return rows
 
@@ -110,7 +122,7 @@ def _row(op: str, name: str, device: str) -> Row:
         return Row(op, label, False, "no CUDA device that this torch can use")
     x = torch.empty(1, 1, 2, 2, 2, device=device)
     obstacle = _obstacle(op, name, x, auto=True)
-    return Row(op, label, obstacle is None, obstacle or "float32, bfloat16 and float64")
+    return Row(op, label, obstacle is None, obstacle or _SERVES.get((op, name), _ALL))
 
 
 def _certified(op: str, name: str, device: torch.device) -> bool:

@@ -14,9 +14,13 @@ from torch import Tensor
 __all__ = [
     "build_info",
     "cuda_devices",
+    "dense",
+    "loaded",
+    "norm_act_apply",
     "norm_act_bwd",
     "norm_act_bwd_bwd",
     "norm_act_fwd",
+    "norm_act_statistics",
     "reason",
     "supports",
 ]
@@ -29,7 +33,12 @@ try:
 except ImportError as error:
     _import_error = f"fastgan._C cannot be imported: {error}"
 
-_DTYPES = {"norm_act": (torch.float32, torch.bfloat16, torch.float64)}
+_FLOATING = (torch.float32, torch.bfloat16, torch.float64)
+_DTYPES = {
+    "norm_act": _FLOATING,
+    "bias_act": _FLOATING,
+    "conv3d": (torch.float32, torch.bfloat16),
+}
 
 
 def reason() -> str | None:
@@ -37,7 +46,8 @@ def reason() -> str | None:
     return _import_error
 
 
-def _loaded() -> Any:
+def loaded() -> Any:
+    """The extension, or RuntimeError with the reason."""
     if _C is None:
         raise RuntimeError(_import_error)
     return _C
@@ -54,7 +64,7 @@ def build_info() -> dict[str, Any]:
     Raises:
         RuntimeError: if the extension is not loaded.
     """
-    return dict(_loaded().build_info)
+    return dict(loaded().build_info)
 
 
 def cuda_devices() -> dict[str, Any]:
@@ -69,7 +79,7 @@ def cuda_devices() -> dict[str, Any]:
     Raises:
         RuntimeError: if the extension is not loaded.
     """
-    return dict(_loaded().cuda_devices())
+    return dict(loaded().cuda_devices())
 
 
 def supports(op: str, x: Tensor) -> str | None:
@@ -101,7 +111,7 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
-def _dense(x: Tensor) -> Tensor:
+def dense(x: Tensor) -> Tensor:
     """`x` itself if it is contiguous with its channels first or last, else a channels-last copy."""
     if x.is_contiguous() or x.movedim(1, -1).is_contiguous():
         return x
@@ -123,6 +133,14 @@ def _gradient(affine: Tensor | None) -> Tensor | None:
     if affine is None:
         return None
     return torch.empty_like(affine, memory_format=torch.contiguous_format)
+
+
+def _fresh_statistics(x: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    both = torch.empty((2, x.shape[0], num_groups), dtype=dtype)
+    if x.numel() == 0:
+        both.fill_(torch.nan)
+    return both[0], both[1]
 
 
 def norm_act_fwd(
@@ -154,19 +172,77 @@ def norm_act_fwd(
     Deterministic: yes, for any number of threads.
     Cost: two reads and one write of x.
     """
-    x = _dense(x)
+    x = dense(x)
     y = torch.empty_like(x)
-    statistics = torch.float64 if x.dtype == torch.float64 else torch.float32
-    size = (x.shape[0], num_groups)
-    if x.numel() == 0:
-        mean, rstd = (torch.full(size, torch.nan, dtype=statistics) for _ in range(2))
-    else:
-        mean, rstd = (torch.empty(size, dtype=statistics) for _ in range(2))
+    mean, rstd = _fresh_statistics(x, num_groups)
     threads = torch.get_num_threads()
-    _loaded().norm_act_fwd(
+    loaded().norm_act_fwd(
         x, _row(weight), _row(bias), num_groups, eps, negative_slope, threads, y, mean, rstd
     )
     return y, mean, rstd
+
+
+def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and (variance + eps)^-1/2 of every group, as `norm_act_fwd` returns them.
+
+    Args:
+        x: [B, C, ...] float32, bfloat16 or float64 on the CPU.
+        num_groups: G, a divisor of C.
+        eps: added to the variance, at least 0.
+
+    Returns:
+        mean, rstd: [B, G] float32 (float64 for float64); NaN where a group has no element.
+
+    Raises:
+        ValueError, TypeError: naming the rule that the arguments break.
+        RuntimeError: if the extension is not loaded.
+
+    Deterministic: yes, for any number of threads.
+    Cost: one read of x.
+    """
+    x = dense(x)
+    mean, rstd = _fresh_statistics(x, num_groups)
+    loaded().norm_act_statistics(x, num_groups, eps, torch.get_num_threads(), mean, rstd)
+    return mean, rstd
+
+
+def norm_act_apply(
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    num_groups: int,
+    negative_slope: float,
+) -> Tensor:
+    """The y of `norm_act_fwd`, from statistics already known.
+
+    Args:
+        x: as in the forward.
+        mean: [B, G], as returned by the forward.
+        rstd: [B, G], likewise.
+        weight: as in the forward.
+        bias: as in the forward.
+        num_groups: as in the forward.
+        negative_slope: as in the forward.
+
+    Returns:
+        Like x, in its layout (channels last if x is dense in neither layout).
+
+    Raises:
+        ValueError, TypeError: naming the rule that the arguments break.
+        RuntimeError: if the extension is not loaded.
+
+    Deterministic: yes, for any number of threads.
+    Cost: one read and one write of x.
+    """
+    x = dense(x)
+    y = torch.empty_like(x)
+    threads = torch.get_num_threads()
+    loaded().norm_act_apply(
+        x, mean, rstd, _row(weight), _row(bias), num_groups, negative_slope, threads, y
+    )
+    return y
 
 
 def norm_act_bwd(
@@ -201,12 +277,12 @@ def norm_act_bwd(
     Deterministic: yes, for any number of threads.
     Cost: two reads of g and x, one write of x.
     """
-    x = _dense(x)
+    x = dense(x)
     g = _like(g, x)
     weight, bias = _row(weight), _row(bias)
     d_x, d_weight, d_bias = torch.empty_like(x), _gradient(weight), _gradient(bias)
     threads = torch.get_num_threads()
-    _loaded().norm_act_bwd(
+    loaded().norm_act_bwd(
         *(g, x, mean, rstd, weight, bias, num_groups, negative_slope, threads),
         *(d_x, d_weight, d_bias),
     )
@@ -251,13 +327,13 @@ def norm_act_bwd_bwd(
     Deterministic: yes, for any number of threads.
     Cost: two reads of gg_x, g and x, two writes of x.
     """
-    x = _dense(x)
+    x = dense(x)
     g = _like(g, x)
     gg_x = None if gg_x is None else _like(gg_x, x)
     weight = _row(weight)
     d_g, d_x, d_weight = torch.empty_like(x), torch.empty_like(x), _gradient(weight)
     threads = torch.get_num_threads()
-    _loaded().norm_act_bwd_bwd(
+    loaded().norm_act_bwd_bwd(
         *(gg_x, _row(gg_weight), _row(gg_bias), g, x, mean, rstd, weight, _row(bias)),
         *(num_groups, negative_slope, threads, d_g, d_x, d_weight),
     )

@@ -15,7 +15,6 @@ from fastgan.errors import ConfigError
 from fastgan.ops import dispatch
 from fastgan.ops.checks import accumulator, floating, memory_format, require, same_place
 from fastgan.ops.registration import Grads, operator, wanted
-from fastgan.reference import norm_act as reference
 
 __all__ = ["norm_act"]
 
@@ -28,6 +27,7 @@ def norm_act(
     num_groups: int,
     eps: float = 1e-5,
     negative_slope: float = 0.2,
+    statistics: Tensor | None = None,
 ) -> Tensor:
     """LeakyReLU(weight (x - mean) (var + eps)^-1/2 + bias), mean and var over groups of channels.
 
@@ -38,6 +38,8 @@ def norm_act(
         num_groups: G, a divisor of C. C is instance norm, 1 is layer norm over channels and space.
         eps: added to the (biased) variance, > 0.
         negative_slope: slope below zero; 1 is no activation, 0 is ReLU.
+        statistics: [B, G, 2], mean and rstd of x from `group_statistics` or `norm_act_conv`; None:
+            computed here. They count as functions of x: its gradient holds their share.
 
     Returns:
         Shape, dtype and memory format of x.
@@ -62,8 +64,28 @@ def norm_act(
     floating(op, "x", x)
     check_groups(op, x, num_groups, eps)
     check_affine(op, x, weight, bias)
+    if statistics is not None:
+        mean, rstd = split_statistics(op, x, statistics, num_groups)
+        y: Tensor = norm_act_apply(x, mean, rstd, weight, bias, num_groups, float(negative_slope))
+        return y
     y, _, _ = norm_act_fwd(x, weight, bias, num_groups, float(eps), float(negative_slope))
-    return y  # type: ignore[no-any-return]
+    return y
+
+
+def split_statistics(
+    op: str, x: Tensor, statistics: Tensor, num_groups: int
+) -> tuple[Tensor, Tensor]:
+    """Mean and rstd, both [B, G], of checked statistics [B, G, 2] of x [B, C, ...]."""
+    expected = [x.shape[0], num_groups, 2]
+    require(
+        list(statistics.shape) == expected and statistics.dtype == accumulator(x),
+        op,
+        f"statistics must be {expected} {accumulator(x)}",
+        f"{list(statistics.shape)} {statistics.dtype}",
+    )
+    # Detached: the graph behind the statistics would keep the volume they were computed from.
+    mean, rstd = statistics.detach().movedim(-1, 0).contiguous().unbind()
+    return mean, rstd
 
 
 def check_groups(op: str, x: Tensor, num_groups: int, eps: float) -> None:
@@ -138,7 +160,7 @@ def _first_order(ctx: Any, g: Tensor, places: tuple[int, int, int]) -> Grads:
     return tuple(d if wanted(ctx, i) else None for d, i in zip(grads, places, strict=True))
 
 
-def _apply(
+def apply_kernel(
     x: Tensor,  # [B, C, ...]
     mean: Tensor,  # [B, G]
     rstd: Tensor,  # [B, G]
@@ -147,7 +169,12 @@ def _apply(
     num_groups: int,
     negative_slope: float,
 ) -> Tensor:  # like x
-    y = reference.norm_act_apply(x, mean, rstd, weight, bias, num_groups, negative_slope)
+    """Kernel of `norm_act_apply`."""
+    if x.numel() == 0:
+        return _fresh(x)
+    y: Tensor = dispatch.module("norm_act", x).norm_act_apply(
+        x, mean, rstd, weight, bias, num_groups, negative_slope
+    )
     return y.contiguous(memory_format=memory_format(x))
 
 
@@ -285,7 +312,7 @@ norm_act_fwd = operator(
 norm_act_apply = operator(
     f"norm_act_apply(Tensor x, Tensor mean, Tensor rstd, {_AFFINE}, float negative_slope)"
     " -> Tensor",
-    kernel=_apply,
+    kernel=apply_kernel,
     fake=lambda x, *_: _fresh(x),
     setup_context=_apply_setup,
     backward=_apply_backward,

@@ -3,6 +3,7 @@
     next_z = conv3d(LeakyReLU(weight (z - mean) rstd + bias), conv_weight) + conv_bias
 
 A chain of these passes raw convolution outputs z along, each with the statistics its norm needs.
+The activated volume lives in a scratch buffer and is computed again for the weight gradient.
 
 What the derivative of the statistics means: `statistics` must be those of z, and counts as a
 function of z. The value is computed from the numbers given; the gradient of z contains the share
@@ -18,40 +19,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastgan.ops.checks import accumulator, floating, require
-from fastgan.ops.conv3d import conv3d
-from fastgan.ops.norm_act import check_affine, check_groups, norm_act_apply
-from fastgan.reference import norm_act as reference
+from fastgan.ops.checks import floating, require
+from fastgan.ops.conv3d import checked_conv3d, conv3d
+from fastgan.ops.conv_transpose3d import checked_conv_transpose3d, conv_transpose3d
+from fastgan.ops.group_statistics import group_statistics
+from fastgan.ops.norm_act import check_affine, check_groups, norm_act_apply, split_statistics
+from fastgan.ops.norm_act_conv_passes import norm_act_conv_fprop
 
-__all__ = ["group_statistics", "norm_act_conv"]
+__all__ = ["norm_act_conv", "norm_act_conv_transpose"]
 
-
-def group_statistics(z: Tensor, *, num_groups: int, eps: float = 1e-5) -> Tensor:
-    """Mean and (variance + eps)^-1/2 of groups of channels: what starts a chain.
-
-    Args:
-        z: [B, C, ...] floating.
-        num_groups: G, a divisor of C.
-        eps: added to the (biased) variance, > 0.
-
-    Returns:
-        [B, G, 2] float32 (float64 for float64 z): mean, rstd.
-
-    Raises:
-        ConfigError: a shape, dtype or setting that does not fit; a group of one element.
-
-    Derivatives: every order, by PyTorch.
-    Deterministic: yes.
-    Cost: 4 B C S flops, z read twice.
-
-    >>> group_statistics(torch.tensor([[[1.0, 3.0]]]), num_groups=1, eps=1e-12)
-    tensor([[[2., 1.]]])
-    """
-    op = "group_statistics"
-    require(z.dim() >= 2, op, "z must be [B, C, ...]", list(z.shape))
-    floating(op, "z", z)
-    check_groups(op, z, num_groups, eps)
-    return torch.stack(reference.statistics(z, num_groups, eps), dim=-1)
+_Size = int | Sequence[int]
 
 
 def norm_act_conv(
@@ -65,8 +42,8 @@ def norm_act_conv(
     num_groups: int,
     eps: float = 1e-5,
     negative_slope: float = 0.2,
-    stride: int | Sequence[int] = 1,
-    padding: int | Sequence[int] = 0,
+    stride: _Size = 1,
+    padding: _Size = 0,
     next_groups: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Normalise and activate z by its statistics, convolve, and return the statistics of that.
@@ -85,7 +62,7 @@ def norm_act_conv(
         stride: of the convolution, int or one for each of D, H, W.
         padding: zeros around the activated volume, int or one for each of D, H, W.
         next_groups: groups of next_z; None: K where num_groups is C (instance norm stays instance
-            norm), else num_groups.
+            norm), else num_groups; 0: no statistics are computed.
 
     Returns:
         next_z: [B, K, D', H', W'].
@@ -94,10 +71,14 @@ def norm_act_conv(
     Raises:
         ConfigError: shapes, dtypes, devices or settings that do not fit.
 
-    Derivatives: two orders, as `norm_act` (in z also through the statistics) and `conv3d`.
+    Derivatives: two orders, as `norm_act` (in z also through the statistics) and `conv3d`: the
+        backward is operators that have a derivative, explicit where norms need one.
     Deterministic: as PyTorch's convolution.
-    Cost: the convolution's flops and 10 B C S; keeps z and the activated volume.
-    Autocast: the convolution computes in autocast's dtype.
+    Cost: the convolution's flops and 10 B C S a pass; keeps z and nothing else, of width w: w bytes
+        an element where norm and convolution apart keep 2 w. The weight gradient computes the
+        activated volume again: 2 w more bytes of traffic.
+    Autocast: the convolution computes in autocast's dtype; the activated volume is kept where z has
+        another one.
 
     >>> z = torch.tensor([1.0, 3.0]).view(1, 1, 2, 1, 1)
     >>> s = group_statistics(z, num_groups=1, eps=1e-12)
@@ -106,21 +87,113 @@ def norm_act_conv(
     tensor([-0.2000,  1.0000])
     """
     op = "norm_act_conv"
+    _check(op, z, weight, bias, num_groups, eps)
+    mean, rstd = split_statistics(op, z, statistics, num_groups)
+    slope = float(negative_slope)
+    geometry = checked_conv3d(z, conv_weight, conv_bias, stride, padding, 1, 1)
+    if _compute_dtype(z) != z.dtype:
+        a = norm_act_apply(z, mean, rstd, weight, bias, num_groups, slope)
+        y = conv3d(a, conv_weight, conv_bias, stride=stride, padding=padding)
+    else:
+        parameters = _cast(conv_weight, z), weight, bias, _cast(conv_bias, z)
+        y = norm_act_conv_fprop(z, mean, rstd, *parameters, num_groups, slope, [], *geometry[:2])
+    return y, _next_statistics(z, y, num_groups, next_groups, eps)
+
+
+def norm_act_conv_transpose(
+    z: Tensor,
+    statistics: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    conv_weight: Tensor,
+    conv_bias: Tensor | None = None,
+    *,
+    num_groups: int,
+    eps: float = 1e-5,
+    negative_slope: float = 0.2,
+    stride: _Size = 1,
+    padding: _Size = 0,
+    output_padding: _Size = 0,
+    next_groups: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`norm_act_conv` with the transposed convolution of `conv_transpose3d`.
+
+    Args:
+        z: raw output of the convolution before, [B, C, D, H, W], floating.
+        statistics: [B, G, 2], mean and rstd of the groups of z, as in `norm_act_conv`.
+        weight: [C] or [B, C] affine of the norm; None: 1.
+        bias: [C] or [B, C] affine of the norm; None: 0.
+        conv_weight: [C, K, kD, kH, kW].
+        conv_bias: [K] or None.
+        num_groups: G of z.
+        eps: added to the variance of next_z, > 0.
+        negative_slope: slope below zero; 1 is no activation, 0 is ReLU.
+        stride: outputs between two inputs, int or one for each of D, H, W.
+        padding: outputs cut off on both sides, int or one for each of D, H, W.
+        output_padding: outputs kept at the far side, 0 <= output_padding < stride.
+        next_groups: groups of next_z, as in `norm_act_conv`.
+
+    Returns:
+        next_z [B, K, D', H', W'] and next_statistics [B, next_groups, 2].
+
+    Raises:
+        ConfigError: shapes, dtypes, devices or settings that do not fit.
+
+    Derivatives: two orders, as `norm_act_conv`.
+    Deterministic: as PyTorch's convolution.
+    Cost: as `norm_act_conv`.
+    Autocast: as `norm_act_conv`.
+
+    >>> z = torch.tensor([1.0, 3.0]).view(1, 1, 2, 1, 1)
+    >>> s = group_statistics(z, num_groups=1, eps=1e-12)
+    >>> w = torch.ones(1, 1, 2, 1, 1)
+    >>> norm_act_conv_transpose(z, s, None, None, w, num_groups=1, stride=2)[0].shape
+    torch.Size([1, 1, 4, 2, 2])
+    """
+    op = "norm_act_conv_transpose"
+    _check(op, z, weight, bias, num_groups, eps)
+    mean, rstd = split_statistics(op, z, statistics, num_groups)
+    slope = float(negative_slope)
+    size, strides, paddings = checked_conv_transpose3d(
+        z, conv_weight, conv_bias, stride, padding, output_padding
+    )
+    if _compute_dtype(z) != z.dtype:
+        a = norm_act_apply(z, mean, rstd, weight, bias, num_groups, slope)
+        extra = {"stride": stride, "padding": padding, "output_padding": output_padding}
+        y = conv_transpose3d(a, conv_weight, conv_bias, **extra)
+    else:
+        parameters = _cast(conv_weight, z), weight, bias, _cast(conv_bias, z)
+        rest = num_groups, slope, size, strides, paddings
+        y = norm_act_conv_fprop(z, mean, rstd, *parameters, *rest)
+    return y, _next_statistics(z, y, num_groups, next_groups, eps)
+
+
+def _check(
+    op: str, z: Tensor, weight: Tensor | None, bias: Tensor | None, num_groups: int, eps: float
+) -> None:
     require(z.dim() == 5, op, "z must be [B, C, D, H, W]", list(z.shape))
     floating(op, "z", z)
     check_groups(op, z, num_groups, eps)
     check_affine(op, z, weight, bias)
-    expected = [z.shape[0], num_groups, 2]
-    require(
-        list(statistics.shape) == expected and statistics.dtype == accumulator(z),
-        op,
-        f"statistics must be {expected} {accumulator(z)}",
-        f"{list(statistics.shape)} {statistics.dtype}",
-    )
-    # Detached: the graph behind the statistics would keep the volume they were computed from.
-    mean, rstd = statistics.detach().movedim(-1, 0).contiguous()
-    a = norm_act_apply(z, mean, rstd, weight, bias, num_groups, float(negative_slope))
-    next_z = conv3d(a, conv_weight, conv_bias, stride=stride, padding=padding)
+
+
+def _compute_dtype(z: Tensor) -> torch.dtype:
+    """Dtype of the convolution: autocast's, or that of z."""
+    device = z.device.type
+    if z.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return z.dtype
+    return torch.get_autocast_dtype(device)
+
+
+def _cast(parameter: Tensor | None, z: Tensor) -> Tensor | None:
+    return None if parameter is None else parameter.to(z.dtype)
+
+
+def _next_statistics(
+    z: Tensor, next_z: Tensor, num_groups: int, next_groups: int | None, eps: float
+) -> Tensor:
     if next_groups is None:
         next_groups = next_z.shape[1] if num_groups == z.shape[1] else num_groups
-    return next_z, group_statistics(next_z, num_groups=next_groups, eps=eps)
+    if next_groups == 0:
+        return next_z.new_empty((next_z.shape[0], 0, 2))
+    return group_statistics(next_z, num_groups=next_groups, eps=eps)

@@ -21,7 +21,7 @@ __all__ = [
     "norm_act_bwd",
     "norm_act_bwd_bwd",
     "norm_act_fwd",
-    "statistics",
+    "norm_act_statistics",
 ]
 
 # Every pass views x as [B, G, K, S]: K = C / G channels a group, S elements a channel.
@@ -49,7 +49,7 @@ def norm_act(
     return functional.leaky_relu(z, negative_slope).reshape(x.shape)
 
 
-def statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
+def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
     """Mean and (variance + eps)^-1/2 of every group, both [B, G], float32 or float64."""
     grouped = _grouped(_wide(x), num_groups)
     mean = grouped.mean(_GROUP, keepdim=True)
@@ -81,7 +81,7 @@ def norm_act_fwd(
     negative_slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y like x, mean [B, G] and rstd [B, G]."""
-    mean, rstd = statistics(x, num_groups, eps)
+    mean, rstd = norm_act_statistics(x, num_groups, eps)
     return norm_act_apply(x, mean, rstd, weight, bias, num_groups, negative_slope), mean, rstd
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fastgan.reference.norm_act import norm_act, statistics
+from fastgan.reference.norm_act import norm_act, norm_act_statistics
 
 __all__ = ["norm_act_conv"]
 
@@ -30,4 +30,4 @@ def norm_act_conv(
     """The definition, which computes the statistics of z itself."""
     a = norm_act(z, weight, bias, num_groups=num_groups, eps=eps, negative_slope=negative_slope)
     next_z = functional.conv3d(a, conv_weight, conv_bias, stride, padding)
-    return next_z, torch.stack(statistics(next_z, next_groups, eps), dim=-1)
+    return next_z, torch.stack(norm_act_statistics(next_z, next_groups, eps), dim=-1)

@@ -53,6 +53,7 @@ def stock_norm_act(
     num_groups: int,
     eps: float,
     negative_slope: float,
+    statistics: Tensor | None = None,
 ) -> Tensor:
     y = functional.group_norm(x, num_groups, weight, bias, eps)
     return functional.leaky_relu(y, negative_slope)
@@ -60,6 +61,23 @@ def stock_norm_act(
 
 def stock_bias_act(x: Tensor, bias: Tensor, *, negative_slope: float) -> Tensor:
     return functional.leaky_relu(x + bias.view(-1, 1, 1, 1), negative_slope)
+
+
+def stock_norm_act_conv(
+    z: Tensor,
+    statistics: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    conv_weight: Tensor,
+    conv_bias: Tensor | None,
+    *,
+    next_groups: int,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    **norm: Any,
+) -> tuple[Tensor, None]:
+    a = stock_norm_act(z, weight, bias, **norm)
+    return functional.conv3d(a, conv_weight, conv_bias, stride, padding), None
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -98,6 +116,7 @@ def test_penalty_reaches_parameters(
     ours(wide, torch.float64).backward()
     monkeypatch.setattr(ops, "conv3d", functional.conv3d)
     monkeypatch.setattr(ops, "norm_act", stock_norm_act)
+    monkeypatch.setattr(ops, "norm_act_conv", stock_norm_act_conv)
     monkeypatch.setattr(ops, "bias_act", stock_bias_act)
     textbook(stock).backward()
     expected = dict(stock.named_parameters())

@@ -116,7 +116,7 @@ GEOMETRY = ([2, 1, 1], [1, 0, 0], [1, 1, 1], 1)
 
 
 def test_opcheck(device) -> None:
-    from fastgan.ops.conv3d import conv_dgrad, conv_fprop, conv_wgrad
+    from fastgan.ops.conv3d_passes import conv_dgrad, conv_fprop, conv_wgrad
 
     x = torch.randn(2, 3, 5, 4, 4, device=device, requires_grad=True)
     w = torch.randn(4, 3, 3, 2, 2, device=device, requires_grad=True)
@@ -268,14 +268,14 @@ class Passes(TorchDispatchMode):
 
 
 def test_one_pass_an_operator() -> None:
-    from fastgan.ops.conv3d import _dgrad, _fprop, _wgrad
+    from fastgan.ops.conv3d_passes import dgrad, fprop, wgrad
 
     x, w, g = torch.randn(1, 2, 4, 4, 4), torch.randn(3, 2, 2, 2, 2), torch.randn(1, 3, 3, 3, 3)
     plain = ([1] * 3, [0] * 3, [1] * 3, 1)
     with Passes() as passes:
-        _fprop(x, w, None, *plain)
-        _dgrad(g, w, [4, 4, 4], *plain)
-        _wgrad(g, x, [2, 2, 2], *plain)
+        fprop(x, w, None, *plain)
+        dgrad(g, w, [4, 4, 4], *plain)
+        wgrad(g, x, [2, 2, 2], *plain)
     assert passes.seen == [
         "aten.convolution.default",
         "aten.convolution_backward.default[True, False, False]",

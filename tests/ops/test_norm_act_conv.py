@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fastgan.errors import ConfigError
-from fastgan.ops import group_statistics, norm_act_conv
+from fastgan.ops import group_statistics, norm_act_conv, norm_act_conv_transpose
+from fastgan.ops.group_statistics import statistics_of_groups
+from fastgan.ops.norm_act_conv_passes import norm_act_conv_fprop, norm_act_conv_wgrad
 from fastgan.reference.norm_act_conv import norm_act_conv as reference
 
 
@@ -171,3 +174,89 @@ def test_compile(compiled, loss_with_penalty) -> None:
     torch.testing.assert_close(found, expected)
     grads = torch.autograd.grad(found, (z, w))
     torch.testing.assert_close(grads, torch.autograd.grad(expected, (z, w)))
+
+
+TRANSPOSED: dict[str, Any] = {"stride": (2, 1, 1), "padding": 1, "output_padding": (1, 0, 0)}
+
+
+def transposed(z: Tensor, w: Any, b: Any, conv_weight: Tensor, conv_bias: Any) -> Tensor:
+    statistics = group_statistics(z, num_groups=2)
+    return norm_act_conv_transpose(
+        z, statistics, w, b, conv_weight, conv_bias, num_groups=2, next_groups=0, **TRANSPOSED
+    )[0]
+
+
+def stock_transposed(z: Tensor, w: Any, b: Any, conv_weight: Tensor, conv_bias: Any) -> Tensor:
+    a = functional.leaky_relu(functional.group_norm(z, 2, w, b), 0.2)
+    return functional.conv_transpose3d(a, conv_weight, conv_bias, **TRANSPOSED)
+
+
+def test_transposed_matches_reference(orders, close) -> None:
+    values = [torch.randn(s).double() for s in ((2, 4, 3, 4, 5), (4,), (4,), (4, 3, 3, 3, 3), (3,))]
+    found, expected = orders(transposed, values), orders(stock_transposed, values)
+    close(list(chain(*found)), list(chain(*expected)), torch.float64)
+
+
+def test_transposed_gradgradcheck() -> None:
+    shapes = ((1, 4, 2, 2, 3), (4,), (4,), (4, 2, 3, 3, 3), (2,))
+    values = [torch.randn(s).double().requires_grad_() for s in shapes]
+    assert torch.autograd.gradgradcheck(transposed, values, fast_mode=True)
+
+
+def test_opcheck() -> None:
+    z, w, b, kernel, conv_bias = leaves(CASES[2]._replace(affine=True))
+    mean, rstd = group_statistics(z.detach(), num_groups=2).movedim(-1, 0).contiguous().unbind()
+    g = torch.randn(2, 6, 6, 5, 5).double().requires_grad_()
+    ones = [1, 1, 1]
+    for size, k in (([], kernel), ([4, 3, 3], torch.randn(4, 6, 2, 2, 2).double())):
+        args = (z, mean, rstd, k, w, b, conv_bias, 2, 0.2, size, ones, ones)
+        torch.library.opcheck(norm_act_conv_fprop, args)
+    args = (g, z, mean, rstd, w, None, 2, 0.2, [2, 2, 2], False, ones, ones)
+    torch.library.opcheck(norm_act_conv_wgrad, args)
+    torch.library.opcheck(statistics_of_groups, (z, 2, 1e-5))
+
+
+def test_wgrad_is_differentiable() -> None:
+    # The first derivative in conv_weight, differentiated in turn in everything.
+    values = leaves(CASES[2]._replace(affine=True))
+
+    def mixed(function: Any) -> tuple[Tensor, ...]:
+        y = function(*values)
+        (d,) = torch.autograd.grad(y.sin().sum(), values[3], create_graph=True)
+        return torch.autograd.grad(d.square().sum(), values)
+
+    ours, stock = both(CASES[2])
+    torch.testing.assert_close(mixed(ours), mixed(stock))
+
+
+def test_autocast_keeps_the_statistics_wide(close) -> None:
+    z, w = torch.randn(2, 4, 6, 6, 6), torch.randn(5, 4, 3, 3, 3)
+    gamma, beta = torch.randn(2, 4)
+    leaves = [t.requires_grad_() for t in (z, gamma, beta, w)]
+
+    def scores(wide: bool) -> Tensor:
+        y, s = (
+            norm_act_conv(
+                z.bfloat16(),
+                group_statistics(z.bfloat16(), num_groups=4),
+                gamma,
+                beta,
+                w,
+                num_groups=4,
+                padding=1,
+            )
+            if not wide
+            else norm_act_conv(
+                z, group_statistics(z, num_groups=4), gamma, beta, w, num_groups=4, padding=1
+            )
+        )
+        if not wide or torch.is_autocast_enabled("cpu"):
+            assert y.dtype == torch.bfloat16 and s.dtype == torch.float32
+        return y.float().sin().sum()
+
+    expected = torch.autograd.grad(scores(True), leaves)
+    for wide in (False, True):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = torch.autograd.grad(scores(wide), leaves)
+        assert all(d.dtype == torch.float32 for d in found)
+        close(found, [e.detach() for e in expected], torch.bfloat16, least=30.0)

@@ -1,0 +1,13 @@
+// CPU implementation of convolutions with one input channel; see core/conv3d.h for the contract.
+#pragma once
+
+#include "core/conv3d.h"
+
+namespace fastgan::cpu {
+
+// y from x and weight; x from y and weight; weight from y and x. Throws std::bad_alloc alone.
+void conv_single_fprop(const ConvSingleParams& params);
+void conv_single_dgrad(const ConvSingleParams& params);
+void conv_single_wgrad(const ConvSingleParams& params);
+
+}  // namespace fastgan::cpu

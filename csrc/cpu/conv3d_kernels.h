@@ -1,0 +1,62 @@
+// Inner loops of convolutions with one input channel, compiled once per ISA level. Each works on
+// one row of outputs; 16 lanes are channels, or in dgrad the 4 x 4 taps of a plane.
+#pragma once
+
+#include <cstdint>
+
+#include "core/conv3d.h"
+#include "cpu/isa.h"
+
+namespace fastgan::cpu {
+
+// One row of outputs: W' voxels of K channels, and the input rows that it touches.
+struct ConvRow {
+  int64_t K, width;    // K, W'
+  int64_t kernel[3];   // kD, kH, kW
+  int64_t stride;      // along W
+  int64_t plane, row;  // elements between planes and rows of the padded input
+};
+
+template <class T>
+struct ConvSingleKernels {
+  // y [width, K] from x, which points at the first tap; weight [K / 16, kD kH kW, 16], bias [K]
+  void (*fprop)(const ConvRow& r, const float* x, const float* weight, const float* bias, T* y);
+
+  // to [kH, row] += taps of one plane; weight [K, 4, 4] with zeros beyond kH and kW; scratch
+  // [width, 16]
+  void (*dgrad)(const ConvRow& r, const T* g, const float* weight, float* scratch, float* to);
+
+  // sums [kD kH, K / 16, 4, 16] += g x
+  void (*wgrad)(const ConvRow& r, const T* g, const float* x, float* sums);
+};
+
+namespace baseline {
+template <class T>
+ConvSingleKernels<T> conv_single_kernels();
+}
+namespace avx2 {
+template <class T>
+ConvSingleKernels<T> conv_single_kernels();
+}
+namespace avx512 {
+template <class T>
+ConvSingleKernels<T> conv_single_kernels();
+}
+
+// The loops of the level in use.
+template <class T>
+ConvSingleKernels<T> conv_single_kernels() {
+#if defined(__x86_64__)
+  switch (isa()) {
+    case Isa::kAvx512:
+      return avx512::conv_single_kernels<T>();
+    case Isa::kAvx2:
+      return avx2::conv_single_kernels<T>();
+    default:
+      break;
+  }
+#endif
+  return baseline::conv_single_kernels<T>();
+}
+
+}  // namespace fastgan::cpu
