@@ -3,5 +3,6 @@
 PYBIND11_MODULE(_C, module) {
   module.doc() = "Native kernels of fastgan; fastgan.ops.native is their only caller.";
   fastgan::bindings::bind_build(module);
+  fastgan::bindings::bind_nearest(module);
   fastgan::bindings::bind_norm_act(module);
 }

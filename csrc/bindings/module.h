@@ -6,6 +6,7 @@
 namespace fastgan::bindings {
 
 void bind_build(pybind11::module_& module);
+void bind_nearest(pybind11::module_& module);
 void bind_norm_act(pybind11::module_& module);
 
 }  // namespace fastgan::bindings

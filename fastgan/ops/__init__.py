@@ -9,11 +9,16 @@ from fastgan.ops.dispatch import implementation
 from fastgan.ops.fold import fold, unfold
 from fastgan.ops.gradient_penalty import GradientPenalty, gradient_penalty
 from fastgan.ops.nearest import nearest
+from fastgan.ops.nearest_index import NearestIndex, Neighbours, Transform
+from fastgan.ops.nearest_stream import nearest_stream
 from fastgan.ops.norm_act import norm_act
 from fastgan.ops.norm_act_conv import group_statistics, norm_act_conv
 
 __all__ = [
     "GradientPenalty",
+    "NearestIndex",
+    "Neighbours",
+    "Transform",
     "bias_act",
     "conv3d",
     "conv_transpose3d",
@@ -22,6 +27,7 @@ __all__ = [
     "group_statistics",
     "implementation",
     "nearest",
+    "nearest_stream",
     "norm_act",
     "norm_act_conv",
     "unfold",

@@ -24,10 +24,19 @@ NAMES = ("auto", "reference", "native", "triton")
 VARIABLE = "FASTGAN_IMPL"
 
 # Best first; the reference serves everything.
-_CANDIDATES = {"norm_act": ("native", "triton", "reference")}
+_CANDIDATES = {
+    "norm_act": ("native", "triton", "reference"),
+    "nearest": ("native", "reference"),
+}
 _MODULES = {
+    ("nearest", "reference"): "fastgan.ops.nearest_blocks",
+    ("nearest", "native"): "fastgan.ops.native",
     ("norm_act", "reference"): "fastgan.reference.norm_act",
     ("norm_act", "native"): "fastgan.ops.native",
+}
+_DTYPES = {
+    "norm_act": "float32, bfloat16 and float64",
+    "nearest": "floats of 16 to 64 bits, int16, int8 and uint8",
 }
 # (operator, implementation, compute capability) with a correctness result measured on such a GPU
 # and committed; without one `auto` keeps away.
@@ -99,7 +108,7 @@ def report() -> list[Row]:
                 rows.append(_row(op, name, device))
     for op in ("conv3d", "conv_transpose3d"):
         rows.append(Row(op, "reference", True, "PyTorch's own kernels, the only implementation"))
-    for op in ("bias_act", "fold", "norm_act_conv", "gradient_penalty", "nearest"):
+    for op in ("bias_act", "fold", "norm_act_conv", "gradient_penalty"):
         rows.append(Row(op, "reference", True, "composed of operators, the only implementation"))
     return rows
 
@@ -110,7 +119,7 @@ def _row(op: str, name: str, device: str) -> Row:
         return Row(op, label, False, "no CUDA device that this torch can use")
     x = torch.empty(1, 1, 2, 2, 2, device=device)
     obstacle = _obstacle(op, name, x, auto=True)
-    return Row(op, label, obstacle is None, obstacle or "float32, bfloat16 and float64")
+    return Row(op, label, obstacle is None, obstacle or _DTYPES[op])
 
 
 def _certified(op: str, name: str, device: torch.device) -> bool:
