@@ -14,7 +14,7 @@ namespace py = pybind11;
 TensorView volume(const char* op, py::handle object, const char* name) {
   const TensorView view = view_of(object, op, name);
   if (!view.cpu) fail_value(op, std::string(name) + " must be on the CPU", view.describe());
-  if (!view.dtype) {
+  if (!view.dtype || !computes(*view.dtype)) {
     fail_type(op, std::string(name) + " must be float32, bfloat16 or float64", view.describe());
   }
   return view;
@@ -33,7 +33,7 @@ void* like(const char* op, py::handle object, const char* name, const TensorView
 
 uint8_t* bits_of(const char* op, py::handle object, int64_t size) {
   const TensorView view = view_of(object, op, "bits");
-  if (!view.cpu || !view.bytes || view.ndim != 1 || !view.contiguous() ||
+  if (!view.cpu || view.dtype != Dtype::kUInt8 || view.ndim != 1 || !view.contiguous() ||
       view.sizes[0] != (size + 7) / 8) {
     fail_value(op, "bits must be contiguous uint8 [" + std::to_string((size + 7) / 8) + "]",
                view.describe());

@@ -11,7 +11,7 @@ constexpr uint32_t kMajorVersion = 1;
 constexpr char kCapsuleName[] = "dlpack_exchange_api";
 
 enum DeviceType : int32_t { kCpu = 1, kCuda = 2 };
-enum TypeCode : uint8_t { kInt = 0, kUnsigned = 1, kFloat = 2, kBfloat = 4 };
+enum TypeCode : uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBfloat = 4 };
 
 struct Version {
   uint32_t major;

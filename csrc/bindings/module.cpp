@@ -5,5 +5,6 @@ PYBIND11_MODULE(_C, module) {
   fastgan::bindings::bind_bias_act(module);
   fastgan::bindings::bind_build(module);
   fastgan::bindings::bind_conv3d(module);
+  fastgan::bindings::bind_nearest(module);
   fastgan::bindings::bind_norm_act(module);
 }

@@ -8,6 +8,7 @@ namespace fastgan::bindings {
 void bind_bias_act(pybind11::module_& module);
 void bind_build(pybind11::module_& module);
 void bind_conv3d(pybind11::module_& module);
+void bind_nearest(pybind11::module_& module);
 void bind_norm_act(pybind11::module_& module);
 
 }  // namespace fastgan::bindings

@@ -18,7 +18,8 @@ class Call {
   Call(const char* op, py::handle x, int64_t num_groups, double negative_slope, int threads)
       : op_(op), x_(view_of(x, op, "x")) {
     if (!x_.cpu) fail_value(op, "x must be on the CPU", x_.describe());
-    if (!x_.dtype) fail_type(op, "x must be float32, bfloat16 or float64", x_.describe());
+    if (!x_.dtype || !computes(*x_.dtype))
+      fail_type(op, "x must be float32, bfloat16 or float64", x_.describe());
     if (x_.ndim < 2) fail_value(op, "x must be [B, C, ...]", x_.describe());
     shape_.B = x_.sizes[0];
     shape_.C = x_.sizes[1];
@@ -83,7 +84,7 @@ class Call {
       fail_value(op_, std::string(name) + " must be [C] or [B, C]",
                  shape_text(view.sizes.data(), view.ndim));
     }
-    if (!view.dtype) {
+    if (!view.dtype || !computes(*view.dtype)) {
       fail_type(op_, std::string(name) + " must be float32, bfloat16 or float64", view.describe());
     }
     if (!view.cpu || !view.contiguous()) {

@@ -40,6 +40,11 @@ std::optional<Dtype> dtype_of(uint8_t code, uint8_t bits, uint16_t lanes) {
   if (code == dlpack::kFloat && bits == 32) return Dtype::kFloat32;
   if (code == dlpack::kFloat && bits == 64) return Dtype::kFloat64;
   if (code == dlpack::kBfloat && bits == 16) return Dtype::kBFloat16;
+  if (code == dlpack::kFloat && bits == 16) return Dtype::kFloat16;
+  if (code == dlpack::kInt && bits == 64) return Dtype::kInt64;
+  if (code == dlpack::kInt && bits == 16) return Dtype::kInt16;
+  if (code == dlpack::kInt && bits == 8) return Dtype::kInt8;
+  if (code == dlpack::kUInt && bits == 8) return Dtype::kUInt8;
   return std::nullopt;
 }
 
@@ -47,6 +52,11 @@ std::optional<Dtype> dtype_of(const std::string& name) {
   if (name == "torch.float32") return Dtype::kFloat32;
   if (name == "torch.float64") return Dtype::kFloat64;
   if (name == "torch.bfloat16") return Dtype::kBFloat16;
+  if (name == "torch.float16") return Dtype::kFloat16;
+  if (name == "torch.int64") return Dtype::kInt64;
+  if (name == "torch.int16") return Dtype::kInt16;
+  if (name == "torch.int8") return Dtype::kInt8;
+  if (name == "torch.uint8") return Dtype::kUInt8;
   return std::nullopt;
 }
 
@@ -64,8 +74,6 @@ TensorView read(ReadTensor reader, py::handle object, const char* op, const char
   view.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
   view.ndim = tensor.ndim;
   view.dtype = dtype_of(tensor.type_code, tensor.type_bits, tensor.type_lanes);
-  view.bytes =
-      tensor.type_code == dlpack::kUnsigned && tensor.type_bits == 8 && tensor.type_lanes == 1;
   view.cpu = tensor.device_type == dlpack::kCpu;
   for (int i = tensor.ndim - 1; i >= 0; --i) {
     const bool last = i == tensor.ndim - 1;
@@ -94,7 +102,6 @@ TensorView read_attributes(py::handle object, const char* op, const char* name) 
     view.strides[i] = strides[i].cast<int64_t>();
   }
   view.dtype = dtype_of(py::str(object.attr("dtype")).cast<std::string>());
-  view.bytes = py::str(object.attr("dtype")).cast<std::string>() == "torch.uint8";
   view.cpu = py::str(object.attr("device").attr("type")).cast<std::string>() == "cpu";
   return view;
 }
@@ -106,8 +113,18 @@ const char* dtype_name(const std::optional<Dtype>& dtype) {
       return "float32";
     case Dtype::kBFloat16:
       return "bfloat16";
-    default:
+    case Dtype::kFloat64:
       return "float64";
+    case Dtype::kFloat16:
+      return "float16";
+    case Dtype::kInt64:
+      return "int64";
+    case Dtype::kInt16:
+      return "int16";
+    case Dtype::kInt8:
+      return "int8";
+    default:
+      return "uint8";
   }
 }
 
@@ -136,7 +153,7 @@ bool TensorView::contiguous(Layout layout) const {
 }
 
 std::string TensorView::describe() const {
-  return std::string(bytes ? "uint8" : dtype_name(dtype)) + " " + shape_text(sizes.data(), ndim) +
+  return std::string(dtype_name(dtype)) + " " + shape_text(sizes.data(), ndim) +
          (cpu ? " on cpu" : " on another device");
 }
 

@@ -23,7 +23,6 @@ struct TensorView {
   std::array<int64_t, kMaxDims> sizes{};
   std::array<int64_t, kMaxDims> strides{};  // in elements
   std::optional<Dtype> dtype;               // empty: one that no kernel takes
-  bool bytes = false;                       // uint8
   bool cpu = false;
 
   int64_t numel() const;

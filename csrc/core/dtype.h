@@ -7,10 +7,20 @@
 
 namespace fastgan {
 
-enum class Dtype : int { kFloat32, kBFloat16, kFloat64 };
+enum class Dtype : int { kFloat32, kBFloat16, kFloat64, kFloat16, kInt64, kInt16, kInt8, kUInt8 };
+
+// Those in which every kernel computes; the others are read by the searches alone.
+FASTGAN_FORMULA bool computes(Dtype dtype) {
+  return dtype == Dtype::kFloat32 || dtype == Dtype::kBFloat16 || dtype == Dtype::kFloat64;
+}
 
 // bfloat16 storage: the upper half of a float32. Computation is in float32.
 struct BFloat16 {
+  uint16_t bits;
+};
+
+// IEEE half as storage: sign, 5 bits of exponent, 10 of mantissa.
+struct Float16 {
   uint16_t bits;
 };
 
@@ -18,6 +28,14 @@ FASTGAN_FORMULA float load(float value) { return value; }
 FASTGAN_FORMULA double load(double value) { return value; }
 FASTGAN_FORMULA float load(BFloat16 value) {
   return __builtin_bit_cast(float, uint32_t{value.bits} << 16);
+}
+FASTGAN_FORMULA float load(Float16 value) {
+  const uint32_t sign = uint32_t{value.bits & 0x8000u} << 16, rest = value.bits & 0x7fffu;
+  // the exponent moves up by 127 - 15 by a multiplication, which also normalises subnormal numbers
+  const float scaled = __builtin_bit_cast(float, rest << 13) * 0x1p112f;
+  const uint32_t bits =
+      rest >= 0x7c00u ? 0x7f800000u | rest << 13 : __builtin_bit_cast(uint32_t, scaled);
+  return __builtin_bit_cast(float, sign | bits);
 }
 
 FASTGAN_FORMULA void store(float& to, float value) { to = value; }
@@ -39,6 +57,10 @@ template <>
 struct ComputeOf<BFloat16> {
   using type = float;
 };
+template <>
+struct ComputeOf<Float16> {
+  using type = float;
+};
 template <class T>
 using Compute = typename ComputeOf<T>::type;
 
@@ -52,6 +74,8 @@ void by_dtype(Dtype dtype, const Pass& pass) {
       return pass(BFloat16());
     case Dtype::kFloat64:
       return pass(double());
+    default:
+      return;  // the bindings let through what `computes` alone
   }
 }
 

@@ -10,11 +10,16 @@ from fastgan.ops.fold import fold, unfold
 from fastgan.ops.gradient_penalty import GradientPenalty, gradient_penalty
 from fastgan.ops.group_statistics import group_statistics
 from fastgan.ops.nearest import nearest
+from fastgan.ops.nearest_index import NearestIndex, Neighbours, Transform
+from fastgan.ops.nearest_stream import nearest_stream
 from fastgan.ops.norm_act import norm_act
 from fastgan.ops.norm_act_conv import norm_act_conv, norm_act_conv_transpose
 
 __all__ = [
     "GradientPenalty",
+    "NearestIndex",
+    "Neighbours",
+    "Transform",
     "bias_act",
     "conv3d",
     "conv_transpose3d",
@@ -23,6 +28,7 @@ __all__ = [
     "group_statistics",
     "implementation",
     "nearest",
+    "nearest_stream",
     "norm_act",
     "norm_act_conv",
     "norm_act_conv_transpose",

@@ -28,18 +28,24 @@ _CANDIDATES = {
     "norm_act": ("native", "triton", "reference"),
     "bias_act": ("native", "reference"),
     "conv3d": ("native", "reference"),
+    "nearest": ("native", "reference"),
 }
 _MODULES = {
     ("conv3d", "native"): "fastgan.ops.native_conv3d",
     ("bias_act", "reference"): "fastgan.reference.bias_act",
     ("bias_act", "native"): "fastgan.ops.native_bias_act",
+    ("nearest", "reference"): "fastgan.ops.nearest_blocks",
+    ("nearest", "native"): "fastgan.ops.native",
     ("norm_act", "reference"): "fastgan.reference.norm_act",
     ("norm_act", "native"): "fastgan.ops.native",
 }
 _ALL = "float32, bfloat16 and float64"
+_ALL_VOXELS = "floats of 16 to 64 bits, int16, int8 and uint8"
 _SERVES = {
     ("conv3d", "native"): "one channel to or from 16 n, 3 or 4 taps, stride 1 or 2; no float64",
     ("conv3d", "reference"): "PyTorch's own kernels, for all the rest",
+    ("nearest", "native"): _ALL_VOXELS,
+    ("nearest", "reference"): _ALL_VOXELS,
 }
 # (operator, implementation, compute capability) with a correctness result measured on such a GPU
 # and committed; without one `auto` keeps away.
@@ -111,7 +117,7 @@ def report() -> list[Row]:
                 rows.append(_row(op, name, device))
     row = "by the passes of conv3d"
     rows.append(Row("conv_transpose3d", "native, reference", True, row))
-    for op in ("fold", "norm_act_conv", "gradient_penalty", "nearest"):
+    for op in ("fold", "norm_act_conv", "gradient_penalty"):
         rows.append(Row(op, "reference", True, "composed of operators, the only implementation"))
     return rows
 

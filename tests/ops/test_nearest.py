@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from fastgan.errors import ConfigError
-from fastgan.ops import nearest
+from fastgan.ops import implementation, nearest, nearest_blocks
 from fastgan.reference.nearest import nearest as reference
 
 # N, M, shape of a row, k
@@ -16,7 +17,10 @@ CASES = [
     (5, 3, (2, 3, 4, 5), 3),
     (33, 70, (129,), 7),
 ]
-DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.uint8, torch.int8, torch.int16]
+DTYPES = [
+    *(torch.float64, torch.float32, torch.bfloat16, torch.float16),
+    *(torch.uint8, torch.int8, torch.int16),
+]
 
 
 def rows(count: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -26,14 +30,16 @@ def rows(count: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor
     return torch.randint(info.min, info.max + 1, (count, *shape), dtype=dtype)
 
 
-@pytest.fixture(params=["one block", "many blocks"])
-def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "many blocks":
-        import sys
-
-        module = sys.modules["fastgan.ops.nearest"]
-        monkeypatch.setattr(module, "_MOST_ROWS", 4)
-        monkeypatch.setattr(module, "_EXACT_FEATURES", 7)
+@pytest.fixture(params=["chosen", "reference", "reference in many blocks"])
+def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if request.param == "chosen":
+        yield
+        return
+    if request.param == "reference in many blocks":
+        monkeypatch.setattr(nearest_blocks, "_MOST_ROWS", 4)
+        monkeypatch.setattr(nearest_blocks, "_EXACT_FEATURES", 7)
+    with implementation("reference"):
+        yield
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -1,0 +1,120 @@
+// Inner loops of the search, compiled once per ISA level. Rows are worked on in chunks of features.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "cpu/isa.h"
+
+namespace fastgan::cpu {
+
+// Features of a chunk. 4 rows of float64 and 24 rows of int16 fit the first-level cache (16 and
+// 24 KB); sums of squares of kLevels int16 steps over a chunk fit 32 bits.
+constexpr int64_t kNearestChunk = 512;
+// Steps on either side of zero to which a chunk of a floating row is rounded.
+constexpr int kNearestLevels = 2047;
+// Rows of queries and vectors of targets in a tile: 12 sums, 3 targets, a query and a product fill
+// the 16 registers of AVX2.
+constexpr int kNearestTileRows = 4, kNearestTileVectors = 3;
+// Most target rows of a panel.
+constexpr int64_t kNearestMaxPanel = kNearestTileVectors * 16;
+
+// A chunk of a row as int16, and what is lost: x = scale q + r.
+struct NearestChunk {
+  double scale;     // 0: too small or not finite, q is zero
+  double squares;   // scale^2 sum(q^2), exact for integers
+  double residual;  // >= |r|; 0 for integers
+  int64_t largest;  // max |q|
+  bool finite;
+};
+
+// The loops of one storage type. Rows are pointers to its elements.
+struct NearestKernels {
+  bool exact;       // integers
+  int64_t element;  // bytes
+  int64_t center;   // bytes of an element of the center; 0 for integers
+
+  // to [kNearestChunk] = from [n], the rest zero
+  void (*to_double)(const void* from, int64_t n, double* to);
+
+  // sums[q * stride] += |x_q - y|^2 for `queries` rows x [queries, kNearestChunk]; y [n]. For every
+  // query the same additions in the same order, however many there are.
+  void (*direct)(const double* x, int64_t queries, const void* y, int64_t n, double* sums,
+                 int64_t stride);
+
+  // q [kNearestChunk], the rest zero. center [n] is taken off first; null for integers.
+  NearestChunk (*quantise)(const void* from, const void* center, int64_t n, int16_t* q);
+
+  // center [n] = mean of rows 0, step, ..., (rows - 1) step, which lie `pitch` elements apart
+  void (*mean)(const void* from, int64_t rows, int64_t pitch, int64_t n, void* center);
+
+  // Whether all of from [n] is finite.
+  bool (*finite)(const void* from, int64_t n);
+};
+
+// The part that works on rounded rows.
+struct NearestDotKernels {
+  int64_t lanes;  // targets of one vector
+
+  // panel [kNearestChunk / 2, kNearestTileRows, 2] = rows [kNearestTileRows][kNearestChunk]
+  void (*pack_queries)(const int16_t* const* rows, int16_t* panel);
+
+  // panel [kNearestChunk / 2, vectors * lanes, 2] = rows [vectors * lanes][kNearestChunk]
+  void (*pack_targets)(const int16_t* const* rows, int64_t vectors, int16_t* panel);
+
+  // acc [kNearestTileRows, vectors * lanes] += factor * query_scale[row] * target_scale[column] *
+  // dot over features [2 * begin, 2 * end); the dots fit 32 bits by the caller's choice of range.
+  // begin and end are multiples of 2.
+  void (*tile)(const int16_t* queries, const int16_t* targets, int64_t vectors, int64_t begin,
+               int64_t end, const double* query_scale, const double* target_scale, double* acc);
+
+  // |x - y|^2 of [n] float32, never above the truth by more than a part in 10^5
+  double (*coarse)(const float* x, const float* y, int64_t n);
+
+  // Bit i: not (squares[i] - 2 dots[i] > limit). n <= kNearestMaxPanel
+  uint64_t (*within)(const double* dots, const double* squares, int64_t n, double limit);
+};
+
+namespace baseline {
+NearestKernels nearest_kernels(Dtype dtype);
+NearestDotKernels nearest_dot_kernels();
+}  // namespace baseline
+namespace avx2 {
+NearestKernels nearest_kernels(Dtype dtype);
+NearestDotKernels nearest_dot_kernels();
+}  // namespace avx2
+namespace avx512 {
+NearestKernels nearest_kernels(Dtype dtype);
+NearestDotKernels nearest_dot_kernels();
+}  // namespace avx512
+
+// The loops of the level in use.
+inline NearestKernels nearest_kernels(Dtype dtype) {
+#if defined(__x86_64__)
+  switch (isa()) {
+    case Isa::kAvx512:
+      return avx512::nearest_kernels(dtype);
+    case Isa::kAvx2:
+      return avx2::nearest_kernels(dtype);
+    default:
+      break;
+  }
+#endif
+  return baseline::nearest_kernels(dtype);
+}
+
+inline NearestDotKernels nearest_dot_kernels() {
+#if defined(__x86_64__)
+  switch (isa()) {
+    case Isa::kAvx512:
+      return avx512::nearest_dot_kernels();
+    case Isa::kAvx2:
+      return avx2::nearest_dot_kernels();
+    default:
+      break;
+  }
+#endif
+  return baseline::nearest_dot_kernels();
+}
+
+}  // namespace fastgan::cpu
