@@ -125,9 +125,20 @@ def wanted(ctx: Any, i: int) -> bool:
             return False
     except RuntimeError:  # a leaf that autograd.grad was asked for
         return True
-    # A leaf that stopped requiring gradients after it was used: see ops.gradient_penalty.
-    leaf = getattr(edge, "variable", None)
-    return leaf is None or leaf.requires_grad
+    return _leads_somewhere(edge)
+
+
+def _leads_somewhere(edge: Any) -> bool:
+    """Not so where a path without forks ends at a leaf that stopped requiring gradients.
+
+    That is how ops.gradient_penalty spares its x, behind whatever views, a pass that nobody needs.
+    """
+    while (leaf := getattr(edge, "variable", None)) is None:
+        following = [node for node, _ in edge.next_functions if node is not None]
+        if len(following) != 1:
+            return True
+        edge = following[0]
+    return bool(leaf.requires_grad)
 
 
 def _node(

@@ -122,6 +122,15 @@ def test_leaf_that_stopped_requiring_gradients() -> None:
     assert asked == [(False, True, True)] and x.grad is None and a.grad is not None
 
 
+def test_leaf_that_stopped_requiring_gradients_behind_views() -> None:
+    x, a, _, c = leaves()
+    y = matmul(x.view(1, 5, 7)[0], a, c).sum()
+    x.requires_grad_(False)
+    asked.clear()
+    y.backward()
+    assert asked == [(False, True, True)] and x.grad is None and a.grad is not None
+
+
 def test_undefined_gradients_stay_undefined() -> None:
     x, a, _, _ = leaves()
     y = matmul(leaky(x, x.detach(), 0.2), a, None)

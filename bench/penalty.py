@@ -1,0 +1,183 @@
+"""The gradient penalty and the critic's step beside stock PyTorch, in one process.
+
+    python bench/penalty.py [--keep-heap] [--no-compile] [--size 64] [--rounds 9]
+
+Writes bench/results/<device>/penalty-<heap>.json: milliseconds, medians and minima, of
+
+    ours             a critic of fastgan.models, channels_last_3d
+    eager-NCDHW      the same critic of torch.nn modules
+    eager-NDHWC      likewise, channels_last_3d, activation in place
+    compiled         torch.compile of the torch.func.grad form, channels_last_3d
+
+Each provider's gradients are compared with ours before it is timed. Providers take turns, so that a
+disturbance of the machine meets all of them; the load is written beside the times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fastgan import ops
+from fastgan.cli.process import keep_freed_memory
+from fastgan.models import build_critic
+
+CHANNELS, BATCH, WEIGHT = (16, 32, 64, 128), 2, 10.0
+# Largest difference of a gradient from ours, over its largest value. Rounding moves the slope where
+# a float32 value lies at the kink, so this tells a wrong formula from a right one and no more.
+TOLERANCE = 2e-2
+Step = Callable[[], list[Tensor]]
+
+
+def stock_critic(ours: nn.Module, size: int, norm: str, inplace: bool) -> nn.Sequential:
+    """The critic of torch.nn, with the weights of ours."""
+    layers: list[nn.Module] = []
+    for index, after in enumerate(CHANNELS):
+        before = CHANNELS[index - 1] if index else 1
+        normed = bool(index) and norm == "instance"
+        layers.append(nn.Conv3d(before, after, 4, 2, 1, bias=not normed))
+        if normed:
+            layers.append(nn.InstanceNorm3d(after, affine=True))
+        layers.append(nn.LeakyReLU(0.2, inplace=inplace))
+    side = size >> len(CHANNELS)
+    net = nn.Sequential(*layers, nn.Conv3d(CHANNELS[-1], 1, side))
+    parts = [m for m in net if not isinstance(m, nn.LeakyReLU)]
+    with torch.no_grad():
+        for stage in ours.stages:
+            conv = parts.pop(0)
+            conv.weight.copy_(stage.conv.weight)
+            if stage.norm_act.norm == "none":
+                conv.bias.copy_(stage.norm_act.bias)
+            else:
+                normed_part = parts.pop(0)
+                normed_part.weight.copy_(stage.norm_act.weight)
+                normed_part.bias.copy_(stage.norm_act.bias)
+        head = ours.head.weight.view(1, side, side, side, CHANNELS[-1])
+        parts[0].weight.copy_(head.permute(0, 4, 1, 2, 3))
+        parts[0].bias.copy_(ours.head.bias)
+    return net
+
+
+def by_autograd(net: nn.Module, x: Tensor) -> Tensor:
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(net(x).sum(), x, create_graph=True)
+    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def by_func(net: nn.Module, x: Tensor) -> Tensor:
+    slope = torch.func.grad(lambda t: net(t).sum())(x)
+    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def steps(net: nn.Module, penalty: Callable[..., Tensor], x: Tensor) -> dict[str, Step]:
+    """The penalty with its gradients, and the critic's loss with it."""
+    real, fake = x.flip(0), x.flip(2)
+    parameters = list(net.parameters())
+
+    def of(loss: Callable[[], Tensor]) -> Step:
+        def run() -> list[Tensor]:
+            for p in parameters:
+                p.grad = None
+            value = loss()
+            value.backward()
+            return [value.detach(), parameters[0].grad]
+
+        return run
+
+    return {
+        "penalty": of(lambda: penalty(net, x)),
+        "critic step": of(lambda: net(fake).mean() - net(real).mean() + WEIGHT * penalty(net, x)),
+    }
+
+
+def providers(size: int, norm: str, compiled: bool) -> dict[str, dict[str, Step]]:
+    torch.manual_seed(0)
+    ours = build_critic(shape=(size,) * 3, critic_channels=CHANNELS, norm=norm)
+    plain = torch.randn(BATCH, 1, size, size, size)
+    last = plain.to(memory_format=torch.channels_last_3d)
+    ndhwc = stock_critic(ours, size, norm, True).to(memory_format=torch.channels_last_3d)
+    out = {
+        "ours": steps(ours, lambda net, x: ops.gradient_penalty(net, x, x).value, last),
+        "eager-NCDHW": steps(stock_critic(ours, size, norm, False), by_autograd, plain),
+        "eager-NDHWC": steps(ndhwc, by_autograd, last),
+    }
+    if compiled:
+        # In place would be functionalised away; the peer in its usual form.
+        net = stock_critic(ours, size, norm, False).to(memory_format=torch.channels_last_3d)
+        out["compiled"] = steps(net, torch.compile(by_func, fullgraph=True), last)
+    return out
+
+
+def check(found: list[Tensor], expected: list[Tensor], name: str) -> None:
+    for f, e in zip(found, expected, strict=True):
+        error = ((f - e).abs().max() / e.abs().max()).item()
+        if not error <= TOLERANCE:
+            raise SystemExit(
+                f"{name} differs from ours by {error:.2e}: no figure is worth printing"
+            )
+
+
+def timed(runs: dict[str, Step], rounds: int) -> dict[str, dict[str, float]]:
+    expected = runs["ours"]()
+    for name, run in runs.items():
+        check(run(), expected, name)
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return {
+        name: {"median": 1e3 * sorted(s)[len(s) // 2], "min": 1e3 * min(s)}
+        for name, s in seconds.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep-heap", action="store_true", help="freed memory is kept, for all")
+    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    args = parser.parse_args()
+    heap = "kept" if args.keep_heap and keep_freed_memory() else "default"
+    report: dict[str, object] = {
+        "machine": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "heap": heap,
+        "load before": os.getloadavg()[0],
+        "workload": f"critic 1-16-32-64-128, kernel 4, {BATCH}x1x{args.size}^3, float32",
+        "rounds": args.rounds,
+    }
+    times: dict[str, object] = {}
+    for norm in ("none", "instance"):
+        built = providers(args.size, norm, not args.no_compile)
+        for what in ("penalty", "critic step"):
+            found = timed({name: p[what] for name, p in built.items()}, args.rounds)
+            times[f"{what}, norm {norm}"] = found
+            best = min(t["min"] for n, t in found.items() if n != "ours")
+            print(f"{what}, norm {norm}: {best / found['ours']['min']:.2f}x the best peer (minima)")
+            for name, t in found.items():
+                print(f"    {name:14}{t['median']:9.1f}{t['min']:9.1f} ms", flush=True)
+    report["milliseconds"] = times
+    report["load after"] = os.getloadavg()[0]
+    folder = args.out / f"cpu-{torch.backends.cpu.get_cpu_capability().lower().replace(' ', '-')}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"penalty-{heap}.json"
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What a gradient penalty costs where no clock is needed: passes, operators, bytes.
+
+A table of each figure beside its goal (fixed) and its budget; above the budget the test fails.
+Shown by `pytest -s tests/ops/test_penalty_budget.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from fastgan import ops
+from fastgan.models import build_critic
+
+SIZE, BATCH, CHANNELS = 32, 2, (16, 32, 64, 128)
+# Elements that are normalised or activated, one volume a stage.
+ELEMENTS = sum(BATCH * c * (SIZE >> (i + 1)) ** 3 for i, c in enumerate(CHANNELS))
+
+VIEWS = {
+    *("view", "expand", "t", "transpose", "permute", "unsqueeze", "squeeze", "detach", "alias"),
+    *("_unsafe_view", "slice", "select", "as_strided", "_reshape_alias", "unbind", "unflatten"),
+    *("empty_like", "empty", "new_empty", "split", "movedim", "flatten", "reshape"),
+}
+
+
+class Figure(NamedTuple):
+    """A figure's goal and budget."""
+
+    goal: float
+    budget: float
+
+
+class Counts(TorchDispatchMode):
+    """Convolution passes, operators, and bytes read and written beside the convolutions' own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes = self.operators = self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        name = func._schema.name.partition("::")[2]
+        if name in VIEWS or name.startswith("sym"):
+            return result
+        self.operators += 1
+        if "conv" in name:
+            self.passes += 1
+            if name.startswith("norm_act"):  # z read and the scratch buffer written besides
+                volume = args[0] if name.endswith("fprop") else args[1]
+                self.bytes += 2 * size_of(volume)
+            return result
+        tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
+        # Parameters and their gradients are no volumes: their traffic does not grow with the grid.
+        if any(t.dim() > 1 and t.shape[0] == BATCH for t in tensors):
+            self.bytes += sum(size_of(t) for t in tensors)
+        return result
+
+
+def size_of(t: Tensor) -> int:
+    return min(t.numel() * t.element_size(), t.untyped_storage().nbytes())
+
+
+@contextmanager
+def kept(own: torch.nn.Module, x: Tensor) -> Iterator[dict[int, int]]:
+    """Bytes of every storage a graph keeps, but for parameters and x."""
+    known = {t.untyped_storage().data_ptr() for t in (x, *own.parameters())}
+    seen: dict[int, int] = {}
+
+    def pack(t: Tensor) -> Tensor:
+        if t.untyped_storage().data_ptr() not in known and t.numel() > 1000:
+            seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        yield seen
+
+
+def measured(norm: str) -> dict[str, float]:
+    critic = build_critic(shape=(SIZE,) * 3, critic_channels=CHANNELS, norm=norm)
+    x = torch.randn(BATCH, 1, SIZE, SIZE, SIZE)
+    with Counts() as counts:
+        ops.gradient_penalty(critic, x, x).value.backward()
+    with kept(critic, x) as first:
+        critic(x).sum()
+    leaf = x.detach().requires_grad_()
+    with kept(critic, leaf) as second:
+        score = critic(leaf).sum()
+        forward = set(second)
+        torch.autograd.grad(score, leaf, create_graph=True)
+    if norm == "none":  # nothing of the slope leads back to the forward, which goes with its score
+        second = {k: v for k, v in second.items() if k not in forward or v < first_bits(first)}
+    return {
+        "convolution passes": counts.passes,
+        "operators": counts.operators,
+        "bytes per element": counts.bytes / ELEMENTS,
+        "kept after the forward": sum(first.values()) / ELEMENTS,
+        "kept after the slope": sum(second.values()) / ELEMENTS,
+    }
+
+
+def first_bits(first: dict[int, int]) -> int:
+    """Above every volume of bits, below every volume: 1/32 against 1 of float32."""
+    return max(first.values()) // 8
+
+
+# Passes over L = 4 convolutions before a linear head: 4 L, and 2 L - 1 more where a norm follows
+# all but the first. Bytes are those of float32; without norm the goal is three sweeps of 8 1/8 each.
+FIGURES = {
+    "none": {
+        "convolution passes": Figure(16, 16),
+        "operators": Figure(68, 56),
+        "bytes per element": Figure(24.4, 40),
+        "kept after the forward": Figure(4.1, 4.2),
+        "kept after the slope": Figure(4.1, 4.4),
+    },
+    "instance": {
+        "convolution passes": Figure(23, 23),
+        "operators": Figure(68, 80),
+        "bytes per element": Figure(80, 80),
+        "kept after the forward": Figure(4, 4.2),
+        "kept after the slope": Figure(8, 9.2),
+    },
+}
+
+
+@pytest.mark.parametrize("norm", FIGURES)
+def test_penalty_stays_in_budget(norm: str) -> None:
+    found = measured(norm)
+    print(f"\ngradient penalty, critic 1-16-32-64-128 at {SIZE}^3, norm {norm}, float32")
+    print(f"{'':24}{'measured':>10}{'goal':>8}{'budget':>8}")
+    for name, figure in FIGURES[norm].items():
+        print(f"{name:24}{found[name]:10.2f}{figure.goal:8g}{figure.budget:8g}")
+    for name, figure in FIGURES[norm].items():
+        assert found[name] <= figure.budget, f"{name}: {found[name]:.2f} > {figure.budget}"
