@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--count", type=int, default=500, help="volumes to generate")
     parser.add_argument("--steps", type=int, help="train for fewer steps than the setting says")
+    parser.add_argument("--seed", type=int, default=0, help="of the training (default: 0)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -84,9 +85,11 @@ def _train(options: argparse.Namespace) -> tuple[RunFolder, Dataset]:
     from fastgan.train.build import variant_of
 
     with as_file(files("fastgan.examples") / SETTINGS[options.setting]) as path:
-        config = configuration.load(path)
+        settings = configuration.load(path).model_dump(mode="json")
+    settings["seed"] = options.seed
     if options.steps is not None:
-        config.train.steps = options.steps
+        settings["train"]["steps"] = options.steps
+    config = configuration.parse(settings, where="demo")
     train = open_dataset(config.data, "train")
     earlier = sorted((options.out / "runs").glob(f"*-{config.name}-seed{config.seed}"))
     resume = earlier[-1] if earlier else None

@@ -41,6 +41,12 @@ def test_a_finished_demo_is_not_overwritten(finished, capsys):
     assert (finished / "comparison.txt").read_text() == before
 
 
+def test_settings_that_cannot_be_are_refused(tmp_path, capsys):
+    assert main(["demo", "--seed", "-1", "--out", str(tmp_path / "out")]) == 2
+    assert "demo: seed" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_an_interrupted_demo_goes_on(finished, tmp_path):
     out = tmp_path / "out"

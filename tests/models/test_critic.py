@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fastgan import ops
 from fastgan.errors import ConfigError
@@ -45,41 +45,6 @@ def test_layouts(architecture: str) -> None:
     assert all(y.is_contiguous(memory_format=torch.channels_last_3d) for y in seen)
 
 
-def stock_norm_act(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    *,
-    num_groups: int,
-    eps: float,
-    negative_slope: float,
-    statistics: Tensor | None = None,
-) -> Tensor:
-    y = functional.group_norm(x, num_groups, weight, bias, eps)
-    return functional.leaky_relu(y, negative_slope)
-
-
-def stock_bias_act(x: Tensor, bias: Tensor, *, negative_slope: float) -> Tensor:
-    return functional.leaky_relu(x + bias.view(-1, 1, 1, 1), negative_slope)
-
-
-def stock_norm_act_conv(
-    z: Tensor,
-    statistics: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    conv_weight: Tensor,
-    conv_bias: Tensor | None,
-    *,
-    next_groups: int,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    **norm: Any,
-) -> tuple[Tensor, None]:
-    a = stock_norm_act(z, weight, bias, **norm)
-    return functional.conv3d(a, conv_weight, conv_bias, stride, padding), None
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("num_classes", [0, 3])
@@ -89,7 +54,7 @@ def test_penalty_reaches_parameters(
     norm: str,
     num_classes: int,
     spectral_norm: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    use_stock_operators: Callable[[], None],
 ) -> None:
     critic = small(
         architecture=architecture, norm=norm, num_classes=num_classes, spectral_norm=spectral_norm
@@ -114,10 +79,7 @@ def test_penalty_reaches_parameters(
 
     ours(critic, torch.float32).backward()
     ours(wide, torch.float64).backward()
-    monkeypatch.setattr(ops, "conv3d", functional.conv3d)
-    monkeypatch.setattr(ops, "norm_act", stock_norm_act)
-    monkeypatch.setattr(ops, "norm_act_conv", stock_norm_act_conv)
-    monkeypatch.setattr(ops, "bias_act", stock_bias_act)
+    use_stock_operators()
     textbook(stock).backward()
     expected = dict(stock.named_parameters())
     for (name, narrow), parameter in zip(critic.named_parameters(), wide.parameters(), strict=True):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fastgan import ops
 from fastgan.errors import ConfigError
@@ -48,17 +48,6 @@ def test_field_is_what_a_score_depends_on(
     assert int(seen[-1] - seen[0]) + 1 == critic.field[2]
 
 
-def stock_norm_act(
-    x: Tensor, weight: Tensor, bias: Tensor, *, num_groups: int, eps: float, negative_slope: float
-) -> Tensor:
-    y = functional.group_norm(x, num_groups, weight, bias, eps)
-    return functional.leaky_relu(y, negative_slope)
-
-
-def stock_bias_act(x: Tensor, bias: Tensor, *, negative_slope: float) -> Tensor:
-    return functional.leaky_relu(x + bias.view(-1, 1, 1, 1), negative_slope)
-
-
 class MeanScore(nn.Module):
     """What a penalty on the slope takes of a map: its mean."""
 
@@ -74,7 +63,7 @@ class MeanScore(nn.Module):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("spectral_norm", [False, True])
 def test_penalty_reaches_parameters(
-    norm: str, spectral_norm: bool, monkeypatch: pytest.MonkeyPatch
+    norm: str, spectral_norm: bool, use_stock_operators: Callable[[], None]
 ) -> None:
     # Without a power iteration per forward, which would make the copies drift apart.
     critic = MeanScore(small(norm=norm, spectral_norm=spectral_norm)).eval()
@@ -95,9 +84,7 @@ def test_penalty_reaches_parameters(
 
     ours(critic, torch.float32).backward()
     ours(wide, torch.float64).backward()
-    monkeypatch.setattr(ops, "conv3d", functional.conv3d)
-    monkeypatch.setattr(ops, "norm_act", stock_norm_act)
-    monkeypatch.setattr(ops, "bias_act", stock_bias_act)
+    use_stock_operators()
     textbook(stock).backward()
     expected = dict(stock.named_parameters())
     for (name, narrow), parameter in zip(critic.named_parameters(), wide.parameters(), strict=True):
