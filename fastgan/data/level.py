@@ -22,9 +22,9 @@ __all__ = ["REACH", "SHARE", "Values", "levels", "unlevelled"]
 
 Values = TypeVar("Values", np.ndarray, Tensor)
 
-SHARE = 0.2
+SHARE = 0.3
 """Half of [-1, 1] that partial voxels take: the slope is then about that of the distances."""
-REACH = 3.0
+REACH = 2.5
 """Mean voxel sizes from the border to where levels end at +-1."""
 
 
