@@ -111,7 +111,7 @@ def first_bits(first: dict[int, int]) -> int:
 
 
 # Passes over L = 4 convolutions before a linear head: 4 L, and 2 L - 1 more where a norm follows
-# all but the first. Bytes are those of float32; without norm the goal is 3 sweeps of 8 1/8 each.
+# all but the first. Bytes are those of float32; the goal without norm is three sweeps of 8 1/8.
 FIGURES = {
     "none": {
         "convolution passes": Figure(16, 16),
