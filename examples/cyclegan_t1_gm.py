@@ -10,8 +10,8 @@ are the template's own: they are read where they lie and not passed on.
 Domain A is T1 of the front of the left hemisphere, domain B the grey-matter map of its back: other
 places, and not each other's mirror image (the template is symmetric, so the right hemisphere is
 left out altogether). Nothing is paired. Training is repeated from several seeds, and the restart
-whose translations have the patches of real grey matter, and back those of real T1, is taken: that
-needs no truth, and looks at A and B alone. The slab between them is for judging: its upper half
+whose translations of A have patches most like B's is taken: that needs no truth, and looks at A and
+B alone. The slab between them is for judging: its upper half
 (validation) chose the recipe and is shown beside every restart, its lower half is held out and
 scored for the restart that was taken.
 
@@ -242,24 +242,23 @@ def train_all(configs: list[Config], out: Path, threads: int, processes: int) ->
 def choose(
     restarts: list[Restart], regions: dict[str, dict[str, np.ndarray]]
 ) -> tuple[Restart, str]:
-    """The restart with the least sum of both patch distances, and a line for each restart.
+    """The restart with the least patch distance, and a line for each restart.
 
-    The criterion reads T1 of A and grey matter of B alone. The validation scores stand beside it
-    so that a reader sees how well it ranks.
+    Of the direction that is wanted alone: the other may fail by itself, since a weak cycle loss
+    does not tie them together. The criterion reads T1 of A and grey matter of B. The validation
+    scores stand beside it so that a reader sees how well it ranks.
     """
     t1, gm, seen = regions["A"]["T1"], regions["B"]["GM"], regions["validation"]
-    sums = []
-    lines = ["seed  patch distance AB     BA    sum    validation: correlation    MAE"]
+    distances = []
+    lines = ["seed  patch distance AB     BA    validation: correlation    MAE"]
     for restart in restarts:
         there, back = restart.distances(t1, gm)
-        sums.append(there + back)
-        found = translate(restart.translator("A_to_B"), seen["T1"])
-        correlation, error = scores(found, seen["GM"])
+        distances.append(there)
+        correlation, error = scores(translate(restart.translator("A_to_B"), seen["T1"]), seen["GM"])
         lines.append(
-            f"{restart.seed:4}  {there:17.3f}  {back:5.3f}  {sums[-1]:5.3f}  "
-            f"{correlation:24.3f}  {error:5.3f}"
+            f"{restart.seed:4}  {there:17.3f}  {back:5.3f}  {correlation:24.3f}  {error:5.3f}"
         )
-    best = int(np.argmin(sums))
+    best = int(np.argmin(distances))
     lines[1 + best] += "  taken"
     return restarts[best], "\n".join(lines)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import struct
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,12 +34,14 @@ def test_networks_of_every_configuration(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def example() -> ModuleType:
+def example() -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("t1_gm", EXAMPLES / "cyclegan_t1_gm.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules["t1_gm"] = module  # where its data classes look for their annotations
     spec.loader.exec_module(module)
-    return module
+    yield module
+    del sys.modules["t1_gm"]
 
 
 def test_regions_are_apart_and_no_mirror_images(example: ModuleType) -> None:
@@ -85,7 +89,7 @@ def test_the_whole_example_on_a_phantom(
     lines = text.splitlines()
     restarts = [line.split() for line in lines[3:5]]
     assert [row[0] for row in restarts] == ["5", "6"]
-    best = min(restarts, key=lambda row: float(row[3]))
+    best = min(restarts, key=lambda row: float(row[1]))
     assert [row[-1] == "taken" for row in restarts] == [row is best for row in restarts]
     assert f"held-out region of MNI152 (one anatomy), seed {best[0]}" in text
     rows = {line[:34].strip(): line[34:].split() for line in lines[9:13]}
