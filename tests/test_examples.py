@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import struct
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,12 +34,14 @@ def test_networks_of_every_configuration(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def example() -> ModuleType:
+def example() -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("t1_gm", EXAMPLES / "cyclegan_t1_gm.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules["t1_gm"] = module  # where its data classes look for their annotations
     spec.loader.exec_module(module)
-    return module
+    yield module
+    del sys.modules["t1_gm"]
 
 
 def test_regions_are_apart_and_no_mirror_images(example: ModuleType) -> None:
@@ -78,17 +83,47 @@ def test_the_whole_example_on_a_phantom(
     monkeypatch.setattr(example, "REGIONS", regions)
     out = tmp_path / "out"
     arguments = ["--t1", str(paths["t1"]), "--gm", str(paths["gm"]), "--out", str(out)]
-    assert example.main([*arguments, "--steps", "2"]) == 0
+    assert example.main([*arguments, "--steps", "2", "--seeds", "5", "6", "--processes", "1"]) == 0
     text = capsys.readouterr().out
-    assert text == (out / "scores.txt").read_text() and "held-out region" in text
-    rows = {line[:34].strip(): line[34:].split() for line in text.splitlines()[3:7]}
+    assert text == (out / "scores.txt").read_text() and "2 restarts of 2 steps" in text
+    lines = text.splitlines()
+    restarts = [line.split() for line in lines[3:5]]
+    assert [row[0] for row in restarts] == ["5", "6"]
+    best = min(restarts, key=lambda row: float(row[1]))
+    assert [row[-1] == "taken" for row in restarts] == [row is best for row in restarts]
+    assert f"held-out region of MNI152 (one anatomy), seed {best[0]}" in text
+    rows = {line[:34].strip(): line[34:].split() for line in lines[9:13]}
     assert float(rows["paired intensity lookup (ceiling)"][0]) > 0.9
     assert float(rows["cyclegan, unpaired"][1]) > 0.1
+    # Four lines of three slices, of 40 x 24 x 24 voxels.
+    header = (out / "held-out.png").read_bytes()[16:24]
+    assert struct.unpack(">II", header) == (24 + 24 + 24 + 3 + 2, 4 * (40 + 2))
     with pytest.raises(ConfigError, match="exists already"):
         example.main(arguments)
     monkeypatch.setattr(example, "TEMPLATE", (40, 64, 47))
     with pytest.raises(BadFile, match="the template has"):
         example.main([*arguments[:4], "--out", str(tmp_path / "other")])
+
+
+def test_the_choice_needs_no_truth(
+    example: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of a right and an inverting translator the right one is taken, whatever the scores say."""
+    rng = np.random.default_rng(1)
+    t1 = rng.random((24, 24, 24), dtype=np.float32)
+    right = {"A": {"T1": t1}, "B": {"GM": t1[::-1] ** 3}}
+    answers = {0: lambda x: 1.0 - x, 1: lambda x: x}
+
+    class Known(example.Restart):  # type: ignore[name-defined, misc]
+        def translator(self, direction: str) -> Any:
+            return answers[self.seed], 3.0 if direction == "A_to_B" else 1.0 / 3.0
+
+    monkeypatch.setattr(example, "translate", lambda known, x: known[0](x) ** known[1])
+    restarts = [Known(seed, tmp_path, 0.0) for seed in answers]
+    for truth in (t1**3, 1.0 - t1**3):
+        regions = right | {"validation": {"T1": t1, "GM": truth}}
+        taken, text = example.choose(restarts, regions)
+        assert taken.seed == 1 and text.splitlines()[2].endswith("taken")
 
 
 def test_says_where_the_maps_are_to_be_had(

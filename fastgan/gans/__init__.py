@@ -19,6 +19,7 @@ from fastgan.gans.fittable import (
 )
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import Objective, find_objective, objectives, register
+from fastgan.gans.patch_distance import patch_distance
 from fastgan.gans.penalties import Penalty
 from fastgan.gans.pool import Pool
 from fastgan.gans.structure import Structure, structure_metrics
@@ -49,6 +50,7 @@ __all__ = [
     "collapse_metrics",
     "find_objective",
     "objectives",
+    "patch_distance",
     "register",
     "similarity",
     "structure_metrics",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fastgan.errors import ConfigError
 from fastgan.gans.objectives import find_objective
+from fastgan.gans.patch_distance import patch_distance
 from fastgan.gans.pool import Pool
 from fastgan.gans.structure import ALARMS, structure_metrics
 from fastgan.gans.variant import AdamSettings, NextBatch, Phase, Pictures, Variant
@@ -19,6 +20,9 @@ from fastgan.random import Draws
 __all__ = ["CycleGAN"]
 
 SHOWN = 2  # volumes of each domain in a picture
+# Of each domain in a patch distance: two windows say more of their places than of a translator.
+MEASURED = 16
+PATCH = 5  # edge of a patch
 
 
 class CycleGAN(Variant):
@@ -191,7 +195,9 @@ class CycleGAN(Variant):
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
         """Source, translation and reconstruction in each line; of A first, then of B.
 
-        Measured on them: `structure_metrics` of both directions, its alarms as such.
+        Measured on them: `structure_metrics` of both directions, its alarms as such; and on 16
+        volumes of each domain patch_distance_AB, of translations of A from volumes of B, and
+        patch_distance_BA (neither where patches of 5^3 do not fit).
         """
         batch: Any = next_batch("pictures")
         lines = []
@@ -208,7 +214,30 @@ class CycleGAN(Variant):
             for name, value in found.items():
                 kind = "alarm/" if name in ALARMS else ""
                 metrics[f"{kind}{name}_{there}"] = value
+        metrics |= self._patch_distances(batch, next_batch)
         return Pictures(torch.cat(lines).flatten(0, 1), columns=3, metrics=metrics)
+
+    def _patch_distances(self, batch: Any, next_batch: NextBatch) -> dict[str, Tensor]:
+        """patch_distance_AB and _BA of this batch and as many more as are needed."""
+        extent = min(batch.volumes.shape[2:])
+        if extent < PATCH:
+            return {}
+        batches = [batch]
+        for i in range(1, -(-MEASURED // len(batch.volumes))):
+            batches.append(next_batch(f"pictures/{i}"))
+        found = {}
+        for direction, sources, targets in (
+            ("AB", "volumes", "volumes_b"),
+            ("BA", "volumes_b", "volumes"),
+        ):
+            translator = self.modules[f"G_{direction}"]
+            # On the host: a device that trains has no room to spare.
+            made = [translator(getattr(b, sources).to(self.device)).cpu() for b in batches]
+            real = [getattr(b, targets).cpu() for b in batches]
+            found[f"patch_distance_{direction}"] = patch_distance(
+                torch.cat(made), torch.cat(real), size=PATCH, scales=1 + (extent >= 2 * PATCH)
+            ).to(self.device, torch.float32)
+        return found
 
 
 def _distance(found: Tensor, wanted: Tensor) -> Tensor:

@@ -254,6 +254,22 @@ def test_pictures_raise_the_alarm_for_a_negative(same_contrast: bool) -> None:
     assert seen["alarm/inverted_BA"] == 0.0
 
 
+def test_pictures_say_how_far_translations_are_from_their_domain() -> None:
+    rng = np.random.default_rng(0)
+    drawn: list[str] = []
+
+    def of_one_domain(purpose: str) -> SimpleNamespace:
+        drawn.append(purpose)
+        a, b = torch.from_numpy(rng.random((2, 4, 1, 12, 12, 12), dtype=np.float32))
+        return SimpleNamespace(volumes=a, volumes_b=b)
+
+    seen = linear(ab=1.0, ba=-1.0).pictures(of_one_domain, Draws(0)).metrics
+    assert drawn == ["pictures", "pictures/1", "pictures/2", "pictures/3"]
+    assert 0.0 < seen["patch_distance_AB"] < 0.1 and seen["patch_distance_BA"] > 0.3
+    small = torch.zeros(1, 1, 4, 12, 12)
+    assert "patch_distance_AB" not in linear().pictures(given(small, small), Draws(0)).metrics
+
+
 def test_initial_weights_are_a_function_of_the_seed() -> None:
     state = torch.random.get_rng_state()
     first, again, other = (build_cycle(**SMALL, seed=seed) for seed in (3, 3, 4))
