@@ -10,12 +10,6 @@ namespace {
 constexpr int R = kNearestTileRows;
 constexpr int64_t kPairs = kNearestChunk / 2;
 
-FASTGAN_INLINE inline int32_t pair_at(const int16_t* from) {
-  int32_t pair;
-  std::memcpy(&pair, from, sizeof(pair));
-  return pair;
-}
-
 // to [pair, row] with `stride` lanes a pair = rows [row][pair], for `count` rows.
 #if !defined(__SSE2__)
 void interleave(const int16_t* const* rows, int count, int16_t* to, int64_t stride) {
@@ -111,7 +105,7 @@ void tile_of(const int16_t* queries, const int16_t* targets, int64_t begin, int6
         column[v] = load_as<Ints>(y + 2 * (u * kWidth + v * kInts));
       });
       unrolled<R>([&]<int r>() FASTGAN_INLINE {
-        const Ints row = Ints{} + pair_at(x + 2 * (u * R + r));
+        const Ints row = spread(x + 2 * (u * R + r));
         unrolled<V>([&]<int v>() FASTGAN_INLINE { multiply_add(sum[r * V + v], row, column[v]); });
       });
     });
