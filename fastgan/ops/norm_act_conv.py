@@ -148,7 +148,7 @@ def norm_act_conv_transpose(
     >>> s = group_statistics(z, num_groups=1, eps=1e-12)
     >>> w = torch.ones(1, 1, 2, 1, 1)
     >>> norm_act_conv_transpose(z, s, None, None, w, num_groups=1, stride=2)[0].shape
-    torch.Size([1, 1, 4, 2, 2])
+    torch.Size([1, 1, 4, 1, 1])
     """
     op = "norm_act_conv_transpose"
     _check(op, z, weight, bias, num_groups, eps)
