@@ -137,10 +137,12 @@ def _gradient(affine: Tensor | None) -> Tensor | None:
 
 def _fresh_statistics(x: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    both = torch.empty((2, x.shape[0], num_groups), dtype=dtype)
+    # Two tensors: outputs of one operator must not share memory.
+    mean, rstd = (torch.empty((x.shape[0], num_groups), dtype=dtype) for _ in range(2))
     if x.numel() == 0:
-        both.fill_(torch.nan)
-    return both[0], both[1]
+        mean.fill_(torch.nan)
+        rstd.fill_(torch.nan)
+    return mean, rstd
 
 
 def norm_act_fwd(
