@@ -35,7 +35,7 @@ _MODULES = {
     ("bias_act", "reference"): "fastgan.reference.bias_act",
     ("bias_act", "native"): "fastgan.ops.native_bias_act",
     ("nearest", "reference"): "fastgan.ops.nearest_blocks",
-    ("nearest", "native"): "fastgan.ops.native",
+    ("nearest", "native"): "fastgan.ops.native_nearest",
     ("norm_act", "reference"): "fastgan.reference.norm_act",
     ("norm_act", "native"): "fastgan.ops.native",
 }

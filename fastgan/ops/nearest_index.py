@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fastgan.ops import dispatch, native
+from fastgan.ops import dispatch, native_nearest
 from fastgan.ops.checks import require
 from fastgan.ops.nearest import Groups, check_enough, check_groups, check_rows, nearest, report_bad
 
@@ -170,7 +170,7 @@ class NearestIndex:
             return "it needs volumes [M, ..., D, H, W]"
         if min(self.target.shape[-3:]) < 2:
             return "it needs two voxels along each axis"
-        return native.supports("nearest", self.target.flatten(1))
+        return native_nearest.supports("nearest", self.target.flatten(1))
 
     def _worth_trying(self, queries: int) -> bool:
         if self.method == "pyramid":
@@ -185,10 +185,10 @@ class NearestIndex:
     def _by_pyramid(self, query: Tensor, k: int, groups: Groups | None) -> Neighbours:
         shape = self._volume()
         if self._pyramid is None:
-            self._pyramid = native.nearest_pyramid_build(self.target.flatten(1), shape)
+            self._pyramid = native_nearest.nearest_pyramid_build(self.target.flatten(1), shape)
         rows = query.detach().flatten(1).contiguous()
-        own = native.nearest_pyramid_build(rows, shape)
-        squared, index, read = native.nearest_pyramid(
+        own = native_nearest.nearest_pyramid_build(rows, shape)
+        squared, index, read = native_nearest.nearest_pyramid(
             rows, self.target.flatten(1), own, self._pyramid, shape, k, groups
         )
         report_bad(own[2], self._pyramid[2])

@@ -222,7 +222,8 @@ def test_rejects_labels_of_an_unconditional_variant(objective: str) -> None:
 
 
 def test_unconditional_variant_ignores_labels_of_the_data() -> None:
-    step(variant(), 0, labelled=True)
+    seen, expected = (step(variant(), 0, labelled) for labelled in (True, False))
+    assert [phase["loss"] for phase in seen] == [phase["loss"] for phase in expected]
 
 
 @pytest.mark.parametrize(

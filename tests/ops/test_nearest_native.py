@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.ops import native
+from fastgan.ops import native, native_nearest
 from fastgan.reference.nearest import nearest as reference
 
 LEVELS = native._C.isa_levels() if native.reason() is None else []
@@ -36,7 +36,7 @@ def rows(n: int, features: int, dtype: torch.dtype) -> Tensor:
 
 
 def search(query: Tensor, target: Tensor, k: int, path: str, **settings) -> tuple[Tensor, Tensor]:
-    squared, index, *_ = native.nearest(query, target, k, settings.get("groups"), path=path)
+    squared, index, *_ = native_nearest.nearest(query, target, k, settings.get("groups"), path=path)
     return squared.sqrt(), index
 
 
@@ -149,7 +149,9 @@ def test_exclude_masks_groups(dtype, path, level) -> None:
 def test_non_finite_rows_poison_only_themselves(path, value, level) -> None:
     query, target = rows(30, 530, torch.float32), rows(40, 530, torch.float32)
     query[3, 529], target[0, 0], target[25, 500] = value, value, value
-    squared, index, bad_query, bad_target = native.nearest(query, target, 2, None, path=path)
+    squared, index, bad_query, bad_target = native_nearest.nearest(
+        query, target, 2, None, path=path
+    )
     distance = squared.sqrt()
     assert bad_query.nonzero().flatten().tolist() == [3]
     assert bad_target.nonzero().flatten().tolist() == [0, 25]
@@ -164,7 +166,7 @@ def test_non_finite_rows_poison_only_themselves(path, value, level) -> None:
 def test_all_queries_bad_still_counts_targets() -> None:
     query, target = torch.full((2, 3), torch.nan), torch.zeros(4, 3)
     target[2, 1] = torch.inf
-    *_, bad_query, bad_target = native.nearest(query, target, 1, None)
+    *_, bad_query, bad_target = native_nearest.nearest(query, target, 1, None)
     assert bad_query.all() and bad_target.tolist() == [False, False, True, False]
 
 
