@@ -1,0 +1,147 @@
+"""What an audit looks at: training, held-out and generated volumes, with what is known of each."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgan.errors import AuditError
+
+__all__ = ["COLUMNS", "Cohort", "Draw", "Evidence", "Options", "Translate"]
+
+Floats = NDArray[np.floating]
+Labels = NDArray[np.integer]
+Names = NDArray[np.str_]
+
+COLUMNS = ("site", "scanner", "modality")
+"""Manifest columns that say where a volume comes from rather than what it shows."""
+
+Draw = Callable[[NDArray[np.integer], int | None], Floats]
+"""Generated volumes of latents: (latent numbers [N], class or None) -> [N, D, H, W] in [-1, 1].
+
+The same number is the same latent whatever the class."""
+
+Translate = Callable[[Floats], Floats]
+"""Volumes of domain A as domain B: [N, D, H, W] in [-1, 1] -> the same."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Volumes of one kind, on one grid. A subject may have several.
+
+    Raises:
+        AuditError: arrays of different lengths, values that are not [N, D, H, W] and finite.
+    """
+
+    name: str
+    """In sentences: "training", "held-out", "generated"."""
+    values: Floats
+    """[N, D, H, W] float32 in [-1, 1], as the networks see them."""
+    subjects: Names
+    """[N] who each is of; generated volumes are each of their own."""
+    labels: Labels | None = None
+    """[N] positions in `Evidence.classes`, or None where nothing is labelled."""
+    columns: Mapping[str, Names] = field(default_factory=dict)
+    """Manifest column -> [N] text, "" where a row leaves it out."""
+    files: tuple[Path, ...] = ()
+    """[N] files as they lie on the disk, or () where the volumes come out of an archive."""
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.values)
+        if values.ndim != 4:
+            raise AuditError(f"{self.name} volumes: must be [N, D, H, W], got {values.shape}")
+        if not np.isfinite(values).all():
+            bad = int(np.nonzero(~np.isfinite(values).all(axis=(1, 2, 3)))[0][0])
+            raise AuditError(f"{self.name} volumes: number {bad} holds NaN or infinity")
+        rows = {"subjects": self.subjects, **self.columns}
+        rows |= {} if self.labels is None else {"labels": self.labels}
+        rows |= {"files": np.array(self.files)} if self.files else {}
+        for what, row in rows.items():
+            if len(row) != len(values):
+                raise AuditError(
+                    f"{self.name} volumes: {len(values)} volumes but {len(row)} {what}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def n_subjects(self) -> int:
+        """How many different subjects."""
+        return len(np.unique(self.subjects))
+
+    def subset(self, chosen: NDArray[np.integer] | NDArray[np.bool_]) -> Cohort:
+        """The chosen volumes, by positions or by a mask [N]."""
+        chosen = np.asarray(chosen)
+        positions = np.nonzero(chosen)[0] if chosen.dtype == bool else chosen
+        return Cohort(
+            self.name,
+            self.values[positions],
+            self.subjects[positions],
+            None if self.labels is None else self.labels[positions],
+            {name: column[positions] for name, column in self.columns.items()},
+            tuple(self.files[i] for i in positions) if self.files else (),
+        )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a judgement may use."""
+
+    training: Cohort
+    holdout: Cohort
+    generated: Cohort | None
+    spacing: tuple[float, float, float]
+    """mm along D, H, W."""
+    classes: tuple[str, ...] = ()
+    modality: str = "mr"
+    """"ct", "mr" or "mask": of masks, pictures show surfaces and -1 is background."""
+    augmentations: tuple[str, ...] = ()
+    """What the run applied to real volumes while training: kinds of `data.augment.KINDS`, and
+    "shift" of the differentiable augmentation."""
+    draw: Draw | None = None
+    """The generator, where the audit is of a run that has one."""
+    translate: Translate | None = None
+    """The translator A to B of a cyclegan; then `training` and `holdout` are of domain A and
+    `generated` are translations of `holdout`, in the same order."""
+    target: Cohort | None = None
+    """Held-out volumes of domain B, where there is a translator."""
+    truth: Cohort | None = None
+    """Domain B of the same subjects as `holdout`, aligned, in the same order, where that exists."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What the cards and the report say of the origin: run, checkpoint, hash, version."""
+
+    def require_generated(self) -> Cohort:
+        """The generated volumes.
+
+        Raises:
+            AuditError: there are none.
+        """
+        if self.generated is None or not len(self.generated):
+            raise AuditError("no generated volumes were given: --generated FOLDER")
+        return self.generated
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an audit is carried out."""
+
+    seed: int = 0
+    quick: bool = False
+    """Leave out the controls: power is then unmeasured, and no judgement passes."""
+    alpha: float = 0.05
+    """Family-wise error over all judgements (Holm)."""
+    planted: int = 300
+    """Planted runs behind each point of a power curve."""
+    permutations: int = 999
+    patient_images: bool = False
+    """Whether pictures of patients may be drawn."""
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """Random numbers that depend on the seed and on `purpose` alone."""
+        return np.random.default_rng([self.seed, zlib.crc32(purpose.encode())])

@@ -1,0 +1,173 @@
+"""A finding and its verdict; how the findings of one audit are settled together.
+
+A judgement is a module of `fastgan.audit` with `judge(evidence, options) -> list[Finding]`. It says
+what it measured and both what follows when its test rejects and when it does not; `settle` decides,
+because only the audit knows how many tests were made, and holds every finding to its controls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fastgan.audit.statistics import holm
+
+__all__ = [
+    "Control",
+    "Figure",
+    "Finding",
+    "Outcome",
+    "Settled",
+    "Table",
+    "Verdict",
+    "settle",
+]
+
+Verdict = Literal["pass", "warn", "fail", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A verdict and the one sentence that says it to a reader without training in statistics.
+
+    A pass reads "no evidence of X found", never private, anonymous or safe.
+    """
+
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Control:
+    """Something of known truth, put into the user's own data, and what the judgement made of it."""
+
+    name: str
+    """What was planted, or left alone."""
+    expected: Literal["found", "quiet"]
+    """A positive control must be found, a negative one must stay quiet."""
+    rate: float
+    """Share of runs in which it was found (alarm raised)."""
+    interval: tuple[float, float]
+    """95 % Clopper-Pearson interval of the rate."""
+    runs: int
+    held: bool
+    """Whether it came out as expected, by the judgement's own limit."""
+    decisive: bool = True
+    """Whether the finding rests on it: a decisive control that does not hold makes the verdict
+    "cannot tell"; the others are points of a power curve."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a report, formatted as text or numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | float | int | None, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture of a report."""
+
+    title: str
+    caption: str
+    png: bytes
+    patient: bool = False
+    """Whether it shows a patient: left out of the report unless patient images are allowed."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question, answered: one line of the verdict table and the section behind it."""
+
+    judgement: str
+    """The module's name: "memorization"."""
+    key: str
+    """Unique within the audit, stable across versions: "memorization.copies"."""
+    question: str
+    accepted: Outcome
+    """The outcome when the test does not reject, or when there is no test."""
+    rejected: Outcome | None = None
+    """The outcome when `p`, corrected over the audit, is at most alpha; needs `p`."""
+    p: float | None = None
+    """Uncorrected p-value; None where the verdict rests on an interval or a bound instead."""
+    value: float | None = None
+    value_name: str = ""
+    """What the value is, with its unit."""
+    interval: tuple[float, float] | None = None
+    """95 % interval of the value, with the subject as unit."""
+    floor: float | None = None
+    """The same value between real volumes and real volumes."""
+    floor_name: str = ""
+    n_volumes: int = 0
+    n_subjects: int = 0
+    power: str = ""
+    """What would have been found, and how surely; "" is shown as unmeasured."""
+    controls: tuple[Control, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    methods: str = ""
+    """How it was computed, for a reader who wants to repeat it."""
+    limits: str = ""
+    """What this finding does not say."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A finding with its verdict."""
+
+    finding: Finding
+    verdict: Verdict
+    sentence: str
+    p_adjusted: float | None
+
+
+def settle(findings: Sequence[Finding], *, alpha: float, quick: bool = False) -> list[Settled]:
+    """The verdicts of one audit, in the order of the findings.
+
+    Holm's correction runs over all findings that carry a p-value. A pass whose decisive controls
+    did not hold, and any pass of a quick audit (which plants nothing), becomes "cannot tell".
+
+    Raises:
+        ValueError: two findings of one key, or a p-value without an outcome for its rejection.
+    """
+    keys = [finding.key for finding in findings]
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"settle: keys must be unique, got {keys}")
+    tested = [finding for finding in findings if finding.p is not None]
+    for finding in tested:
+        if finding.rejected is None:
+            raise ValueError(f"settle: {finding.key} has a p-value and no outcome for a rejection")
+    adjusted = dict(
+        zip((f.key for f in tested), holm([f.p for f in tested if f.p is not None]), strict=True)
+    )
+    return [_settled(f, adjusted.get(f.key), alpha, quick) for f in findings]
+
+
+def _settled(finding: Finding, p: float | None, alpha: float, quick: bool) -> Settled:
+    if p is not None and p <= alpha and finding.rejected is not None:
+        outcome = finding.rejected
+    else:
+        outcome = finding.accepted
+    if outcome.verdict == "pass":
+        missed = [c for c in finding.controls if c.decisive and not c.held]
+        if missed:
+            reason = _missed(missed[0])
+            outcome = Outcome("cannot tell", f"Cannot tell: {reason}.")
+        elif quick:
+            outcome = replace(
+                outcome,
+                verdict="cannot tell",
+                sentence=f"{outcome.sentence} Power unmeasured: a quick audit plants no controls.",
+            )
+    return Settled(finding, outcome.verdict, outcome.sentence, None if p is None else float(p))
+
+
+def _missed(control: Control) -> str:
+    share = f"{control.rate:.0%} of {control.runs} runs"
+    if control.expected == "found":
+        return f"the planted control ({control.name}) was found in {share} only"
+    return f"the control without a fault ({control.name}) raised an alarm in {share}"
