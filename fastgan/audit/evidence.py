@@ -58,14 +58,13 @@ class Cohort:
         if not np.isfinite(values).all():
             bad = int(np.nonzero(~np.isfinite(values).all(axis=(1, 2, 3)))[0][0])
             raise AuditError(f"{self.name} volumes: number {bad} holds NaN or infinity")
-        rows = {"subjects": self.subjects, **self.columns}
-        rows |= {} if self.labels is None else {"labels": self.labels}
-        rows |= {"files": np.array(self.files)} if self.files else {}
-        for what, row in rows.items():
-            if len(row) != len(values):
-                raise AuditError(
-                    f"{self.name} volumes: {len(values)} volumes but {len(row)} {what}"
-                )
+        counts = {"subjects": len(self.subjects)}
+        counts |= {name: len(column) for name, column in self.columns.items()}
+        counts |= {} if self.labels is None else {"labels": len(self.labels)}
+        counts |= {"files": len(self.files)} if self.files else {}
+        for what, count in counts.items():
+            if count != len(values):
+                raise AuditError(f"{self.name} volumes: {len(values)} volumes but {count} {what}")
 
     def __len__(self) -> int:
         return len(self.values)
