@@ -41,7 +41,8 @@ class Cohort:
     name: str
     """In sentences: "training", "held-out", "generated"."""
     values: Floats
-    """[N, D, H, W] float32 in [-1, 1], as the networks see them."""
+    """[N, D, H, W] float32 in [-1, 1]: the files' units on the run's grid and range. A mask's
+    background is -1 (not a level, whatever the networks are shown)."""
     subjects: Names
     """[N] who each is of; generated volumes are each of their own."""
     labels: Labels | None = None

@@ -66,6 +66,8 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str | float | int | None, ...], ...]
     note: str = ""
+    patient: bool = False
+    """Whether a cell names a patient or a file of one: shown where patient images are."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+"""From data sets and folders of generated volumes to the cohorts of an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fastgan.audit.evidence import Cohort, Floats, Names
+from fastgan.data import Dataset, read_volume
+from fastgan.data.manifest import Item
+from fastgan.data.normalise import denormalise, normalise, record_like
+from fastgan.data.sources import find_items
+from fastgan.errors import AuditError
+
+__all__ = ["ACQUISITION", "as_files", "cohort_of", "generated_cohort"]
+
+ACQUISITION = ("contrast_used", "slice_thickness", "pixel_spacing")
+"""Attributes of bundled volumes that say how they were taken, not what they show."""
+SPACING_TOLERANCE = 0.01  # relative, as in reading a data set
+
+
+def cohort_of(dataset: Dataset, name: str) -> Cohort:
+    """All volumes of one split, each at its centre.
+
+    Raises:
+        AuditError: more than one channel.
+    """
+    if dataset.channels != 1:
+        raise AuditError(f"audit: volumes of one channel are meant, got {dataset.channels}")
+    values = np.empty((len(dataset), *dataset.shape), np.float32)
+    for i in range(len(dataset)):
+        values[i] = as_files(dataset.volume(i)[0], dataset)
+    return _cohort(name, values, dataset.items, dataset.labels if dataset.classes else None)
+
+
+def generated_cohort(source: Path, like: Dataset, name: str = "generated") -> Cohort:
+    """Generated volumes of a folder or manifest, on the grid and in the units of a data set.
+
+    Volumes are what `fastgan generate` writes, or anybody else: same shape, same spacing, the
+    files' units. A class that the data set does not have is an error.
+
+    Raises:
+        AuditError: another shape, spacing or class, or no label where the data set has classes.
+        BadFile and its kinds: a file that cannot be read.
+    """
+    items = find_items(source, labels=bool(like.classes))
+    values = np.empty((len(items), *like.shape), np.float32)
+    for i, item in enumerate(items):
+        volume = read_volume(item.path)
+        if volume.array.shape != tuple(like.shape):
+            raise AuditError(
+                f"{item.path}: {volume.array.shape} voxels, the training volumes have {like.shape}"
+            )
+        if not np.allclose(volume.spacing, like.spacing, rtol=SPACING_TOLERANCE):
+            raise AuditError(
+                f"{item.path}: spacing {_mm(volume.spacing)}, the training volumes have "
+                f"{_mm(like.spacing)}"
+            )
+        record = like.normalisation
+        if record.get("per_volume"):
+            record = record_like(volume, record)
+        values[i] = normalise(volume.array, record)
+    return _cohort(name, values, items, _labels(items, like.classes) if like.classes else None)
+
+
+def as_files(volumes: Floats, dataset: Dataset) -> Floats:
+    """What a network sees or draws, any shape, as cohorts hold it: levels become masks again."""
+    record = dataset.normalisation
+    return normalise(denormalise(volumes, record), record) if "share" in record else volumes
+
+
+def _cohort(name: str, values: Floats, items: Sequence[Item], labels: np.ndarray | None) -> Cohort:
+    columns = {key: _texts([getattr(i, key) for i in items]) for key in ("site", "scanner")}
+    columns |= {key: _texts([i.attributes.get(key) for i in items]) for key in ACQUISITION}
+    files = tuple(Path(item.path) for item in items)
+    return Cohort(
+        name,
+        values,
+        np.array([item.subject for item in items]),
+        labels,
+        {key: column for key, column in columns.items() if (column != "").any()},
+        files if all(file.is_file() for file in files) else (),
+    )
+
+
+def _labels(items: Sequence[Item], classes: tuple[str, ...]) -> np.ndarray:
+    for item in items:
+        if item.label not in classes:
+            raise AuditError(
+                f"{item.path}: label {item.label or 'missing'}, the training volumes have "
+                f"{', '.join(classes)}"
+            )
+    return np.array([classes.index(str(item.label)) for item in items], np.int64)
+
+
+def _texts(values: Sequence[object]) -> Names:
+    return np.array(["" if value is None else str(value) for value in values])
+
+
+def _mm(spacing: Sequence[float]) -> str:
+    return " x ".join(f"{size:g}" for size in spacing) + " mm"

@@ -1,0 +1,134 @@
+"""`fastgan audit`: may these generated volumes be used? A verdict with its own controls."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastgan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastgan.audit.evidence import Evidence
+    from fastgan.audit.run import Audit
+    from fastgan.config import Config
+
+__all__ = ["add_arguments", "run"]
+
+PATIENT_PAGE = "report-CONTAINS-PATIENT-DATA.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
+    known = parser.add_mutually_exclusive_group(required=True)
+    known.add_argument(
+        "--run", type=Path, metavar="RUN", help="run folder: its data, its hold-out, its generator"
+    )
+    known.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="a configuration whose data section names training and held-out volumes, for volumes "
+        "that another program generated",
+    )
+    parser.add_argument(
+        "--generated",
+        type=Path,
+        metavar="DIR",
+        help="folder or manifest.csv of generated volumes (not for a cyclegan)",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="new or empty folder for the report"
+    )
+    parser.add_argument("--checkpoint", type=int, metavar="STEP", help="default: the newest")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="these judgements alone"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="plant no controls: power is unmeasured, and nothing passes",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
+    parser.add_argument(
+        "--include-patient-images",
+        action="store_true",
+        help=f"also write {PATIENT_PAGE}, with pictures and names of patients",
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judge, write the report, print the verdicts; 0 none failed, 3 one failed, 4 cannot tell."""
+    from fastgan.audit.evidence import Options
+    from fastgan.audit.run import audit
+    from fastgan.cli.process import keep_freed_memory
+    from fastgan.cli.synthetic import make_empty, require_empty
+
+    keep_freed_memory()
+    if options.seed < 0:
+        raise ConfigError(f"--seed: must be >= 0, got {options.seed}")
+    require_empty(options.out)
+    config, evidence = _evidence(options)
+    chosen = Options(
+        seed=options.seed,
+        quick=options.quick,
+        patient_images=options.include_patient_images,
+    )
+    found = audit(evidence, chosen, only=options.only, progress=_say)
+    make_empty(options.out)
+    _write(found, config, options.out)
+    for fault in found.faults.values():
+        print(fault, file=sys.stderr)
+    print(_summary(found))
+    print(f"report {options.out / 'report.html'}")
+    return found.exit_code
+
+
+def _evidence(options: argparse.Namespace) -> tuple[Config, Evidence]:
+    from fastgan import config as configuration
+    from fastgan.cli.evidence import evidence_of_config, evidence_of_run
+    from fastgan.cli.synthetic import checkpoint_asked
+    from fastgan.train.run_folder import RunFolder
+
+    if options.config is not None:
+        config = configuration.load(options.config)
+        return config, evidence_of_config(config, options.generated)
+    folder = RunFolder(options.run)
+    found = checkpoint_asked(folder, options.checkpoint)
+    evidence = evidence_of_run(folder, found, options.generated, options.device)
+    return folder.config(), evidence
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _write(found: Audit, config: Config, out: Path) -> None:
+    from fastgan.audit.page import dataset_card, model_card, page
+    from fastgan.audit.record import record_of
+    from fastgan.cli.evidence import facts_of
+    from fastgan.durable import replace_file
+
+    record, facts = record_of(found), facts_of(config)
+    parts = {
+        "model_card.md": model_card(record, facts),
+        "dataset_card.md": dataset_card(record, facts),
+        "report.html": page(record, found.settled),
+    }
+    if found.options.patient_images:
+        whole = record_of(found, patient=True)
+        parts[PATIENT_PAGE] = page(whole, found.settled, patient=True)
+    for name, text in parts.items():
+        replace_file(out / name, text.encode())
+    # Last: a program that finds it finds the rest.
+    replace_file(out / "report.json", record.as_json())
+
+
+def _summary(found: Audit) -> str:
+    width = max((len(one.finding.key) for one in found.settled), default=0)
+    lines = [
+        f"{one.verdict:<11}  {one.finding.key:<{width}}  {one.sentence}" for one in found.settled
+    ]
+    return "\n".join([*lines, "", f"verdict: {found.verdict}"])

@@ -1,0 +1,197 @@
+"""From a run folder, or a configuration alone, to what an audit looks at and what its cards say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastgan.errors import AuditError, ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fastgan.audit.evidence import Draw, Evidence, Translate
+    from fastgan.config import Config
+    from fastgan.data import Dataset
+    from fastgan.train.checkpoint import Checkpoint
+    from fastgan.train.run_folder import RunFolder
+
+__all__ = ["evidence_of_config", "evidence_of_run", "facts_of"]
+
+BATCH = 16
+"""Volumes drawn or translated at once; the result does not depend on it beyond rounding."""
+LIDC_ATTRIBUTION = (
+    "Derived from radiologists' annotations of LIDC-IDRI (CC BY 3.0), DOI "
+    "10.7937/K9/TCIA.2015.LO9QL9SX; Armato et al. 2011, DOI 10.1118/1.3528204; Clark et al. 2013, "
+    "DOI 10.1007/s10278-013-9622-7. Consensus masks resampled from contours: shapes, not CT, and "
+    "malignancy is opinion, not pathology. Pass this attribution on."
+)
+
+
+def evidence_of_run(
+    folder: RunFolder, found: Checkpoint, generated: Path | None, device: str = "auto"
+) -> Evidence:
+    """What a run was trained on, what it held out, and what it generated.
+
+    Args:
+        folder: the run; its data must still be what it was trained on.
+        found: the checkpoint whose averaged generator (or translator A to B) is asked.
+        generated: folder or manifest of generated volumes; of a cyclegan, None: the held-out
+            volumes of domain A are translated here.
+        device: as in `train.device`.
+
+    Raises:
+        AuditError: the data have changed, or generated volumes that do not fit.
+        ConfigError: `generated` for a cyclegan.
+    """
+    from dataclasses import replace
+
+    from fastgan.data import open_dataset
+    from fastgan.train.build import CYCLEGAN
+
+    config = folder.config()
+    if config.gan.variant == CYCLEGAN:
+        if generated is not None:
+            raise ConfigError("--generated: a cyclegan's held-out volumes are translated here")
+        return _of_cyclegan(config, folder, found, device)
+    training = open_dataset(config.data, "train")
+    if training.fingerprint != folder.data()["fingerprint"]:
+        raise AuditError(
+            f"{folder.path}: the data at {config.data.source!r} are not those of the run (files, "
+            "labels or splits have changed): nothing can be said of its training volumes"
+        )
+    evidence = evidence_of_config(config, generated)
+    return replace(
+        evidence,
+        draw=_generator(config, folder, found, training, device),
+        about=_about(folder, found) | dict(evidence.about),
+    )
+
+
+def evidence_of_config(config: Config, generated: Path | None) -> Evidence:
+    """The data of a configuration, and generated volumes from anywhere; there is no generator.
+
+    Raises:
+        AuditError: generated volumes that do not fit.
+        ConfigError, BadFile and its kinds: data that cannot be read as configured.
+    """
+    from fastgan.audit.cohorts import cohort_of, generated_cohort
+    from fastgan.audit.evidence import Evidence
+    from fastgan.data import open_dataset
+
+    training = open_dataset(config.data, "train")
+    holdout = open_dataset(config.data, "holdout")
+    return Evidence(
+        training=cohort_of(training, "training"),
+        holdout=cohort_of(holdout, "held-out"),
+        generated=None if generated is None else generated_cohort(generated, training),
+        spacing=training.spacing,
+        classes=training.classes,
+        modality=training.normalisation["modality"],
+        augmentations=tuple(dict.fromkeys((*config.data.classic, *config.gan.augment))),
+        about={"data": config.data.source} | ({"generated": str(generated)} if generated else {}),
+    )
+
+
+def facts_of(config: Config) -> dict[str, Any]:
+    """What the model card and the dataset card say of a run."""
+    from fastgan.train.build import DEFAULT_OBJECTIVE
+
+    model, gan, train = config.model, config.gan, config.train
+    translates = gan.variant != "adversarial"
+    return {
+        "name": config.name,
+        "model": {
+            "variant": gan.variant,
+            "networks": model.translator if translates else model.architecture,
+            "objective": gan.objective or DEFAULT_OBJECTIVE[gan.variant],
+            "penalty": f"{gan.penalty}, weight {gan.penalty_weight:g}",
+            "steps": train.steps,
+            "batch size": train.batch_size,
+            "precision": train.precision,
+            "seed": config.seed,
+        },
+        "data": {
+            "source": config.data.source,
+            "conditional": "yes" if config.data.conditional else "no",
+            "held out": f"{config.data.holdout:.0%} of the subjects",
+        },
+        "attribution": LIDC_ATTRIBUTION if config.data.source == "lidc-nodules" else "",
+    }
+
+
+def _about(folder: RunFolder, found: Checkpoint) -> dict[str, str]:
+    return {"run": folder.path.name, "checkpoint": found.hash[:12], "step": str(found.step)}
+
+
+def _generator(
+    config: Config, folder: RunFolder, found: Checkpoint, like: Dataset, device: str
+) -> Draw:
+    import numpy as np
+    import torch
+
+    from fastgan.audit.cohorts import as_files
+    from fastgan.random import Draws
+    from fastgan.train import load_generator
+    from fastgan.train.build import variant_of
+    from fastgan.train.device import resolve
+
+    variant: Any = variant_of(config, folder.data())
+    load_generator(variant, found)
+    variant.to(resolve(device))
+    draws = Draws(0)
+
+    def draw(numbers: np.ndarray, label: int | None) -> np.ndarray:
+        volumes = []
+        with torch.no_grad():
+            for i in numbers:
+                one = variant.sample(1, label, draws.numpy(int(i), "audit"))
+                volumes.append(one[0, 0].float().cpu().numpy())
+        return as_files(np.stack(volumes), like)
+
+    return draw
+
+
+def _of_cyclegan(config: Config, folder: RunFolder, found: Checkpoint, device: str) -> Evidence:
+    from dataclasses import replace
+
+    from fastgan.audit.cohorts import cohort_of
+    from fastgan.audit.evidence import Evidence
+    from fastgan.data import open_unpaired
+
+    training = open_unpaired(config.data, "train")
+    holdout = open_unpaired(config.data, "holdout")
+    sources = cohort_of(holdout.a, "held-out")
+    translate = _translator(folder, found, device)
+    return Evidence(
+        training=cohort_of(training.a, "training"),
+        holdout=sources,
+        generated=replace(sources, name="translated", values=translate(sources.values)),
+        spacing=training.a.spacing,
+        modality=training.a.normalisation["modality"],
+        translate=translate,
+        target=cohort_of(holdout.b, "held-out of domain B"),
+        about=_about(folder, found) | {"data": config.data.source},
+    )
+
+
+def _translator(folder: RunFolder, found: Checkpoint, device: str) -> Translate:
+    import numpy as np
+    import torch
+
+    from fastgan.train import load_translator
+    from fastgan.train.device import resolve
+
+    place = resolve(device)
+    network = load_translator(folder, found, "A_to_B").to(place)
+
+    def translate(volumes: np.ndarray) -> np.ndarray:
+        out = np.empty_like(volumes)
+        with torch.no_grad():
+            for start in range(0, len(volumes), BATCH):
+                part = torch.from_numpy(volumes[start : start + BATCH, None]).to(place)
+                part = part.contiguous(memory_format=torch.channels_last_3d)
+                out[start : start + BATCH] = network(part)[:, 0].float().cpu().numpy()
+        return out
+
+    return translate

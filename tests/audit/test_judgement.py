@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fastgan.audit.judgement import Control, Finding, Outcome, settle
+
+GOOD = Outcome("pass", "No evidence of copies found.")
+BAD = Outcome("fail", "Copies found.")
+PLANTED = Control("copy, noise 0.1", "found", 0.98, (0.95, 1.0), 300, held=True)
+
+
+def finding(key: str = "memorization.copies", **changes) -> Finding:
+    return replace(Finding("memorization", key, "Any copies?", GOOD, BAD, p=0.5), **changes)
+
+
+def one(**changes):
+    quick = changes.pop("quick", False)
+    (settled,) = settle([finding(**changes)], alpha=0.05, quick=quick)
+    return settled
+
+
+def test_a_rejection_takes_the_rejected_outcome() -> None:
+    assert (one(p=0.01).verdict, one(p=0.01).sentence) == ("fail", "Copies found.")
+    assert one(p=0.06).verdict == "pass"
+    assert one(p=0.05).verdict == "fail"
+
+
+def test_holm_runs_over_all_p_values_of_the_audit() -> None:
+    found = settle([finding("a", p=0.03), finding("b", p=0.02), finding("c", p=None)], alpha=0.05)
+    assert [s.p_adjusted for s in found] == pytest.approx([0.04, 0.04, None])
+    assert [s.verdict for s in found] == ["fail", "fail", "pass"]
+    found = settle([finding("a", p=0.03), finding("b", p=0.03)], alpha=0.05)
+    assert [s.verdict for s in found] == ["pass", "pass"]
+
+
+def test_a_pass_needs_its_decisive_controls() -> None:
+    assert one(controls=(PLANTED,)).verdict == "pass"
+    missed = replace(PLANTED, rate=0.4, held=False)
+    settled = one(controls=(PLANTED, missed))
+    assert settled.verdict == "cannot tell"
+    assert "copy, noise 0.1" in settled.sentence and "40% of 300" in settled.sentence
+    assert one(controls=(replace(missed, decisive=False),)).verdict == "pass"
+
+
+def test_a_quiet_control_that_alarms_takes_the_pass_away() -> None:
+    noisy = Control("held-out volumes", "quiet", 0.3, (0.2, 0.4), 100, held=False)
+    assert "raised an alarm in 30%" in one(controls=(noisy,)).sentence
+
+
+def test_controls_never_soften_a_failure() -> None:
+    missed = replace(PLANTED, held=False)
+    assert one(p=0.001, controls=(missed,)).verdict == "fail"
+
+
+def test_a_quick_audit_passes_nothing() -> None:
+    settled = one(quick=True)
+    assert settled.verdict == "cannot tell" and "Power unmeasured" in settled.sentence
+    assert one(quick=True, p=0.001).verdict == "fail"
+    warn = Outcome("warn", "Volume alone tells the classes apart.")
+    assert one(quick=True, accepted=warn).verdict == "warn"
+
+
+def test_rejects_contradictions() -> None:
+    with pytest.raises(ValueError, match="keys must be unique"):
+        settle([finding("a"), finding("a")], alpha=0.05)
+    with pytest.raises(ValueError, match="no outcome for a rejection"):
+        settle([finding(rejected=None)], alpha=0.05)
