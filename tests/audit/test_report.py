@@ -145,7 +145,7 @@ def test_page_is_self_contained_and_well_formed(found) -> None:
 def test_page_puts_verdicts_first_with_all_columns(found) -> None:
     text = page(record_of(found), found.settled)
     table = text[text.index('class="verdicts"') : text.index("</table>")]
-    for part in (FINDING.question, "pass", "0.812", "0.7 to –", "0.79", FINDING.power):
+    for part in (FINDING.question, "pass", "0.812 (0.7 to –)", "0.79", FINDING.power):
         assert part in table, part
     for line in ("Research use only", "Not a privacy guarantee", FINDING.methods, FINDING.limits):
         assert line in text
