@@ -1,0 +1,239 @@
+"""What the judgement of memorization finds of copies that were planted, and where it is quiet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgan.audit.evidence import Options
+from fastgan.audit.judgement import Control
+from fastgan.audit.memorization_search import Pair, Searched, isolations
+from fastgan.audit.outliers import CopyTest
+from fastgan.audit.planting import TRANSFORMS, noisy, transformed
+from fastgan.audit.prevalence import Sides, nearest_subject
+from fastgan.audit.statistics import clopper_pearson
+
+__all__ = [
+    "DECISIVE_SHARE",
+    "LEVELS",
+    "NEEDED_POWER",
+    "SHARES",
+    "THIRDS",
+    "copy_power",
+    "prevalence_controls",
+    "quiet_copies",
+    "strict",
+]
+
+Floats = NDArray[np.floating]
+Flags = NDArray[np.bool_]
+
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""Noise of planted copies, in typical distances of a held-out volume to training."""
+
+THIRDS = ("smallest third", "middle third", "largest third")
+SHARES = (0.1, 0.2, 0.3, 0.5)
+"""Shares of the generated set that are replaced by copies."""
+
+DECISIVE_SHARE = 0.5
+
+NEEDED_POWER = 0.8
+"""Lower bound of the power at which a positive control holds."""
+
+# Holm's correction over up to this many tests never asks for a smaller p.
+_TESTS = 20
+
+
+def strict(alpha: float) -> float:
+    """The p-value that counts as found in a positive control: alpha over 20 tests."""
+    return alpha / _TESTS
+
+
+def outcome(
+    name: str, found: Flags, expected: str, alpha: float, *, decisive: bool = False
+) -> Control:
+    """A control from its runs [R]: found or quiet in each."""
+    hits = int(np.count_nonzero(found))
+    interval = clopper_pearson(hits, len(found))
+    if expected == "found":
+        held = interval[0] >= NEEDED_POWER
+        return Control(name, "found", hits / len(found), interval, len(found), held, decisive)
+    held = interval[0] <= alpha
+    return Control(name, "quiet", hits / len(found), interval, len(found), held, decisive)
+
+
+@dataclass(frozen=True)
+class CopyPower:
+    """Which planted copies were found, one among the generated volumes in each run."""
+
+    noise: dict[float, Flags]
+    """Level -> [3, R] by third of size."""
+    transforms: dict[str, Flags]
+    """One of `TRANSFORMS` -> [R], with noise of the first level."""
+
+    def controls(self, alpha: float) -> tuple[Control, ...]:
+        """Noise first; its first level decides."""
+        points = [
+            outcome(
+                f"one copy with noise {level:g}",
+                found.ravel(),
+                "found",
+                alpha,
+                decisive=level == LEVELS[0],
+            )
+            for level, found in self.noise.items()
+        ]
+        points += [
+            outcome(f"one copy after {kind}, noise {LEVELS[0]:g}", found, "found", alpha)
+            for kind, found in self.transforms.items()
+        ]
+        return tuple(points)
+
+
+def copy_power(data: Searched, test: CopyTest, options: Options) -> CopyPower:
+    """Plant `options.planted` copies of random training volumes for each point.
+
+    A run replaces one of the G generated volumes, so it is found where G times its p-value is at
+    most `strict(options.alpha)`.
+    """
+    limit = strict(options.alpha) / len(data.generated)
+    rng = options.rng("memorization/planted")
+
+    def found(copies: Floats) -> Flags:
+        flags: Flags = test.p(isolations(data.in_training.search(copies))) <= limit
+        return flags
+
+    noise = {}
+    for level in LEVELS:
+        rows = []
+        for third in range(len(THIRDS)):
+            volumes = rng.choice(np.flatnonzero(data.size_third == third), options.planted)
+            rows.append(found(noisy(data.training[volumes], level * data.typical, rng)))
+        noise[level] = np.stack(rows)
+    transforms = {}
+    for kind in TRANSFORMS:
+        volumes = data.training[rng.integers(len(data.training), size=options.planted)]
+        changed = transformed(kind, volumes, rng, data.spacing)
+        transforms[kind] = found(noisy(changed, LEVELS[0] * data.typical, rng))
+    return CopyPower(noise, transforms)
+
+
+def quiet_copies(data: Searched, options: Options) -> Control:
+    """Random halves of the held-out subjects pose as generated; the others are the null.
+
+    The halves are drawn from one set and overlap, so the interval is too narrow.
+    """
+    rng = options.rng("memorization/posing")
+    held, trained = isolations(data.of_holdout), isolations(data.of_training)
+    alarms = np.zeros(options.planted, bool)
+    for run in range(options.planted):
+        posing = np.isin(data.holdout_subject, _half(data.n_holdout, rng))
+        null = [np.concatenate([h[~posing], t]) for h, t in zip(held, trained, strict=True)]
+        alarms[run] = CopyTest.fit(null).p_any([h[posing] for h in held]) <= options.alpha
+    name = "held-out volumes posing as generated"
+    return outcome(name, alarms, "quiet", options.alpha, decisive=True)
+
+
+def prevalence_controls(data: Searched, sides: Sides, options: Options) -> tuple[Control, ...]:
+    """Shares of mirrored copies, then held-out and training subjects that pose as generated."""
+    return (
+        *_mirrored_shares(data, sides, options),
+        _holdout_posing(data, options),
+        _training_posing(data, options),
+    )
+
+
+def _mirrored_shares(data: Searched, sides: Sides, options: Options) -> list[Control]:
+    rng = options.rng("memorization/mirrored")
+    volumes = data.training[rng.integers(len(data.training), size=options.planted)]
+    copies = transformed("flip", volumes, rng, data.spacing)
+    copies = noisy(copies, LEVELS[0] * data.typical, rng)
+    copied = _nearest(data, data.in_training.search(copies, 1), data.in_holdout.search(copies, 1))
+    made = _nearest(data, data.of_generated, (data.of_generated_held,) * 2)
+    points = []
+    for share in SHARES:
+        found = np.zeros(options.planted, bool)
+        for run in range(options.planted):
+            replaced = rng.permutation(len(made[0]))[: round(share * len(made[0]))]
+            drawn = rng.integers(len(copied[0]), size=len(replaced))
+            subject, trained = made[0].copy(), made[1].copy()
+            subject[replaced], trained[replaced] = copied[0][drawn], copied[1][drawn]
+            found[run] = sides.p(subject, trained) <= strict(options.alpha)
+        name = f"{share:.0%} of the volumes mirrored copies, noise {LEVELS[0]:g}"
+        points.append(
+            outcome(name, found, "found", options.alpha, decisive=share == DECISIVE_SHARE)
+        )
+    return points
+
+
+def _nearest(
+    data: Searched, in_training: Pair, in_holdout: Pair
+) -> tuple[NDArray[np.integer], Flags]:
+    """Nearest subject and whether it is a training subject, by the search with mirror images."""
+    return nearest_subject(
+        in_training[1].distance[:, 0],
+        data.training_subject[in_training[1].index[:, 0]],
+        in_holdout[1].distance[:, 0],
+        data.holdout_subject[in_holdout[1].index[:, 0]],
+    )
+
+
+def _holdout_posing(data: Searched, options: Options) -> Control:
+    """Random halves of the held-out subjects pose as generated against training and the rest."""
+    rng = options.rng("memorization/holdout-posing")
+    near = data.of_holdout[1]
+    subject = data.holdout_subject[data.of_holdout_held.index]
+    sides: Sides | None = None
+    alarms = np.zeros(options.planted, bool)
+    for run in range(options.planted):
+        posing = _half(data.n_holdout, rng)
+        kept = np.setdiff1d(np.arange(data.n_holdout), posing)
+        if sides is None:
+            sides = Sides.draw(data.n_training, len(kept), rng, options.permutations)
+        rows = np.isin(data.holdout_subject, posing)
+        distance, owner = _among(data.of_holdout_held.distance[rows], subject[rows], kept)
+        who, trained = nearest_subject(
+            near.distance[rows, 0], data.training_subject[near.index[rows, 0]], distance, owner
+        )
+        alarms[run] = sides.p(who, trained) <= options.alpha
+    name = "held-out subjects posing as generated"
+    return outcome(name, alarms, "quiet", options.alpha, decisive=True)
+
+
+def _training_posing(data: Searched, options: Options) -> Control:
+    """Training subjects, as many as half of the held-out ones, pose against the rest and those."""
+    rng = options.rng("memorization/training-posing")
+    near, held = data.of_training[1], data.of_training_held
+    subject = data.training_subject[near.index]
+    own = data.training_subject[data.left_out]
+    count = max(1, min(data.n_holdout // 2, data.n_training // 4))
+    sides = Sides.draw(data.n_training - count, data.n_holdout, rng, options.permutations)
+    alarms = np.zeros(options.planted, bool)
+    for run in range(options.planted):
+        posing = rng.permutation(data.n_training)[:count]
+        kept = np.setdiff1d(np.arange(data.n_training), posing)
+        rows = np.isin(own, posing)
+        distance, owner = _among(near.distance[rows], subject[rows], kept)
+        who, trained = nearest_subject(
+            distance, owner, held.distance[rows, 0], data.holdout_subject[held.index[rows, 0]]
+        )
+        alarms[run] = rows.any() and sides.p(who, trained) <= options.alpha
+    name = "training subjects, left out, posing as generated"
+    return outcome(name, alarms, "quiet", options.alpha, decisive=True)
+
+
+def _among(
+    distance: Floats, subject: NDArray[np.int64], kept: NDArray[np.int64]
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Of neighbours [N, k], the nearest of kept subjects and its position among these."""
+    allowed = np.isin(subject, kept)
+    first = allowed.argmax(axis=1)
+    rows = np.arange(len(subject))
+    nearest = np.where(allowed[rows, first], distance[rows, first], np.inf)
+    return nearest, np.minimum(np.searchsorted(kept, subject[rows, first]), len(kept) - 1)
+
+
+def _half(subjects: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return rng.permutation(subjects)[: max(1, subjects // 2)]
