@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from fastgan.audit.statistics import Exchange, permutation_p
 from fastgan.errors import AuditError
 
-__all__ = ["CrossFit", "Groups", "MaxT", "auc_rows", "centred", "max_t", "mean_discrepancy"]
+__all__ = [
+    "CrossFit",
+    "Groups",
+    "MaxT",
+    "auc_rows",
+    "centred",
+    "max_t",
+    "mean_discrepancy",
+    "stratified_auc",
+]
 
 Floats = NDArray[np.floating]
 Column = NDArray[np.str_] | NDArray[np.integer]
@@ -208,12 +217,13 @@ class CrossFit:
             out[:, test] = (self.components[test] @ weights).T
         return out
 
-    def auc(self, groups: Groups) -> Floats:
-        """[1 + B] area under the curve, averaged over the contrasts of the groups."""
-        areas = [
-            auc_rows(self.scores(groups.contrast(group)), groups.codes == group)
-            for group in groups.contrasts
-        ]
+    def auc(self, groups: Groups, rows: NDArray[np.integer] | None = None) -> Floats:
+        """[rows] `stratified_auc` of the groups' rows (all, or those chosen)."""
+        at = np.arange(len(groups.codes)) if rows is None else rows
+        areas = []
+        for group in groups.contrasts:
+            scores = self.scores(groups.contrast(group)[at])
+            areas.append(stratified_auc(scores, groups.codes[at] == group, groups.strata))
         mean: Floats = np.mean(areas, axis=0)
         return mean
 
@@ -247,6 +257,25 @@ def auc_rows(scores: Floats, positive: NDArray[np.bool_]) -> Floats:
     out: Floats = ((ranks * chosen).sum(axis=1) - many * (many + 1) / 2) / (
         many * (positive.shape[1] - many)
     )
+    return out
+
+
+def stratified_auc(
+    scores: Floats, positive: NDArray[np.bool_], strata: NDArray[np.integer]
+) -> Floats:
+    """[R] `auc_rows` within each stratum, averaged by its number of pairs.
+
+    NaN where no stratum holds both.
+    """
+    total, weight = np.zeros(len(scores)), np.zeros(len(scores))
+    for stratum in np.unique(strata):
+        at = strata == stratum
+        many = positive[:, at].sum(axis=1)
+        pairs = many * (at.sum() - many)
+        if pairs[0]:  # permutations within strata leave the counts as they are
+            total += pairs * auc_rows(scores[:, at], positive[:, at])
+            weight += pairs
+    out: Floats = total / np.where(weight > 0, weight, np.nan)
     return out
 
 
