@@ -1,0 +1,320 @@
+"""Do groups of volumes differ? Tests whose permutations are all computed at once.
+
+Every statistic here is linear or quadratic in the membership of the groups, so that a thousand
+permutations cost one matrix product. The subject is the unit: `statistics.Exchange`. Whatever else
+is chosen (scales, components, folds, bandwidths) is chosen without the groups, which keeps every
+p-value exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgan.audit.statistics import Exchange, permutation_p
+from fastgan.errors import AuditError
+
+__all__ = [
+    "CrossFit",
+    "Groups",
+    "MaxT",
+    "auc_rows",
+    "centred",
+    "max_t",
+    "mean_discrepancy",
+    "stratified_auc",
+]
+
+Floats = NDArray[np.floating]
+Column = NDArray[np.str_] | NDArray[np.integer]
+
+FOLDS = 5
+_MOST_COMPONENTS = 60
+_CHUNK = 2048  # features of one matrix product
+
+
+class Groups:
+    """Who belongs to which group, as observed and after B permutations.
+
+    Args:
+        groups: [N] name of each volume's group.
+        subjects: [N] who each volume is of.
+        strata: [N] permutations stay within; None for one stratum.
+        rng: of the permutations.
+        permutations: B.
+
+    Raises:
+        AuditError: fewer than two groups, or nothing that can be exchanged.
+    """
+
+    def __init__(
+        self,
+        groups: Column,
+        subjects: Column,
+        strata: Column | None,
+        rng: np.random.Generator,
+        permutations: int,
+    ) -> None:
+        self.names, codes = np.unique(groups, return_inverse=True)
+        if len(self.names) < 2:
+            raise AuditError(f"permutation: needs two groups, got {self.names.tolist()}")
+        where = np.zeros(len(codes), np.int64) if strata is None else strata
+        self.strata = np.unique(where, return_inverse=True)[1]
+        """[N] positions of strata."""
+        self.subjects = np.unique(subjects, return_inverse=True)[1]
+        """[N] positions of subjects."""
+        exchange = Exchange(self.subjects, self.strata)
+        codes = codes.astype(np.int16)
+        rows = [codes, *(exchange.draw(codes, rng) for _ in range(permutations))]
+        self.codes = np.stack(rows)
+        """[1 + B, N] position of each volume's group in `names`; row 0 as observed."""
+
+    def __len__(self) -> int:
+        return int(self.codes.shape[1])
+
+    @property
+    def contrasts(self) -> range:
+        """Groups that are held against all others: one of two, or each of more."""
+        return range(1, 2) if len(self.names) == 2 else range(len(self.names))
+
+    def contrast(self, group: int) -> Floats:
+        """[1 + B, N] float32 membership of one group, less its share in the stratum."""
+        member = self.codes == group
+        counts = np.bincount(self.strata)
+        share = np.bincount(self.strata, weights=member[0]) / counts
+        out: Floats = member - share[self.strata].astype(np.float32)
+        return out
+
+    def p(self, statistic: Floats) -> float:
+        """p-value of large values of a statistic [1 + B] of these rows."""
+        return permutation_p(float(statistic[0]), statistic[1:])
+
+
+def centred(values: Floats, strata: NDArray[np.integer]) -> Floats:
+    """[N, F] float32 less the mean of each one's stratum [N]."""
+    out = np.array(values, dtype=np.float32)
+    for stratum in np.unique(strata):
+        at = strata == stratum
+        out[at] -= out[at].mean(axis=0, dtype=np.float64).astype(np.float32)
+    return out
+
+
+@dataclass(frozen=True)
+class MaxT:
+    """Tests of many features, one family."""
+
+    t: Floats
+    """[contrasts, F] difference of means over its deviation under permutation, signed."""
+    p_adjusted: Floats
+    """[contrasts, F] single-step max-T: the family-wise error is exact."""
+    maxima: Floats
+    """[1 + B] largest |t|, row 0 as observed."""
+    p: float
+    """That no feature differs."""
+
+
+def max_t(groups: Groups, values: Floats, permutations: int | None = None) -> MaxT:
+    """Which features differ in mean between groups, within strata.
+
+    Args:
+        groups: with their permutations.
+        values: [N, F]; a feature without variance within strata has t = 0.
+        permutations: how many rows after the first are the null; the rest (all, if None) are
+            control runs, of which only `maxima` tells.
+
+    Cost: 2 (1 + B) N F flops a contrast, in float32.
+
+    Source: Westfall and Young 1993, "Resampling-based multiple testing", max-T, single step;
+    Nichols and Holmes 2002, "Nonparametric permutation tests for functional neuroimaging".
+    """
+    rows, count = len(groups.codes), values.shape[1]
+    t = np.zeros((len(groups.contrasts), count))
+    maxima = np.zeros(rows)
+    for line, group in enumerate(groups.contrasts):
+        contrast = groups.contrast(group)
+        for start in range(0, count, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            standard = standardised(contrast, centred(values[:, part], groups.strata))
+            t[line, part] = standard[0]
+            np.maximum(maxima, np.abs(standard).max(axis=1), out=maxima)
+    # Rounding of float32 must not break a tie in favour of what was observed.
+    null = np.sort(maxima[1 : rows if permutations is None else 1 + permutations] * (1 + 1e-6))
+    above = len(null) - np.searchsorted(null, np.abs(t), side="left")
+    return MaxT(t, (1 + above) / (1 + len(null)), maxima, permutation_p(maxima[0], null))
+
+
+def standardised(contrast: Floats, values: Floats) -> Floats:
+    """[1 + B, F] contrast [1 + B, N] times values [N, F], each feature in units of its deviation
+    over all rows, the observed one included: a symmetric scale, which keeps the test exact.
+    """
+    product = contrast @ values
+    product -= product.mean(axis=0)
+    scale = product.std(axis=0)
+    floor = 1e-5 * np.abs(contrast[0]).sum() * np.abs(values).max(initial=0.0) / len(values)
+    out: Floats = np.where(scale > floor, product / np.maximum(scale, 1e-30), 0.0)
+    return out
+
+
+class CrossFit:
+    """A linear classifier that scores every subject by a fit to other subjects.
+
+    Ridge regression of group membership on the principal components of the features, which is a
+    regularised linear discriminant. The ridge is set by its degrees of freedom, a tenth of the
+    number of subjects. Scores are linear in the membership, so permutations cost matrix products.
+
+    Args:
+        features: [N, F].
+        subjects: [N] positions.
+        strata: [N] positions; differences between strata are taken out of the features.
+        rng: of the folds.
+
+    Raises:
+        AuditError: no feature varies, or fewer than ten subjects.
+
+    Source: Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests" (the use); Hastie,
+    Tibshirani and Friedman 2009, "The elements of statistical learning", 4.3 (the classifier).
+    """
+
+    def __init__(
+        self,
+        features: Floats,
+        subjects: NDArray[np.integer],
+        strata: NDArray[np.integer],
+        rng: np.random.Generator,
+    ) -> None:
+        people = np.unique(subjects)
+        if len(people) < 2 * FOLDS:
+            raise AuditError(f"classifier: needs at least {2 * FOLDS} subjects, got {len(people)}")
+        x = centred(features, strata).astype(np.float64)
+        scale = x.std(axis=0)
+        keep = scale > 1e-6 * max(float(np.abs(features).max(initial=0.0)), 1e-30)
+        if not keep.any():
+            raise AuditError("classifier: no feature varies")
+        x = x[:, keep] / scale[keep]
+        values, vectors = np.linalg.eigh(x.T @ x)
+        order = np.argsort(values)[::-1][:_MOST_COMPONENTS]
+        order = order[values[order] > 1e-9 * values[order[0]]]
+        self.components = x @ vectors[:, order]
+        """[N, P] principal components."""
+        self.ridge = _ridge(values[order], max(2.0, len(people) / 10))
+        fold_of = np.zeros(len(people), np.int64)
+        fold_of[rng.permutation(len(people))] = np.arange(len(people)) % FOLDS
+        self.folds = fold_of[np.searchsorted(people, subjects)]
+        """[N] the fold in which each is scored."""
+
+    def scores(self, targets: Floats) -> Floats:
+        """Scores [R, N] of R memberships [R, N], each centred."""
+        out = np.empty(targets.shape)
+        for fold in range(FOLDS):
+            test = self.folds == fold
+            fitted = self.components[~test]
+            normal = fitted.T @ fitted + self.ridge * np.eye(fitted.shape[1])
+            own = targets[:, ~test] - targets[:, ~test].mean(axis=1, keepdims=True)
+            weights = np.linalg.solve(normal, fitted.T @ own.T.astype(np.float64))
+            # Without the mean of the other folds: it would order volumes by fold, not by content.
+            out[:, test] = (self.components[test] @ weights).T
+        return out
+
+    def auc(self, groups: Groups, rows: NDArray[np.integer] | None = None) -> Floats:
+        """[rows] `stratified_auc` of the groups' rows (all, or those chosen)."""
+        at = np.arange(len(groups.codes)) if rows is None else rows
+        areas = []
+        for group in groups.contrasts:
+            scores = self.scores(groups.contrast(group)[at])
+            areas.append(stratified_auc(scores, groups.codes[at] == group, groups.strata))
+        mean: Floats = np.mean(areas, axis=0)
+        return mean
+
+
+def _ridge(values: Floats, freedom: float) -> float:
+    """Ridge at which sum(v / (v + ridge)) of the eigenvalues is `freedom`, or almost none."""
+    low, high = 1e-6 * float(values[0]), 1e3 * float(values.sum())
+    for _ in range(60):
+        middle = float(np.sqrt(low * high))
+        low, high = (
+            (middle, high) if (values / (values + middle)).sum() > freedom else (low, middle)
+        )
+    return high
+
+
+def auc_rows(scores: Floats, positive: NDArray[np.bool_]) -> Floats:
+    """Area under the curve of each row of scores [R, N] for positives [R, N], ties counted half.
+
+    >>> auc_rows(np.array([[1.0, 2.0, 2.0, 3.0]]), np.array([[False, False, True, True]]))
+    array([0.875])
+    """
+    order = np.argsort(scores, axis=1, kind="stable")
+    ordered = np.take_along_axis(scores, order, axis=1)
+    ranks = np.broadcast_to(np.arange(1.0, scores.shape[1] + 1), scores.shape).copy()
+    tied = ordered[:, 1:] == ordered[:, :-1]
+    for row in np.nonzero(tied.any(axis=1))[0]:
+        _, inverse, counts = np.unique(ordered[row], return_inverse=True, return_counts=True)
+        ranks[row] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    chosen = np.take_along_axis(positive, order, axis=1)
+    many = chosen.sum(axis=1)
+    out: Floats = ((ranks * chosen).sum(axis=1) - many * (many + 1) / 2) / (
+        many * (positive.shape[1] - many)
+    )
+    return out
+
+
+def stratified_auc(
+    scores: Floats, positive: NDArray[np.bool_], strata: NDArray[np.integer]
+) -> Floats:
+    """[R] `auc_rows` within each stratum, averaged by its number of pairs.
+
+    NaN where no stratum holds both.
+    """
+    total, weight = np.zeros(len(scores)), np.zeros(len(scores))
+    for stratum in np.unique(strata):
+        at = strata == stratum
+        many = positive[:, at].sum(axis=1)
+        pairs = many * (at.sum() - many)
+        if pairs[0]:  # permutations within strata leave the counts as they are
+            total += pairs * auc_rows(scores[:, at], positive[:, at])
+            weight += pairs
+    out: Floats = total / np.where(weight > 0, weight, np.nan)
+    return out
+
+
+def mean_discrepancy(groups: Groups, components: Floats) -> Floats:
+    """[1 + B] unbiased squared maximum mean discrepancy, averaged over pairs of groups and strata.
+
+    The kernel is the mean of three Gaussians at half, once and twice the median distance of all
+    volumes, whatever their group. Pairs of volumes of one subject are left out.
+
+    Args:
+        groups: with their permutations.
+        components: [N, P] features on one scale.
+
+    Source: Gretton, Borgwardt, Rasch, Scholkopf and Smola 2012, "A kernel two-sample test", eq. 3.
+    """
+    squared = (components**2).sum(axis=1)
+    distance = np.maximum(squared[:, None] + squared - 2 * components @ components.T, 0.0)
+    other = groups.subjects[:, None] != groups.subjects
+    scale = float(np.median(distance[other])) or 1.0
+    kernel = sum(np.exp(-distance / (2 * f * f * scale)) for f in (0.5, 1.0, 2.0)) / 3
+    total, weight = np.zeros(len(groups.codes)), 0.0
+    for stratum in range(groups.strata.max() + 1):
+        at = groups.strata == stratum
+        pairs = other[np.ix_(at, at)].astype(np.float32)
+        values = kernel[np.ix_(at, at)].astype(np.float32) * pairs
+        codes = groups.codes[:, at]
+        inside = [k for k in range(len(groups.names)) if (codes[0] == k).sum() > 1]
+        members = {k: (codes == k).astype(np.float32) for k in inside}
+        through = {k: (members[k] @ values, members[k] @ pairs) for k in inside}
+
+        def mean(a: int, b: int, through=through, members=members) -> Floats:  # type: ignore[no-untyped-def]
+            above, below = ((part * members[b]).sum(axis=1) for part in through[a])
+            out: Floats = above / np.maximum(below, 1.0)
+            return out
+
+        for i, a in enumerate(inside):
+            for b in inside[i + 1 :]:
+                total += at.sum() * (mean(a, a) + mean(b, b) - 2 * mean(a, b))
+                weight += at.sum()
+    if not weight:
+        raise AuditError("maximum mean discrepancy: no stratum holds two volumes of two groups")
+    return total / weight
