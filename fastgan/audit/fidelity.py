@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from fastgan.audit.shape import ShapeStatistics, shape_statistics
+from fastgan.audit.statistics import area_under_curve
 from fastgan.errors import AuditError
 from fastgan.ops import nearest
 
-__all__ = ["LIMITS", "Masks", "Row", "area_under_curve", "compare", "ks_distance"]
+__all__ = ["LIMITS", "Masks", "Row", "compare", "ks_distance"]
 
 Floats = NDArray[np.floating]
 Labels = NDArray[np.integer]
@@ -70,17 +71,6 @@ def ks_distance(a: Floats, b: Floats) -> float:
         b, at, side="right"
     ) / len(b)
     return float(np.abs(gap).max())
-
-
-def area_under_curve(negative: Floats, positive: Floats) -> float:
-    """Probability that a positive exceeds a negative, ties counted half (ROC AUC).
-
-    >>> area_under_curve(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
-    0.875
-    """
-    below = np.searchsorted(np.sort(negative), positive, side="left").sum()
-    upto = np.searchsorted(np.sort(negative), positive, side="right").sum()
-    return float((below + upto) / 2 / (len(negative) * len(positive)))
 
 
 def compare(

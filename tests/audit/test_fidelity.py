@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastgan.audit.fidelity import LIMITS, Masks, area_under_curve, compare, ks_distance
+from fastgan.audit.fidelity import LIMITS, Masks, compare, ks_distance
 from fastgan.audit.shape import soft_ellipsoids
 from fastgan.errors import AuditError
 
@@ -29,15 +29,6 @@ def test_ks_distance_is_scipys(seed):
 
 def test_ks_distance_counts_undefined_values_as_different():
     assert ks_distance(np.array([np.nan, np.nan, 1.0, 2.0]), np.array([1.0, 2.0])) == 0.5
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_area_under_curve_is_scikit_learns(seed):
-    metrics = pytest.importorskip("sklearn.metrics")
-    rng = np.random.default_rng(seed)
-    a, b = rng.integers(0, 9, 31), rng.integers(2, 11, 17)
-    expected = metrics.roc_auc_score(np.r_[np.zeros(31), np.ones(17)], np.r_[a, b])
-    assert area_under_curve(a, b) == pytest.approx(expected)
 
 
 def test_a_fresh_sample_passes_and_every_shortcut_fails():
