@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from fastgan.data.augment import KINDS, Strength, augment
 from fastgan.errors import AuditError
 
-__all__ = ["AUGMENTATIONS", "DESTROYERS", "alter", "destroy", "moved", "smoothed", "wobbled"]
+__all__ = [
+    "AUGMENTATIONS",
+    "DESTROYERS",
+    "alter",
+    "destroy",
+    "moved",
+    "shifted",
+    "smoothed",
+    "wobbled",
+]
 
 Floats = NDArray[np.floating]
 
@@ -30,14 +39,15 @@ AUGMENTATIONS = {
 "mirror" and "contrast", are the differentiable ones of a critic."""
 
 DESTROYERS = {
-    "margin smoothed away": "smoothed until only what is wider than about four voxels is left",
-    "only the core kept": "everything but the middle third of each axis replaced by the background",
+    "margin smoothed away": "smoothed by a Gaussian of a tenth of the shortest axis",
+    "only the core kept": "everything but the middle sixth of each axis replaced by the background",
     "lesion erased": "of masks everything, else the middle three quarters of each axis",
 }
 """Controls: name -> what is lost. Each must be found to change labels."""
 
 LARGEST_SHIFT = 1 / 8  # of an axis, as the critics' augmentation has it
 CONTRAST, BRIGHTNESS = (0.8, 1.2), (-0.2, 0.2)
+SMOOTHING, CORE, LESION = 1 / 10, 1 / 6, 3 / 4  # of an axis
 WOBBLE_NOISE = 0.01  # of the range of 2, sd: below what any scanner or mask can tell
 
 
@@ -65,7 +75,7 @@ def alter(
         volumes = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[:, None]
         return augment(volumes, [name], rng, always, spacing)[0][:, 0].numpy()
     if name == "shift":
-        return np.stack([_shifted(v, rng) for v in values]).astype(np.float32)
+        return np.stack([shifted(v, rng) for v in values]).astype(np.float32)
     if name == "mirror":
         return np.stack([_mirrored(v, rng) for v in values]).astype(np.float32)
     if name == "contrast":
@@ -114,10 +124,11 @@ def destroy(name: str, values: Floats, modality: str) -> Floats:
     """
     background = _background(values, modality)
     if name == "margin smoothed away":
-        return smoothed(values, 2.0)
+        return smoothed(values, SMOOTHING * min(values.shape[1:]))
     inside = np.zeros(values.shape[1:], dtype=bool)
-    kept = 1 / 3 if name == "only the core kept" else 3 / 4
-    middle = [slice(round(n * (1 - kept) / 2), round(n * (1 + kept) / 2)) for n in inside.shape]
+    kept = CORE if name == "only the core kept" else LESION
+    sides: list[int] = list(inside.shape)
+    middle = [slice(round(n * (1 - kept) / 2), round(n * (1 + kept) / 2)) for n in sides]
     inside[tuple(middle)] = True
     if name == "only the core kept":
         inside = ~inside
@@ -149,10 +160,12 @@ def _background(values: Floats, modality: str) -> Floats:
     faces: Sequence[Floats] = [
         np.take(values, [0, -1], axis).reshape(len(values), -1) for axis in (1, 2, 3)
     ]
-    return np.median(np.concatenate(faces, axis=1), axis=1)[:, None, None, None]
+    level: Floats = np.median(np.concatenate(faces, axis=1), axis=1)
+    return level[:, None, None, None]
 
 
-def _shifted(volume: Floats, rng: np.random.Generator) -> Floats:
+def shifted(volume: Floats, rng: np.random.Generator) -> Floats:
+    """A volume [D, H, W] moved by whole voxels, up to an eighth of each axis; air comes in."""
     out = np.full_like(volume, AIR)
     source, target = [], []
     for n in volume.shape:
@@ -165,4 +178,5 @@ def _shifted(volume: Floats, rng: np.random.Generator) -> Floats:
 
 def _mirrored(volume: Floats, rng: np.random.Generator) -> Floats:
     pattern = int(rng.integers(1, 8))
-    return np.flip(volume, [axis for axis in range(3) if pattern >> axis & 1])
+    turned: Floats = np.flip(volume, tuple(axis for axis in range(3) if pattern >> axis & 1))
+    return turned

@@ -2,8 +2,10 @@
 
 Judgements about labels need somebody who reads labels and had no part in the generator. Several
 small networks are trained, each without one part of the subjects, so that every training subject
-has a network that never saw it; held-out and generated volumes are read by all of them. Training
-uses no augmentation: a network that was taught that a transform changes nothing could not say so.
+has a network that never saw it; held-out and generated volumes are read by all of them. They are
+taught that a shift by a few voxels changes nothing, and nothing else of the kind: a network that was
+taught a transform cannot find that it changes labels, and one that only ever saw centred bodies
+takes every other place for another class.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from fastgan.audit.alterations import shifted
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.errors import AuditError
 from fastgan.models import Classifier, build_classifier
@@ -175,7 +178,7 @@ def _folds(labels: Labels, subjects: Names, num_classes: int, rng: np.random.Gen
 def _train(
     values: Floats, labels: Labels, num_classes: int, rng: np.random.Generator, steps: int
 ) -> Classifier:
-    """One member: AdamW on cross-entropy, classes drawn equally often, cosine to zero."""
+    """One member: AdamW on cross-entropy, shifted volumes, classes equally often, cosine to zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
         model = build_classifier(shape=values.shape[1:], num_classes=num_classes)
@@ -186,8 +189,10 @@ def _train(
             group["lr"] = 0.5 * RATE * (1.0 + math.cos(math.pi * step / steps))
         asked = (rng.permutation(num_classes)[np.arange(BATCH) % num_classes]).tolist()
         chosen = np.array([rng.choice(by_class[c]) for c in asked])
-        batch = torch.from_numpy(values[chosen].astype(np.float32, copy=False))[:, None]
-        loss = functional.cross_entropy(model(batch), torch.from_numpy(labels[chosen]))
+        batch = torch.from_numpy(np.stack([shifted(values[i], rng) for i in chosen]))[:, None]
+        loss: Tensor = functional.cross_entropy(
+            model(batch.float()), torch.from_numpy(labels[chosen])
+        )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -90,7 +90,8 @@ class Effect:
 
     def drift_reach(self) -> Floats:
         """[K] one-sided 95 % bounds of the size of the drift."""
-        return np.abs(self.drift) + NormalDist().inv_cdf(LEVEL) * self.error
+        reach: Floats = np.abs(self.drift) + NormalDist().inv_cdf(LEVEL) * self.error
+        return reach
 
     def certified(self) -> float:
         """The least delta this certifies, for flips and drift of every class.
