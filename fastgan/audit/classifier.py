@@ -3,9 +3,9 @@
 Judgements about labels need somebody who reads labels and had no part in the generator. Several
 small networks are trained, each without one part of the subjects, so that every training subject
 has a network that never saw it; held-out and generated volumes are read by all of them. They are
-taught that a shift by a few voxels changes nothing, and nothing else of the kind: a network that was
-taught a transform cannot find that it changes labels, and one that only ever saw centred bodies
-takes every other place for another class.
+taught that a shift by a few voxels changes nothing, since networks that only ever saw centred
+bodies take every other place for another class; and nothing else of the kind, since one that was
+taught a transform cannot find that it changes labels.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def _folds(labels: Labels, subjects: Names, num_classes: int, rng: np.random.Gen
 def _train(
     values: Floats, labels: Labels, num_classes: int, rng: np.random.Generator, steps: int
 ) -> Classifier:
-    """One member: AdamW on cross-entropy, shifted volumes, classes equally often, cosine to zero."""
+    """One member: AdamW on shifted volumes, classes equally often, the rate a cosine to zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
         model = build_classifier(shape=values.shape[1:], num_classes=num_classes)
@@ -194,7 +194,7 @@ def _train(
             model(batch.float()), torch.from_numpy(labels[chosen])
         )
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
     return model.eval()
 

@@ -51,10 +51,9 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
     real_said = tool.probabilities.argmax(1)
     real = agreement(real_said, truth, holdout.subjects, len(classes))
     found = np.bincount(asked[said == asked], minlength=len(classes))
-    bounds = noise(real, found, counts, options.rng("labels/generated"), LEVEL)
-    surely = noise(
-        real, found, counts, options.rng("labels/generated"), 1 - (1 - LEVEL) / (2 * len(classes))
-    )
+    draws = options.rng("labels/generated")
+    bounds = noise(real, found, counts, draws, LEVEL)
+    surely = noise(real, found, counts, draws, 1 - (1 - LEVEL) / (2 * len(classes)))
     controls = () if options.quick else _controls(real, counts, options)
     worst = int(np.argmax(bounds.share))
     return Finding(
@@ -69,7 +68,7 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
         floor_name="held-out patients, by definition",
         n_volumes=len(generated),
         n_subjects=holdout.n_subjects,
-        power=_power(controls),
+        power=_power(controls, noise(real, real.own * counts, counts, draws, LEVEL)),
         controls=controls,
         tables=(
             _table(real, found, counts, bounds, classes),
@@ -227,10 +226,12 @@ def _controls(real: Agreement, counts: Labels, options: Options) -> tuple[Contro
     return tuple(controls)
 
 
-def _power(controls: tuple[Control, ...]) -> str:
+def _power(controls: tuple[Control, ...], best: Noise) -> str:
     found = [c for c in controls if c.expected == "found"]
     if not found:
         return ""
-    return "swapped labels are found with power " + ", ".join(
-        f"{c.rate:.0%} at {c.name.split(' ')[0]}" for c in found
+    curve = ", ".join(f"{c.rate:.0%} at {c.name.split(' ')[0]}" for c in found)
+    return (
+        f"swapped labels are found with power {curve}; the smallest share that could be certified "
+        f"here is {best.high.max():.1%}"
     )

@@ -84,7 +84,7 @@ def agreement(said: Labels, labels: Labels, subjects: Names, num_classes: int) -
 
 def noise(
     real: Agreement,
-    found: Labels,
+    found: Labels | Floats,
     counts: Labels,
     rng: np.random.Generator,
     level: float = 0.95,

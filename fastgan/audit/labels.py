@@ -73,9 +73,9 @@ def _instrument(evidence: Evidence, tool: Instrument) -> Finding:
         tables=(Table("The classifier on held-out patients", ("figure", "value"), rows),),
         methods=(
             f"{len(tool.ensemble.members)} small 3D networks, each trained without one part of the "
-            "training subjects, on volumes shifted by a few voxels; temperature fitted on what each left out; "
-            f"held-out volumes read by their mean. {tool.ensemble.provenance}. Interval: held-out "
-            "subjects drawn with replacement."
+            "training subjects, on volumes shifted by a few voxels; temperature fitted on what "
+            "each left out; held-out volumes read by their mean. Interval: held-out subjects "
+            f"drawn with replacement. {tool.ensemble.provenance}."
         ),
         limits=(
             "It reads what the training labels say, right or wrong. Where size tells most, what it "
