@@ -127,7 +127,7 @@ def translate(
     from fastgan.data.cache import file_digest
     from fastgan.data.translate import Domain, check_volume, translate_volume
     from fastgan.durable import replace_file
-    from fastgan.gans.structure import same_contrast
+    from fastgan.models.structure import same_contrast
     from fastgan.nn.choices import check_choice
     from fastgan.train.device import resolve
     from fastgan.train.samples import write_png
@@ -231,7 +231,7 @@ def _judge(made: Translated, same_contrast: bool) -> tuple[dict[str, float | Non
     """Values of the structure check, None where it says nothing, and sentences for its alarms."""
     import torch
 
-    from fastgan.gans.structure import ALARMS, structure
+    from fastgan.models.structure import ALARMS, structure
 
     pair = (torch.from_numpy(array)[None, None] for array in (made.source, made.result))
     found = structure(*pair, same_contrast=same_contrast)

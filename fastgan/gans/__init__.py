@@ -22,8 +22,8 @@ from fastgan.gans.objectives import Objective, find_objective, objectives, regis
 from fastgan.gans.patch_distance import patch_distance
 from fastgan.gans.penalties import Penalty
 from fastgan.gans.pool import Pool
-from fastgan.gans.structure import Structure, structure_metrics
 from fastgan.gans.variant import AdamSettings, Phase, Pictures, Variant
+from fastgan.models.structure import Structure, structure_metrics
 
 __all__ = [
     "GAN",

@@ -13,8 +13,8 @@ from fastgan.errors import ConfigError
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.patch_distance import patch_distance
 from fastgan.gans.pool import Pool
-from fastgan.gans.structure import ALARMS, structure_metrics
 from fastgan.gans.variant import AdamSettings, NextBatch, Phase, Pictures, Variant
+from fastgan.models.structure import ALARMS, structure_metrics
 from fastgan.random import Draws
 
 __all__ = ["CycleGAN"]

@@ -9,7 +9,7 @@ import pytest
 import fastgan.ops
 
 # Imported by name: collected as files, the operators would be defined twice.
-MODULES = ["fastgan.random", "fastgan.data.sliding_window", "fastgan.gans.structure"]
+MODULES = ["fastgan.random", "fastgan.data.sliding_window", "fastgan.models.structure"]
 MODULES += [f"fastgan.ops.{module.name}" for module in pkgutil.iter_modules(fastgan.ops.__path__)]
 RESULTS = {"GradientPenalty", "Neighbours", "Transform"}
 PUBLIC = sorted(set(fastgan.ops.__all__) - RESULTS)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan.errors import ConfigError
-from fastgan.gans.structure import body_mask, structure, structure_metrics
+from fastgan.models.structure import body_mask, structure, structure_metrics
 
 SIZE = 40
 
@@ -199,7 +199,7 @@ def test_channels_layout_and_gradients(device: torch.device) -> None:
 
 def test_large_volumes_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
     fine = structure(T1, T2)
-    monkeypatch.setattr("fastgan.gans.structure.LARGEST", SIZE**3 // 8)
+    monkeypatch.setattr("fastgan.models.structure.LARGEST", SIZE**3 // 8)
     coarse = structure(T1, T2)
     assert coarse.dice.item() == pytest.approx(fine.dice.item(), abs=0.03)
     assert coarse.dice != fine.dice

@@ -1,0 +1,326 @@
+"""Label judgements on phantoms: what keeps labels, what changes them, who cannot tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fastgan.audit import classifier, labels
+from fastgan.audit.alterations import AUGMENTATIONS, alter, destroy, moved, wobbled
+from fastgan.audit.classifier import train_ensemble
+from fastgan.audit.evidence import Cohort, Evidence, Options
+from fastgan.audit.instrument import within_strata
+from fastgan.audit.invariance import Effect, Readings, effect, smallest_certifiable
+from fastgan.audit.judgement import settle
+from fastgan.audit.label_noise import agreement, noise, planted_noise
+from fastgan.audit.laws import check_laws
+from fastgan.audit.phantoms import CLASSES, Lesion, Recipe, phantoms
+from fastgan.audit.statistics import auc
+from fastgan.data.augment import apply
+from fastgan.errors import AuditError
+
+UNIT = (1.5, 1.5, 1.5)
+# Bright small against dim large lesions: a network of a few steps reads them.
+EASY = Recipe(
+    size=16,
+    extent=24.0,
+    lesions=(Lesion(radius=3.0, spread=0.1), Lesion(radius=5.5, spread=0.1)),
+)
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def easy():
+    return {
+        "training": phantoms(EASY, 150, seed=1).first,
+        "held-out": phantoms(EASY, np.arange(1000, 1120), seed=1, name="held-out").first,
+        "generated": phantoms(EASY, np.arange(2000, 2200), seed=1, name="generated").first,
+    }
+
+
+@pytest.fixture(scope="module")
+def ensemble(easy):
+    return train_ensemble(easy["training"], 2, np.random.default_rng(0), steps=STEPS)
+
+
+@pytest.fixture
+def evidence(easy, ensemble, monkeypatch):
+    """Evidence whose classifier is trained already."""
+    monkeypatch.setattr(classifier, "_kept", [(easy["training"], 0, ensemble)])
+    return Evidence(
+        easy["training"],
+        easy["held-out"],
+        easy["generated"],
+        UNIT,
+        CLASSES,
+        "ct",
+        augmentations=("flip", "rotate"),
+    )
+
+
+OPTIONS = Options(planted=60)
+
+
+def settled(evidence, options=OPTIONS):
+    found = labels.judge(evidence, options)
+    return {s.finding.key: s for s in settle(found, alpha=0.05, quick=options.quick)}
+
+
+def test_a_sound_run_passes_and_its_controls_hold(evidence):
+    found = settled(evidence)
+    assert {key: s.verdict for key, s in found.items()} == {
+        "labels.classifier": "pass",
+        "labels.augmentation": "pass",
+        "labels.generated": "pass",
+        "labels.laws": "pass",
+    }
+    controls = found["labels.augmentation"].finding.controls
+    assert len([c for c in controls if c.decisive]) == 4
+    assert all(c.held for c in controls if c.decisive)
+    rows = {row[0] for row in found["labels.augmentation"].finding.tables[0].rows}
+    assert rows == {*AUGMENTATIONS, "harmless change"}
+    assert found["labels.classifier"].finding.value > 0.9
+
+
+def test_an_augmentation_that_erases_lesions_fails(evidence, monkeypatch):
+    def erasing(name, values, rng, spacing):
+        return destroy("lesion erased", values, "ct")
+
+    monkeypatch.setattr("fastgan.audit.label_augmentation.alter", erasing)
+    one = settled(evidence)["labels.augmentation"]
+    assert one.verdict == "fail"
+    assert one.sentence.startswith("flip and rotate changes labels")
+
+
+def test_an_augmentation_unknown_here_is_no_pass(evidence):
+    one = settled(replace(evidence, augmentations=("flip", "cutout")), Options(quick=True))
+    assert one["labels.augmentation"].verdict == "cannot tell"
+    assert "cutout" in one["labels.augmentation"].sentence
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(1.0, "fail"), (0.4, "fail")])
+def test_swapped_labels_fail(evidence, share, verdict):
+    made = evidence.generated
+    wrong = np.random.default_rng(0).random(len(made)) < share
+    swapped = replace(made, labels=np.where(wrong, 1 - made.labels, made.labels))
+    one = settled(replace(evidence, generated=swapped))["labels.generated"]
+    assert one.verdict == verdict
+    assert one.finding.value == pytest.approx(share, abs=0.12)
+
+
+def test_a_classifier_that_reads_nothing_cannot_tell(easy, monkeypatch):
+    rng = np.random.default_rng(0)
+    blind = {k: replace(c, labels=rng.integers(0, 2, len(c))) for k, c in easy.items()}
+    monkeypatch.setattr(classifier, "STEPS", 5)
+    monkeypatch.setattr(classifier, "_kept", [])
+    found = settled(
+        Evidence(
+            blind["training"],
+            blind["held-out"],
+            blind["generated"],
+            UNIT,
+            CLASSES,
+            augmentations=("flip",),
+        ),
+        Options(quick=True),
+    )
+    for key in ("labels.classifier", "labels.augmentation", "labels.generated"):
+        assert found[key].verdict == "cannot tell"
+        assert "not surely above 0.65" in found[key].sentence
+
+
+def test_quick_plants_nothing(evidence):
+    found = settled(evidence, Options(quick=True))
+    assert all(not s.finding.controls for s in found.values())
+    assert "pass" not in {s.verdict for s in found.values()}
+
+
+def test_refuses_what_cannot_be_judged(evidence, easy):
+    with pytest.raises(AuditError, match="no classes"):
+        labels.judge(replace(evidence, training=replace(easy["training"], labels=None)), OPTIONS)
+    few = np.nonzero(easy["held-out"].labels == 0)[0][:4]
+    kept = np.concatenate([few, np.nonzero(easy["held-out"].labels == 1)[0]])
+    with pytest.raises(AuditError, match="4 held-out subjects of class benign"):
+        labels.judge(replace(evidence, holdout=easy["held-out"].subset(kept)), OPTIONS)
+    one_class = np.nonzero(easy["training"].labels == 1)[0]
+    with pytest.raises(AuditError, match="class 0 has 0 training subjects"):
+        train_ensemble(easy["training"].subset(one_class), 2, np.random.default_rng(0))
+    made = easy["generated"].subset(np.arange(12))
+    with pytest.raises(AuditError, match="at least 20"):
+        labels.judge(replace(evidence, generated=made), Options(quick=True))
+
+
+def test_the_ensemble_is_deterministic_and_leaves_its_subjects_out(easy, ensemble):
+    again = train_ensemble(easy["training"], 2, np.random.default_rng(0), steps=STEPS)
+    assert again.digest == ensemble.digest
+    other = train_ensemble(easy["training"], 2, np.random.default_rng(1), steps=2)
+    assert other.digest != ensemble.digest
+    assert sorted(ensemble.left_out) == sorted(set(easy["training"].subjects))
+    assert np.bincount(list(ensemble.left_out.values())).tolist() == [50, 50, 50]
+    training = easy["training"]
+    apart = ensemble.probabilities(training.values, training.subjects)
+    member = ensemble.left_out[str(training.subjects[0])]
+    alone = replace(ensemble, members=(ensemble.members[member],), left_out={})
+    assert np.allclose(apart[0], alone.probabilities(training.values[:1])[0], atol=1e-5)
+    assert ensemble.features(training.values[:3]).shape == (3, 3 * 64)
+    assert auc(apart[:, 1], training.labels == 1) > 0.9
+
+
+def test_training_leaves_the_global_generator_alone(easy):
+    import torch
+
+    before = torch.get_rng_state()
+    train_ensemble(easy["training"], 2, np.random.default_rng(0), steps=1)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+# Flips and bounds
+
+
+def readings(count, undecided=0):
+    """Two classes by turns, read rightly; the first `undecided` waver."""
+    true = np.arange(count) % 2
+    sure = np.where(true == 1, 0.9, 0.1)
+    said = np.stack([1 - sure, sure], axis=1)
+    wobble = np.stack([said, said])
+    wobble[1, :undecided] = wobble[1, :undecided, ::-1]
+    return Readings(true, said, wobble)
+
+
+def test_flips_are_counted_of_decided_subjects():
+    before = readings(200, undecided=10)
+    after = before.probabilities.copy()
+    after[:14] = after[:14, ::-1]  # all undecided, and two of each class that are decided
+    found = effect(before, after)
+    assert found.flipped.tolist() == [2, 2] and found.decided.tolist() == [95, 95]
+    assert found.raw == pytest.approx(14 / 200)
+    assert not found.refuted() and found.certified() > 0.05
+
+
+def test_nobody_flipped_is_certified_to_three_percent_of_99():
+    assert smallest_certifiable(np.array([99])) == pytest.approx(0.0298, abs=5e-4)
+    assert smallest_certifiable(np.array([299])) == pytest.approx(0.00997, abs=5e-4)
+    found = effect(readings(400), readings(400).probabilities)
+    assert found.certified() == pytest.approx(smallest_certifiable(np.array([200])))
+
+
+def test_a_rare_class_is_not_outvoted():
+    """Every one of 20 flips, none of 980: 2 % of all, and a label destroyed."""
+    spare = np.zeros(2)
+    found = Effect(np.array([0, 20]), np.array([980, 20]), 0.02, spare, spare, 0.0)
+    assert found.refuted() and found.certified() == 1.0
+
+
+def test_drift_without_flips_is_seen():
+    before = readings(400)
+    after = before.probabilities.copy()
+    after[:, 1] = np.where(before.labels == 1, 0.7, 0.1)
+    after[:, 0] = 1 - after[:, 1]
+    found = effect(before, after)
+    assert found.flipped.sum() == 0 and found.drift.tolist() == pytest.approx([0.0, -0.2])
+    assert found.refuted() and found.certified() > 0.15
+
+
+# Label noise
+
+
+def truth(own, other, count):
+    rng = np.random.default_rng(3)
+    true = np.arange(count) % 2
+    correct = rng.random(count) < np.where(true == 1, own, 1 - other)
+    said = np.where(correct, true, 1 - true)
+    return agreement(said, true, np.array([f"P{i}" for i in range(count)]), 2)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 1.0])
+def test_the_share_of_wrong_labels_is_recovered(share):
+    real = truth(0.85, 0.2, 4000)
+    rng = np.random.default_rng(0)
+    counts = np.array([4000, 4000])
+    _, found = planted_noise(real, counts, share, rng)
+    got = noise(real, found, counts, rng)
+    assert got.share == pytest.approx([share, share], abs=0.06)
+    assert (got.low <= share + 0.02).all() and (got.high >= share - 0.02).all()
+
+
+def test_bounds_of_label_noise_hold_their_level():
+    """A 95 % bound is missed in 5 % of runs; 400 runs x 2 classes, binomial error 0.8 points."""
+    rng = np.random.default_rng(1)
+    real, counts, missed = truth(0.85, 0.2, 300), np.array([250, 250]), 0
+    for _ in range(400):
+        sample, found = planted_noise(real, counts, 0.1, rng)
+        missed += int((noise(sample, found, counts, rng).high < 0.1).sum())
+    assert missed / 800 < 0.08
+
+
+def test_resembling_volumes_of_a_subject_count_for_less():
+    rng = np.random.default_rng(0)
+    subjects = np.repeat([f"P{i}" for i in range(100)], 4)
+    true = np.repeat(np.arange(100) % 2, 4)
+    right = np.repeat(rng.random(100) < 0.8, 4)  # all four or none
+    real = agreement(np.where(right, true, 1 - true), true, subjects, 2)
+    assert (real.own_size < 70).all() and (real.own_size > 30).all()
+
+
+# Alterations and laws
+
+
+def test_alterations_do_what_they_are_called():
+    rng = np.random.default_rng(0)
+    values = np.tanh(rng.standard_normal((4, 12, 12, 12))).astype(np.float32)
+    assert np.array_equal(alter("flip", values, rng, UNIT), values[:, ::-1])
+    for name in AUGMENTATIONS:
+        changed = alter(name, values, np.random.default_rng(1), UNIT)
+        assert changed.shape == values.shape and changed.dtype == np.float32
+        assert all(not np.array_equal(a, b) for a, b in zip(changed, values, strict=True)), name
+    assert np.allclose(moved(values, np.ones((4, 3)))[:, :-1, :-1, :-1], values[:, 1:, 1:, 1:])
+    assert np.abs(wobbled(np.full_like(values, 0.3), rng) - 0.3).max() < 0.06
+    assert (destroy("lesion erased", values, "mask") == -1).all()
+    with pytest.raises(AuditError, match="'cutout' is not one of"):
+        alter("cutout", values, rng, UNIT)
+
+
+def test_laws_hold_and_planted_faults_break_them():
+    values = phantoms(EASY, 6, seed=3).first.values
+    thick = (1.0, 1.0, 3.0)
+
+    def faulty(change):
+        def do(v, parameters):
+            import torch
+
+            volumes = torch.from_numpy(np.ascontiguousarray(v))[:, None]
+            spacing = change.get("spacing", thick)
+            parameters = {**parameters, **change.get("always", {})}
+            return apply(volumes, [parameters] * len(v), spacing)[:, 0].numpy()
+
+        return do
+
+    assert all(law.holds for law in check_laws(values, thick))
+    off = faulty({"always": {"scale": 1.1}})
+    broken = {law.name for law in check_laws(values, thick, off) if not law.holds}
+    assert "turned and turned back is unchanged" in broken
+
+    def one_way(v, parameters):
+        """Turns by the size of the angle, whatever its sign."""
+        turned = {k: np.abs(a).tolist() if k == "rotate" else a for k, a in parameters.items()}
+        return faulty({})(v, turned)
+
+    broken = {law.name for law in check_laws(values, thick, one_way) if not law.holds}
+    assert broken == {"turned and turned back is unchanged"}
+
+
+def test_within_strata_ignores_what_size_tells():
+    size = np.repeat([0, 1], 50)
+    true = np.repeat([0, 1], 50)
+    true[::10] = 1 - true[::10]
+    by_size = np.stack([1.0 - size, size], axis=1).astype(float)
+    assert within_strata(by_size, true, size) == pytest.approx(0.5)
+
+
+def test_a_cohort_of_one_volume_per_class_is_refused():
+    values = np.zeros((2, 16, 16, 16), np.float32)
+    tiny = Cohort("training", values, np.array(["a", "b"]), np.array([0, 1]))
+    with pytest.raises(AuditError, match="at least 10"):
+        train_ensemble(tiny, 2, np.random.default_rng(0))
