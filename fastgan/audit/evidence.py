@@ -133,7 +133,7 @@ class Options:
 
     seed: int = 0
     quick: bool = False
-    """Leave out the controls: power is then unmeasured, and no judgement passes."""
+    """Leave out the controls: what rests on them is then unmeasured, and does not pass."""
     alpha: float = 0.05
     """Family-wise error over all judgements (Holm)."""
     planted: int = 300

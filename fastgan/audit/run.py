@@ -101,7 +101,7 @@ def audit(
         findings += found
         seconds[name] = time.perf_counter() - start
         progress(f"{name}: {len(found)} findings in {seconds[name]:.0f} s")
-    settled = settle(findings, alpha=options.alpha, quick=options.quick)
+    settled = settle(findings, alpha=options.alpha)
     return Audit(evidence, options, tuple(settled), seconds, faults)
 
 

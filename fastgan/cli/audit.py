@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="plant no controls: power is unmeasured, and nothing passes",
+        help="plant no controls: power is unmeasured, and what rests on it does not pass",
     )
     parser.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
     parser.add_argument(

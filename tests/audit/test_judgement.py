@@ -12,12 +12,12 @@ PLANTED = Control("copy, noise 0.1", "found", 0.98, (0.95, 1.0), 300, held=True)
 
 
 def finding(key: str = "memorization.copies", **changes) -> Finding:
-    return replace(Finding("memorization", key, "Any copies?", GOOD, BAD, p=0.5), **changes)
+    base = Finding("memorization", key, "Any copies?", GOOD, BAD, p=0.5, power="0.98 at noise 0.1")
+    return replace(base, **changes)
 
 
 def one(**changes):
-    quick = changes.pop("quick", False)
-    (settled,) = settle([finding(**changes)], alpha=0.05, quick=quick)
+    (settled,) = settle([finding(**changes)], alpha=0.05)
     return settled
 
 
@@ -54,12 +54,12 @@ def test_controls_never_soften_a_failure() -> None:
     assert one(p=0.001, controls=(missed,)).verdict == "fail"
 
 
-def test_a_quick_audit_passes_nothing() -> None:
-    settled = one(quick=True)
+def test_nothing_passes_with_its_power_unmeasured() -> None:
+    settled = one(power="")
     assert settled.verdict == "cannot tell" and "Power unmeasured" in settled.sentence
-    assert one(quick=True, p=0.001).verdict == "fail"
+    assert one(power="", p=0.001).verdict == "fail"
     warn = Outcome("warn", "Volume alone tells the classes apart.")
-    assert one(quick=True, accepted=warn).verdict == "warn"
+    assert one(power="", accepted=warn).verdict == "warn"
 
 
 def test_rejects_contradictions() -> None:

@@ -44,7 +44,8 @@ def judgements(monkeypatch):
 
 
 def saying(name: str, verdict: str):
-    return lambda evidence, options: [Finding(name, f"{name}.x", "?", Outcome(verdict, verdict))]
+    outcome = Outcome(verdict, verdict)
+    return lambda evidence, options: [Finding(name, f"{name}.x", "?", outcome, power="exact")]
 
 
 def refusing(evidence, options):
