@@ -60,7 +60,7 @@ def evidence_of_run(
             f"{folder.path}: the data at {config.data.source!r} are not those of the run (files, "
             "labels or splits have changed): nothing can be said of its training volumes"
         )
-    evidence = evidence_of_config(config, generated)
+    evidence = _of_training(config, training, generated)
     return replace(
         evidence,
         draw=_generator(config, folder, found, training, device),
@@ -75,22 +75,9 @@ def evidence_of_config(config: Config, generated: Path | None) -> Evidence:
         AuditError: generated volumes that do not fit.
         ConfigError, BadFile and its kinds: data that cannot be read as configured.
     """
-    from fastgan.audit.cohorts import cohort_of, generated_cohort
-    from fastgan.audit.evidence import Evidence
     from fastgan.data import open_dataset
 
-    training = open_dataset(config.data, "train")
-    holdout = open_dataset(config.data, "holdout")
-    return Evidence(
-        training=cohort_of(training, "training"),
-        holdout=cohort_of(holdout, "held-out"),
-        generated=None if generated is None else generated_cohort(generated, training),
-        spacing=training.spacing,
-        classes=training.classes,
-        modality=training.normalisation["modality"],
-        augmentations=tuple(dict.fromkeys((*config.data.classic, *config.gan.augment))),
-        about={"data": config.data.source} | ({"generated": str(generated)} if generated else {}),
-    )
+    return _of_training(config, open_dataset(config.data, "train"), generated)
 
 
 def facts_of(config: Config) -> dict[str, Any]:
@@ -118,6 +105,24 @@ def facts_of(config: Config) -> dict[str, Any]:
         },
         "attribution": LIDC_ATTRIBUTION if config.data.source == "lidc-nodules" else "",
     }
+
+
+def _of_training(config: Config, training: Dataset, generated: Path | None) -> Evidence:
+    from fastgan.audit.cohorts import cohort_of, generated_cohort
+    from fastgan.audit.evidence import Evidence
+    from fastgan.data import open_dataset
+
+    holdout = open_dataset(config.data, "holdout")
+    return Evidence(
+        training=cohort_of(training, "training"),
+        holdout=cohort_of(holdout, "held-out"),
+        generated=None if generated is None else generated_cohort(generated, training),
+        spacing=training.spacing,
+        classes=training.classes,
+        modality=training.normalisation["modality"],
+        augmentations=tuple(dict.fromkeys((*config.data.classic, *config.gan.augment))),
+        about={"data": config.data.source} | ({"generated": str(generated)} if generated else {}),
+    )
 
 
 def _about(folder: RunFolder, found: Checkpoint) -> dict[str, str]:

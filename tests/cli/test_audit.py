@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastgan.data import save_volume
+
+SHAPE = (8, 8, 8)
+PRODUCTS = {"report.html", "report.json", "model_card.md", "dataset_card.md"}
+
+
+@pytest.fixture(scope="module")
+def generated(cli, trained: Path, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("generated") / "volumes"
+    assert cli("generate", "--run", trained, "--count", 6, "--out", out).code == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory) -> tuple[Path, Path]:
+    """A configuration of 30 small labelled volumes, and volumes that somebody else generated."""
+    folder = tmp_path_factory.mktemp("foreign")
+    rng = np.random.default_rng(0)
+    np.savez(
+        folder / "set.npz",
+        volumes=rng.integers(0, 255, (30, *SHAPE)).astype(np.uint8),
+        labels=np.arange(30) % 2,
+        subjects=np.array([f"p{i}" for i in range(30)]),
+    )
+    config = folder / "data.yaml"
+    config.write_text(
+        f"data:\n  source: {folder / 'set.npz'}\n  shape: [8, 8, 8]\n  conditional: true\n"
+        "  holdout: 0.4\n"
+    )
+    made = folder / "made"
+    made.mkdir()
+    rows = ["path,label"]
+    for i in range(4):
+        array = rng.uniform(0, 255, SHAPE).astype(np.float32)
+        save_volume(made / f"v{i}.nii.gz", array, np.eye(4))
+        rows.append(f"v{i}.nii.gz,{i % 2}")
+    (made / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return config, made
+
+
+def test_writes_report_and_cards_and_says_where(cli, trained, generated, tmp_path) -> None:
+    out = tmp_path / "audit"
+    answer = cli(
+        *("audit", "--run", trained, "--generated", generated, "--out", out, "--quick"),
+        *("--only", "leakage"),
+    )
+    report = json.loads((out / "report.json").read_bytes())
+    assert answer.code == report["exit_code"] and answer.code in (3, 4), answer.err
+    assert {p.name for p in out.iterdir()} == PRODUCTS
+    assert str(out / "report.html") in answer.out and f"verdict: {report['verdict']}" in answer.out
+    assert report["about"]["run"] == trained.name
+    counts = {c["name"]: c["volumes"] for c in report["cohorts"]}
+    assert counts["generated"] == 6 and counts["training"] > counts["held-out"] > 100
+    for finding in report["findings"]:
+        assert finding["key"] in answer.out and finding["sentence"] in answer.out
+    assert "wgan-gp" in (out / "model_card.md").read_text()
+
+
+def test_volumes_of_another_program(cli, foreign, tmp_path) -> None:
+    config, made = foreign
+    out = tmp_path / "audit"
+    answer = cli(
+        *("audit", "--config", config, "--generated", made, "--out", out, "--quick"),
+        *("--only", "memorization", "leakage", "--include-patient-images"),
+    )
+    assert answer.code in (3, 4), answer.err
+    assert {p.name for p in out.iterdir()} == PRODUCTS | {"report-CONTAINS-PATIENT-DATA.html"}
+    assert "CONTAINS PATIENT DATA" in (out / "report-CONTAINS-PATIENT-DATA.html").read_text()
+    report = json.loads((out / "report.json").read_bytes())
+    told = {f["judgement"]: f["sentence"] for f in report["findings"]}
+    assert "annot tell" in told["memorization"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("shape", r"(4, 4, 4) voxels, the training volumes have (8, 8, 8)"),
+        ("spacing", "spacing 2 x 1 x 1 mm, the training volumes have 1 x 1 x 1 mm"),
+        ("label", "label 7, the training volumes have 0, 1"),
+    ],
+)
+def test_generated_volumes_that_do_not_fit(cli, foreign, tmp_path, change, message) -> None:
+    config, _ = foreign
+    made = tmp_path / "made"
+    made.mkdir()
+    shape = (4, 4, 4) if change == "shape" else SHAPE
+    affine = np.diag([2.0 if change == "spacing" else 1.0, 1.0, 1.0, 1.0])
+    array = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+    save_volume(made / "v.nii.gz", array, affine)
+    label = "7" if change == "label" else "1"
+    (made / "manifest.csv").write_text(f"path,label\nv.nii.gz,{label}\n")
+    out = tmp_path / "audit"
+    answer = cli("audit", "--config", config, "--generated", made, "--out", out)
+    assert answer.code == 16 and message in answer.err
+    assert not out.exists()
+
+
+def test_needs_a_folder_of_its_own(cli, foreign, tmp_path) -> None:
+    config, made = foreign
+    (tmp_path / "notes.txt").write_text("mine")
+    answer = cli("audit", "--config", config, "--generated", made, "--out", tmp_path)
+    assert answer.code == 10 and "not an empty folder" in answer.err
+
+
+def test_refuses_what_it_does_not_know(cli, foreign, tmp_path) -> None:
+    config, made = foreign
+    asked = ("audit", "--config", config, "--generated", made, "--out", tmp_path / "a")
+    answer = cli(*asked, "--only", "memorisation")
+    assert answer.code == 2 and "unknown judgement 'memorisation'" in answer.err
+    answer = cli(*asked, "--seed", -1)
+    assert answer.code == 2 and "--seed" in answer.err
+    answer = cli("audit", "--out", tmp_path / "a")
+    assert answer.code == 2
+
+
+def test_data_that_have_changed_since_the_run(cli, trained, tmp_path) -> None:
+    import shutil
+
+    run = tmp_path / trained.name
+    shutil.copytree(trained, run)
+    data = json.loads((run / "data.json").read_bytes())
+    data["fingerprint"] = "0" * 64
+    (run / "data.json").write_text(json.dumps(data))
+    answer = cli("audit", "--run", run, "--out", tmp_path / "a")
+    assert answer.code == 16 and "are not those of the run" in answer.err
