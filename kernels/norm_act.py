@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastgan.kernels.tiles import NUM_WARPS, groups, place, tiles
+from fastgan.kernels.tiles import OPTIONS, groups, place, tiles
 
 __all__ = ["norm_act_apply", "norm_act_fwd", "norm_act_statistics"]
 
@@ -186,11 +186,11 @@ def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor,
     mean, rstd = (x.new_empty((cut.B, num_groups), dtype=dtype) for _ in range(2))
     merge = groups(cut)
     with torch.cuda.device_of(x):
-        norm_act_statistics_kernel[cut.grid](x, partial, *cut.sizes, num_warps=NUM_WARPS)
+        norm_act_statistics_kernel[cut.grid](x, partial, *cut.sizes, **OPTIONS)
         norm_act_statistics_merge_kernel[merge.grid](
             *(partial, mean, rstd, cut.C, cut.S, cut.K, cut.chunk, cut.splits),
             *(eps, *merge[1:]),
-            num_warps=NUM_WARPS,
+            **OPTIONS,
         )
     return mean, rstd
 
@@ -227,7 +227,7 @@ def norm_act_apply(
         norm_act_apply_kernel[cut.grid](
             *(x, mean, rstd, weight, bias, y, row_stride(weight), row_stride(bias), *cut.sizes),
             NEGATIVE_SLOPE=negative_slope,
-            num_warps=NUM_WARPS,
+            **OPTIONS,
         )
     return y
 

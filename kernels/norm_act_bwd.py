@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.kernels.norm_act import ELEMENTS, affine, normalisation, row_stride
-from fastgan.kernels.tiles import NUM_WARPS, groups, place, tiles
+from fastgan.kernels.tiles import OPTIONS, groups, place, tiles
 
 __all__ = ["norm_act_bwd"]
 
@@ -231,16 +231,16 @@ def norm_act_bwd(
     merge, each = groups(cut), cut.one_each()
     with torch.cuda.device_of(x):
         norm_act_bwd_sums_kernel[cut.grid](
-            *(*volumes, partial, *strides, *cut.sizes, negative_slope), num_warps=NUM_WARPS
+            *(*volumes, partial, *strides, *cut.sizes, negative_slope), **OPTIONS
         )
         norm_act_bwd_merge_kernel[merge.grid](
             *(partial, rstd, weight, coefficients, sums, strides[0]),
             *(cut.C, cut.S, cut.K, cut.splits, *merge[1:]),
-            num_warps=NUM_WARPS,
+            **OPTIONS,
         )
         norm_act_bwd_apply_kernel[each.grid](
             *(*volumes, coefficients, sums, d_x, d_weight, d_bias, *strides, *each),
             *(negative_slope, strides[0] > 0, strides[1] > 0),
-            num_warps=NUM_WARPS,
+            **OPTIONS,
         )
     return d_x, d_weight, d_bias

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fastgan.kernels.norm_act import affine, normalisation, row_stride
 from fastgan.kernels.norm_act_bwd import merged, store_gradient
-from fastgan.kernels.tiles import NUM_WARPS, groups, place, tiles
+from fastgan.kernels.tiles import OPTIONS, groups, place, tiles
 
 __all__ = ["norm_act_bwd_bwd"]
 
@@ -248,16 +248,16 @@ def norm_act_bwd_bwd(
     merge, each = groups(cut), cut.one_each()
     with torch.cuda.device_of(x):
         norm_act_bwd_bwd_sums_kernel[cut.grid](
-            *(*volumes, partial, *strides, *cut.sizes, negative_slope), num_warps=NUM_WARPS
+            *(*volumes, partial, *strides, *cut.sizes, negative_slope), **OPTIONS
         )
         norm_act_bwd_bwd_merge_kernel[merge.grid](
             *(partial, rstd, weight, gg_weight, gg_bias, coefficients, sums, *strides),
             *(cut.C, cut.S, cut.K, cut.splits, *merge[1:]),
-            num_warps=NUM_WARPS,
+            **OPTIONS,
         )
         norm_act_bwd_bwd_apply_kernel[each.grid](
             *(*volumes, coefficients, sums, d_g, d_x, d_weight, *strides, *each),
             *(negative_slope, strides[0] > 0),
-            num_warps=NUM_WARPS,
+            **OPTIONS,
         )
     return d_g, d_x, d_weight

@@ -12,9 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["NUM_WARPS", "Groups", "Tiles", "groups", "place", "tiles"]
+__all__ = ["OPTIONS", "Groups", "Tiles", "groups", "place", "tiles"]
 
-NUM_WARPS = 4
+# Fusion of products and sums where their rounding decides nothing; the kink's is explicit.
+OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
 # About eight programs for each of an H100's 132 multiprocessors: enough reads in flight.
 _PROGRAMS = 1024
 # Channels last: two sectors of bfloat16 and more lie side by side.

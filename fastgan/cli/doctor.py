@@ -137,8 +137,8 @@ def _operators() -> Iterator[str]:
     from fastgan.ops import dispatch
 
     for row in dispatch.report():
-        mark = "yes" if row.available else "no "
-        yield f"{row.op:<17} {row.implementation:<18} {mark}  {row.reason}"
+        mark = "used" if row.used else "yes" if row.available else "no"
+        yield f"{row.op:<17} {row.device:<5} {row.implementation:<18} {mark:<5} {row.reason}"
 
 
 def _machine() -> Iterator[str]:
