@@ -23,7 +23,7 @@ ELEMENTS = 2048
 @triton.jit
 def norm_act_statistics_kernel(
     x,  # [B, C, S]
-    partial,  # [B, splits, 2, C] mean and sum of squares about it
+    partial,  # [B, splits, 2, C] float64: mean and sum of squares about it
     C,
     S,
     K,
@@ -36,7 +36,8 @@ def norm_act_statistics_kernel(
     # one program per (split, block of channels, sample); one lane per (voxel of a tile, channel)
     split = tl.program_id(0)
     b, c, count, offsets = place(split, C, S, stride_s, stride_c, chunk, BLOCK_S, BLOCK_C)
-    accumulator: tl.constexpr = partial.dtype.element_ty
+    exact: tl.constexpr = x.dtype.element_ty == tl.float64
+    accumulator: tl.constexpr = tl.float64 if exact else tl.float32
     s = tl.arange(0, BLOCK_S)
     n = tl.full((), 0, accumulator)
     mean = tl.zeros((BLOCK_S, BLOCK_C), accumulator)
@@ -47,23 +48,22 @@ def norm_act_statistics_kernel(
         # A lane past the end sees its own mean, which changes nothing.
         delta = tl.where(valid, value - mean, 0)
         n += 1
-        mean += delta * (1 / n)
-        squares += delta * (delta - delta * (1 / n))
+        mean = tl.fma(delta, 1 / n, mean)
+        squares = tl.fma(delta, tl.fma(delta, -1 / n, delta), squares)
         offsets += BLOCK_S * stride_s
-    lane = ((count - s + BLOCK_S - 1) // BLOCK_S).to(accumulator)[:, None]
-    # Relative to the first lane, or a large mean would round its differences away.
-    origin = tl.sum(tl.where((s == 0)[:, None], mean, 0), 0)
-    total = tl.full((), count, accumulator)
-    away = tl.sum(lane * (mean - origin[None, :]), 0) / total
-    about = mean - origin[None, :] - away[None, :]
-    at = (b * tl.num_programs(0) + split) * 2 * C + c
-    tl.store(partial + at, origin + away, mask=c < C)
-    tl.store(partial + at + C, tl.sum(squares + lane * about * about, 0), mask=c < C)
+    # Lanes meet in float64: a tree of float32 sums would cost digits that the lanes have.
+    wide = mean.to(tl.float64)
+    lane = ((count - s + BLOCK_S - 1) // BLOCK_S).to(tl.float64)[:, None]
+    middle = tl.sum(lane * wide, 0) / tl.full((), count, tl.float64)
+    away = wide - middle[None, :]
+    at = partial + (b * tl.num_programs(0) + split) * 2 * C + c
+    tl.store(at, middle, mask=c < C)
+    tl.store(at + C, tl.sum(squares.to(tl.float64) + lane * away * away, 0), mask=c < C)
 
 
 @triton.jit
 def norm_act_statistics_merge_kernel(
-    partial,  # [B, splits, 2, C]
+    partial,  # [B, splits, 2, C] float64
     mean,  # [B, G]
     rstd,  # [B, G]
     C,
@@ -89,7 +89,7 @@ def norm_act_statistics_merge_kernel(
         valid = (n < splits)[:, None, None] & inside[None, :, :]
         at = partial + (b * splits + n)[:, None, None] * 2 * C + channels[None, :, :]
         voxels = tl.minimum(S - n.to(tl.int64) * chunk, chunk).to(tl.float64)[:, None, None]
-        value = tl.load(at, mask=valid, other=0).to(tl.float64)
+        value = tl.load(at, mask=valid, other=0)
         mu += tl.sum(tl.sum(value * voxels, 0), 1)
     mu /= m
     squares = tl.zeros((BLOCK_G,), tl.float64)
@@ -98,8 +98,8 @@ def norm_act_statistics_merge_kernel(
         valid = (n < splits)[:, None, None] & inside[None, :, :]
         at = partial + (b * splits + n)[:, None, None] * 2 * C + channels[None, :, :]
         voxels = tl.minimum(S - n.to(tl.int64) * chunk, chunk).to(tl.float64)[:, None, None]
-        away = tl.load(at, mask=valid, other=0).to(tl.float64) - mu[None, :, None]
-        within = tl.load(at + C, mask=valid, other=0).to(tl.float64)
+        away = tl.load(at, mask=valid, other=0) - mu[None, :, None]
+        within = tl.load(at + C, mask=valid, other=0)
         squares += tl.sum(tl.sum(tl.where(valid, within + voxels * away * away, 0), 0), 1)
     to = b * (C // K) + g
     accumulator: tl.constexpr = mean.dtype.element_ty
@@ -182,7 +182,7 @@ def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor,
     """
     cut = tiles(x, num_groups, ELEMENTS)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    partial = x.new_empty((cut.B, cut.splits, 2, cut.C), dtype=dtype)
+    partial = x.new_empty((cut.B, cut.splits, 2, cut.C), dtype=torch.float64)
     mean, rstd = (x.new_empty((cut.B, num_groups), dtype=dtype) for _ in range(2))
     merge = groups(cut)
     with torch.cuda.device_of(x):

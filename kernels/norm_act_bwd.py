@@ -25,7 +25,7 @@ def norm_act_bwd_sums_kernel(
     rstd,  # [B, G]
     weight,  # [C] or [B, C]
     bias,  # [C] or [B, C]
-    partial,  # [B, splits, 2, C] sums of u and of u (x - mean)
+    partial,  # [B, splits, 2, C] float64: sums of u and of u (x - mean)
     weight_stride,
     bias_stride,
     C,
@@ -41,7 +41,7 @@ def norm_act_bwd_sums_kernel(
     # one program per (split, block of channels, sample); one lane per (voxel of a tile, channel)
     split = tl.program_id(0)
     b, c, count, offsets = place(split, C, S, stride_s, stride_c, chunk, BLOCK_S, BLOCK_C)
-    accumulator: tl.constexpr = partial.dtype.element_ty
+    accumulator: tl.constexpr = mean.dtype.element_ty
     mu, scale, shift = normalisation(
         mean, rstd, weight, bias, weight_stride, bias_stride, b, c, C, K
     )
@@ -54,11 +54,11 @@ def norm_act_bwd_sums_kernel(
         u = tl.load(g + offsets, mask=valid, other=0).to(accumulator)
         u = tl.where(tl.fma(centred, scale, shift) > 0, u, u * NEGATIVE_SLOPE)
         sum_u += u
-        sum_ux += u * centred
+        sum_ux = tl.fma(u, centred, sum_ux)
         offsets += BLOCK_S * stride_s
     at = partial + (b * tl.num_programs(0) + split) * 2 * C + c
-    tl.store(at, tl.sum(sum_u, 0), mask=c < C)
-    tl.store(at + C, tl.sum(sum_ux, 0), mask=c < C)
+    tl.store(at, tl.sum(sum_u.to(tl.float64), 0), mask=c < C)
+    tl.store(at + C, tl.sum(sum_ux.to(tl.float64), 0), mask=c < C)
 
 
 @triton.jit
@@ -75,20 +75,20 @@ def merged(
     BLOCK_G: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """[BLOCK_G, BLOCK_K] float64: sum over splits of a row of the partial sums [B, splits, *, C]."""
+    """[BLOCK_G, BLOCK_K] float64: sum over splits of a row of partial sums [B, splits, *, C]."""
     total = tl.zeros((BLOCK_G, BLOCK_K), tl.float64)
     for start in range(0, splits, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)
         valid = (n < splits)[:, None, None] & inside[None, :, :]
         row = ((b * splits + n) * ROWS + ROW)[:, None, None]
         value = tl.load(partial + row * C + channels[None, :, :], mask=valid, other=0)
-        total += tl.sum(value.to(tl.float64), 0)
+        total += tl.sum(value, 0)
     return total
 
 
 @triton.jit
 def norm_act_bwd_merge_kernel(
-    partial,  # [B, splits, 2, C]
+    partial,  # [B, splits, 2, C] float64
     rstd,  # [B, G]
     weight,  # [C] or [B, C]
     coefficients,  # [B, 3, C]
@@ -108,7 +108,7 @@ def norm_act_bwd_merge_kernel(
     k = tl.arange(0, BLOCK_K)
     channels = (g * K)[:, None] + k[None, :]
     inside = (g * K < C)[:, None] & (k < K)[None, :]
-    accumulator: tl.constexpr = partial.dtype.element_ty
+    accumulator: tl.constexpr = coefficients.dtype.element_ty
     r = tl.load(rstd + b * (C // K) + g, mask=g * K < C, other=0).to(tl.float64)[:, None]
     gamma = affine(weight, weight_stride, b, channels, C, 1, tl.float64)
     sum_u = merged(partial, b, channels, inside, C, splits, 0, 2, BLOCK_N, BLOCK_G, BLOCK_K)
@@ -137,6 +137,12 @@ def store_gradient(sums, gradient, stride, b, c, B, C, ROWS: tl.constexpr, PER_S
         for other in range(1, B):
             total += tl.load(sums + tl.cast(other, tl.int64) * ROWS * C + c, mask=c < C, other=0)
         tl.store(gradient + c, total.to(gradient.dtype.element_ty), mask=c < C)
+
+
+@triton.jit
+def row(at, c, C):
+    """[1, BLOCK_C]: coefficients of channels c."""
+    return tl.load(at, mask=c < C, other=0)[None, :]
 
 
 @triton.jit
@@ -178,12 +184,9 @@ def norm_act_bwd_apply_kernel(
         mean, rstd, weight, bias, weight_stride, bias_stride, b, c, C, K
     )
     at = coefficients + b * 3 * C + c
-    of_u = tl.load(at, mask=c < C, other=0)[None, :]
-    of_centred = tl.load(at + C, mask=c < C, other=0)[None, :]
-    of_one = tl.load(at + 2 * C, mask=c < C, other=0)[None, :]
     centred -= mu
     u = tl.where(tl.fma(centred, scale, shift) > 0, u, u * NEGATIVE_SLOPE)
-    out = u * of_u + centred * of_centred + of_one
+    out = tl.fma(u, row(at, c, C), tl.fma(centred, row(at + C, c, C), row(at + 2 * C, c, C)))
     tl.store(d_x + offsets, out.to(d_x.dtype.element_ty), mask=valid)
     if split == 0:
         if d_bias is not None:
@@ -222,7 +225,7 @@ def norm_act_bwd(
     Cost: two reads of g and x (what the L2 cache holds: one), one write of x; three launches.
     """
     cut = tiles(x, num_groups, ELEMENTS)
-    partial = mean.new_empty((cut.B, cut.splits, 2, cut.C))
+    partial = mean.new_empty((cut.B, cut.splits, 2, cut.C), dtype=torch.float64)
     coefficients, sums = (mean.new_empty((cut.B, rows, cut.C)) for rows in (3, 2))
     d_x = torch.empty_like(x)
     d_weight, d_bias = (None if p is None else torch.empty_like(p) for p in (weight, bias))

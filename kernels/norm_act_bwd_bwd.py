@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.kernels.norm_act import affine, normalisation, row_stride
-from fastgan.kernels.norm_act_bwd import merged, store_gradient
+from fastgan.kernels.norm_act_bwd import merged, row, store_gradient
 from fastgan.kernels.tiles import OPTIONS, groups, place, tiles
 
 __all__ = ["norm_act_bwd_bwd"]
@@ -33,7 +33,7 @@ def norm_act_bwd_bwd_sums_kernel(
     rstd,  # [B, G]
     weight,  # [C] or [B, C]
     bias,  # [C] or [B, C]
-    partial,  # [B, splits, 5, C] sums of u, u (x - mean), v, v (x - mean), v u
+    partial,  # [B, splits, 5, C] float64: sums of u, u (x - mean), v, v (x - mean), v u
     weight_stride,
     bias_stride,
     C,
@@ -49,7 +49,7 @@ def norm_act_bwd_bwd_sums_kernel(
     # one program per (split, block of channels, sample); one lane per (voxel of a tile, channel)
     split = tl.program_id(0)
     b, c, count, offsets = place(split, C, S, stride_s, stride_c, chunk, BLOCK_S, BLOCK_C)
-    accumulator: tl.constexpr = partial.dtype.element_ty
+    accumulator: tl.constexpr = mean.dtype.element_ty
     mu, scale, shift = normalisation(
         mean, rstd, weight, bias, weight_stride, bias_stride, b, c, C, K
     )
@@ -65,19 +65,19 @@ def norm_act_bwd_bwd_sums_kernel(
         u = tl.load(g + offsets, mask=valid, other=0).to(accumulator)
         u = tl.where(tl.fma(centred, scale, shift) > 0, u, u * NEGATIVE_SLOPE)
         sum_u += u
-        sum_ux += u * centred
+        sum_ux = tl.fma(u, centred, sum_ux)
         if gg_x is not None:
             v = tl.load(gg_x + offsets, mask=valid, other=0).to(accumulator)
             sum_v += v
-            sum_vx += v * centred
-            sum_vu += v * u
+            sum_vx = tl.fma(v, centred, sum_vx)
+            sum_vu = tl.fma(v, u, sum_vu)
         offsets += BLOCK_S * stride_s
     at = partial + (b * tl.num_programs(0) + split) * 5 * C + c
-    tl.store(at, tl.sum(sum_u, 0), mask=c < C)
-    tl.store(at + C, tl.sum(sum_ux, 0), mask=c < C)
-    tl.store(at + 2 * C, tl.sum(sum_v, 0), mask=c < C)
-    tl.store(at + 3 * C, tl.sum(sum_vx, 0), mask=c < C)
-    tl.store(at + 4 * C, tl.sum(sum_vu, 0), mask=c < C)
+    tl.store(at, tl.sum(sum_u.to(tl.float64), 0), mask=c < C)
+    tl.store(at + C, tl.sum(sum_ux.to(tl.float64), 0), mask=c < C)
+    tl.store(at + 2 * C, tl.sum(sum_v.to(tl.float64), 0), mask=c < C)
+    tl.store(at + 3 * C, tl.sum(sum_vx.to(tl.float64), 0), mask=c < C)
+    tl.store(at + 4 * C, tl.sum(sum_vu.to(tl.float64), 0), mask=c < C)
 
 
 @triton.jit
@@ -88,7 +88,7 @@ def over_group(values, inside, m):
 
 @triton.jit
 def norm_act_bwd_bwd_merge_kernel(
-    partial,  # [B, splits, 5, C]
+    partial,  # [B, splits, 5, C] float64
     rstd,  # [B, G]
     weight,  # [C] or [B, C]
     gg_weight,  # like weight
@@ -111,7 +111,7 @@ def norm_act_bwd_bwd_merge_kernel(
     k = tl.arange(0, BLOCK_K)
     channels = (group * K)[:, None] + k[None, :]
     inside = (group * K < C)[:, None] & (k < K)[None, :]
-    accumulator: tl.constexpr = partial.dtype.element_ty
+    accumulator: tl.constexpr = coefficients.dtype.element_ty
     r = tl.load(rstd + b * (C // K) + group, mask=group * K < C, other=0).to(tl.float64)[:, None]
     gamma = affine(weight, weight_stride, b, channels, C, 1, tl.float64)
     hg = affine(gg_weight, weight_stride, b, channels, C, 0, tl.float64)
@@ -187,15 +187,13 @@ def norm_act_bwd_bwd_apply_kernel(
     centred -= mu
     above = tl.fma(centred, scale, shift) > 0
     u = tl.where(above, u, u * NEGATIVE_SLOPE)
-    to_g = centred * tl.load(at + C, mask=c < C, other=0)[None, :]
-    to_g += tl.load(at + 2 * C, mask=c < C, other=0)[None, :]
-    to_x = u * tl.load(at + 3 * C, mask=c < C, other=0)[None, :]
-    to_x += centred * tl.load(at + 5 * C, mask=c < C, other=0)[None, :]
-    to_x += tl.load(at + 6 * C, mask=c < C, other=0)[None, :]
+    to_g = tl.fma(centred, row(at + C, c, C), row(at + 2 * C, c, C))
+    to_x = tl.fma(centred, row(at + 5 * C, c, C), row(at + 6 * C, c, C))
+    to_x = tl.fma(u, row(at + 3 * C, c, C), to_x)
     if gg_x is not None:
         v = tl.load(gg_x + offsets, mask=valid, other=0).to(accumulator)
-        to_g += v * tl.load(at, mask=c < C, other=0)[None, :]
-        to_x += v * tl.load(at + 4 * C, mask=c < C, other=0)[None, :]
+        to_g = tl.fma(v, row(at, c, C), to_g)
+        to_x = tl.fma(v, row(at + 4 * C, c, C), to_x)
     to_g = tl.where(above, to_g, to_g * NEGATIVE_SLOPE)
     tl.store(d_g + offsets, to_g.to(d_g.dtype.element_ty), mask=valid)
     tl.store(d_x + offsets, to_x.to(d_x.dtype.element_ty), mask=valid)
@@ -239,7 +237,7 @@ def norm_act_bwd_bwd(
     Cost: two reads of gg_x, g and x (what the L2 cache holds: one), two writes of x; three launches.
     """
     cut = tiles(x, num_groups, ELEMENTS)
-    partial = mean.new_empty((cut.B, cut.splits, 5, cut.C))
+    partial = mean.new_empty((cut.B, cut.splits, 5, cut.C), dtype=torch.float64)
     coefficients, sums = (mean.new_empty((cut.B, rows, cut.C)) for rows in (7, 1))
     d_g, d_x = torch.empty_like(x), torch.empty_like(x)
     d_weight = None if weight is None else torch.empty_like(weight)
