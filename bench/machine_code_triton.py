@@ -3,9 +3,9 @@
     python bench/machine_code_triton.py [--json]
 
 The launchers run on tensors without data; each launch they make is compiled with exactly its
-arguments instead of being started. Registers, spills and shared memory are ptxas's, the rest is read
-off the machine code. A goal is what full bandwidth asks for and does not move; a budget is what the
-tests hold today.
+arguments instead of being started. Registers, spills and shared memory are ptxas's, the rest is
+read off the machine code. A goal is what full bandwidth asks for and does not move; a budget is
+what the tests hold today.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 CAPABILITY = 90
@@ -112,7 +111,7 @@ def _launches(call: Callable[[], None]) -> list[_Launch]:
 
 
 def _source(launch: _Launch) -> Any:
-    """The launch as Triton specialises it: pointers and multiples of 16 aligned, 1 and None fixed."""
+    """The launch as Triton specialises it: aligned pointers, multiples of 16, 1 and None fixed."""
     import torch
     from triton.compiler import ASTSource
 
@@ -158,12 +157,17 @@ def _compiled(use: str, launch: _Launch) -> Row:
         file.write(built.asm["cubin"])
         file.flush()
         usage, code = (
-            subprocess.run([tool, flag, file.name], capture_output=True, text=True, check=True).stdout
+            subprocess.run(
+                [tool, flag, file.name], capture_output=True, text=True, check=True
+            ).stdout
             for flag in ("-res-usage", "-sass")
         )
     used = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", usage)}
     name = launch.kernel.__name__
-    instructions = re.findall(r"\b(LDG|STG)\S*", code), re.findall(r"\b((?:LDG|STG)\S*\.128)\b", code)
+    instructions = (
+        re.findall(r"\b(LDG|STG)\S*", code),
+        re.findall(r"\b((?:LDG|STG)\S*\.128)\b", code),
+    )
     every, wide = ([i.split(".")[0] for i in found] for found in instructions)
     limits = REGISTERS.get(name, {})
     return Row(

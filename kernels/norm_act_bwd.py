@@ -127,7 +127,7 @@ def norm_act_bwd_merge_kernel(
 
 
 @triton.jit
-def store_gradient(sums, gradient, stride, b, c, B, C, ROWS: tl.constexpr, PER_SAMPLE: tl.constexpr):
+def store_gradient(sums, gradient, b, c, B, C, ROWS: tl.constexpr, PER_SAMPLE: tl.constexpr):
     """Gradient of a weight or bias from a row of sums [B, ROWS, C], at channels c of sample b."""
     if PER_SAMPLE:
         total = tl.load(sums + b * ROWS * C + c, mask=c < C, other=0)
@@ -190,9 +190,9 @@ def norm_act_bwd_apply_kernel(
     tl.store(d_x + offsets, out.to(d_x.dtype.element_ty), mask=valid)
     if split == 0:
         if d_bias is not None:
-            store_gradient(sums, d_bias, bias_stride, b, c, B, C, 2, BIAS_PER_SAMPLE)
+            store_gradient(sums, d_bias, b, c, B, C, 2, BIAS_PER_SAMPLE)
         if d_weight is not None:
-            store_gradient(sums + C, d_weight, weight_stride, b, c, B, C, 2, WEIGHT_PER_SAMPLE)
+            store_gradient(sums + C, d_weight, b, c, B, C, 2, WEIGHT_PER_SAMPLE)
 
 
 def norm_act_bwd(

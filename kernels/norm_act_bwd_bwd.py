@@ -198,8 +198,8 @@ def norm_act_bwd_bwd_apply_kernel(
     tl.store(d_g + offsets, to_g.to(d_g.dtype.element_ty), mask=valid)
     tl.store(d_x + offsets, to_x.to(d_x.dtype.element_ty), mask=valid)
     if d_weight is not None:
-        if split == 0:
-            store_gradient(sums, d_weight, weight_stride, b, c, B, C, 1, WEIGHT_PER_SAMPLE)
+        if split == 0:  # noqa: SIM102 (one is decided when compiling)
+            store_gradient(sums, d_weight, b, c, B, C, 1, WEIGHT_PER_SAMPLE)
 
 
 def norm_act_bwd_bwd(
@@ -234,7 +234,8 @@ def norm_act_bwd_bwd(
         d_g, d_x: like x. d_weight: like weight; None if weight is None.
 
     Deterministic: yes.
-    Cost: two reads of gg_x, g and x (what the L2 cache holds: one), two writes of x; three launches.
+    Cost: two reads of gg_x, g and x (what the L2 cache holds: one), two writes of x, three
+        launches.
     """
     cut = tiles(x, num_groups, ELEMENTS)
     partial = mean.new_empty((cut.B, cut.splits, 5, cut.C), dtype=torch.float64)

@@ -1,7 +1,7 @@
 """How the norm's kernels cut a volume [B, C, S], channels first or last, into tiles of programs.
 
-A pass over voxels has one program per (split of the voxels, block of channels, sample). Splits depend
-on the shape alone, never on the GPU, so results are the same on each.
+A pass over voxels has one program per (split of the voxels, block of channels, sample). Splits
+depend on the shape alone, never on the GPU, so results are the same on each.
 """
 
 from __future__ import annotations

@@ -141,9 +141,7 @@ def _row(op: str, name: str, device: str) -> Row:
         return Row(op, name, device, False, False, "no CUDA device that this torch can use")
     x = torch.empty(1, 1, 2, 2, 2, device=device)
     obstacle = _obstacle(op, name, x, auto=True)
-    return Row(
-        op, name, device, obstacle is None, False, obstacle or _SERVES.get((op, name), _ALL)
-    )
+    return Row(op, name, device, obstacle is None, False, obstacle or _SERVES.get((op, name), _ALL))
 
 
 def _checked(name: str, where: str) -> str:

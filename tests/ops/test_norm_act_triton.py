@@ -1,4 +1,4 @@
-"""The Triton kernels of norm_act, on the GPU where one is, else in the interpreter: few programs."""
+"""The Triton kernels of norm_act: on the GPU where one is, else in the interpreter."""
 
 from __future__ import annotations
 
@@ -183,7 +183,8 @@ def test_compile(compiled, loss_with_penalty) -> None:
     shapes = ((1, 4, 2, 3, 3), (4,), (4,))
     x, w, b = (torch.randn(s).double().to(DEVICE).requires_grad_() for s in shapes)
     expected = loss_with_penalty("torch.func.grad", stock, x, w, b)
-    found = compiled(lambda *t: loss_with_penalty("torch.func.grad", ours, *t), "aot_eager")(x, w, b)
+    run = compiled(lambda *t: loss_with_penalty("torch.func.grad", ours, *t), "aot_eager")
+    found = run(x, w, b)
     torch.testing.assert_close(found, expected)
     grads = torch.autograd.grad(found, (x, w, b))
     torch.testing.assert_close(grads, torch.autograd.grad(expected, (x, w, b)))
