@@ -51,14 +51,17 @@ def norm_act_statistics_kernel(
         mean = tl.fma(delta, 1 / n, mean)
         squares = tl.fma(delta, tl.fma(delta, -1 / n, delta), squares)
         offsets += BLOCK_S * stride_s
-    # Lanes meet in float64: a tree of float32 sums would cost digits that the lanes have.
-    wide = mean.to(tl.float64)
-    lane = ((count - s + BLOCK_S - 1) // BLOCK_S).to(tl.float64)[:, None]
-    middle = tl.sum(lane * wide, 0) / tl.full((), count, tl.float64)
-    away = wide - middle[None, :]
+    # Lanes meet in float64, for a tree of float32 sums would cost digits that the lanes have, and
+    # relative to the first, or a large mean would round their differences away.
+    lane = ((count - s + BLOCK_S - 1) // BLOCK_S).to(accumulator)[:, None]
+    origin = tl.sum(tl.where((s == 0)[:, None], mean, 0), 0)
+    away = mean - origin[None, :]
+    middle = tl.sum((lane * away).to(tl.float64), 0) / tl.full((), count, tl.float64)
+    away -= middle.to(accumulator)[None, :]
     at = partial + (b * tl.num_programs(0) + split) * 2 * C + c
-    tl.store(at, middle, mask=c < C)
-    tl.store(at + C, tl.sum(squares.to(tl.float64) + lane * away * away, 0), mask=c < C)
+    tl.store(at, origin.to(tl.float64) + middle, mask=c < C)
+    squares = tl.fma(lane * away, away, squares)
+    tl.store(at + C, tl.sum(squares.to(tl.float64), 0), mask=c < C)
 
 
 @triton.jit

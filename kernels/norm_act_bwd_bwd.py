@@ -197,8 +197,8 @@ def norm_act_bwd_bwd_apply_kernel(
     to_g = tl.where(above, to_g, to_g * NEGATIVE_SLOPE)
     tl.store(d_g + offsets, to_g.to(d_g.dtype.element_ty), mask=valid)
     tl.store(d_x + offsets, to_x.to(d_x.dtype.element_ty), mask=valid)
-    if d_weight is not None:
-        if split == 0:  # noqa: SIM102 (one is decided when compiling)
+    if d_weight is not None:  # noqa: SIM102 (decided when compiling, the next is not)
+        if split == 0:
             store_gradient(sums, d_weight, b, c, B, C, 1, WEIGHT_PER_SAMPLE)
 
 

@@ -24,6 +24,7 @@ VERBS = {
     "train": "train a GAN, or resume a run",
     "generate": "write volumes from a trained generator",
     "translate": "bring volumes of one domain of a cyclegan to the other",
+    "bench": "time the operators on this machine, or certify their GPU kernels",
 }
 UNEXPECTED = 70
 """EX_SOFTWARE: an error nobody foresaw, so a fault of fastgan."""

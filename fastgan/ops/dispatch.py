@@ -19,12 +19,12 @@ from torch import Tensor
 from fastgan.errors import ConfigError
 from fastgan.ops import certificates
 
-__all__ = ["Row", "choose", "implementation", "implementations", "module", "report"]
+__all__ = ["OPERATORS", "Row", "choose", "implementation", "implementations", "module", "report"]
 
 NAMES = ("auto", "reference", "native", "triton")
 VARIABLE = "FASTGAN_IMPL"
 
-# Best first; the reference serves everything.
+# Operators that have the choice, best first; the reference serves everything.
 _CANDIDATES = {
     "norm_act": ("native", "triton", "reference"),
     "bias_act": ("native", "reference"),
@@ -41,6 +41,7 @@ _MODULES = {
     ("norm_act", "native"): "fastgan.ops.native",
     ("norm_act", "triton"): "fastgan.ops.triton_norm_act",
 }
+OPERATORS = tuple(_CANDIDATES)
 _ALL = "float32, bfloat16 and float64"
 _ALL_VOXELS = "floats of 16 to 64 bits, int16, int8 and uint8"
 _SERVES = {
@@ -139,9 +140,12 @@ def report() -> list[Row]:
 def _row(op: str, name: str, device: str) -> Row:
     if device == "cuda" and not torch.cuda.is_available():
         return Row(op, name, device, False, False, "no CUDA device that this torch can use")
-    x = torch.empty(1, 1, 2, 2, 2, device=device)
-    obstacle = _obstacle(op, name, x, auto=True)
+    obstacle = _obstacle(op, name, _probe(device), auto=True)
     return Row(op, name, device, obstacle is None, False, obstacle or _SERVES.get((op, name), _ALL))
+
+
+def _probe(device: str) -> Tensor:
+    return torch.empty(1, 1, 2, 2, 2, device=device)
 
 
 def _checked(name: str, where: str) -> str:
