@@ -40,7 +40,7 @@ class Tiles(NamedTuple):
     @property
     def splits(self) -> int:
         """Programs that share the voxels of a sample."""
-        return triton.cdiv(self.S, self.chunk)
+        return int(triton.cdiv(self.S, self.chunk))
 
     @property
     def grid(self) -> tuple[int, int, int]:

@@ -26,9 +26,9 @@ _import_error: str | None = None
 try:
     import triton
 
-    from fastgan.kernels import norm_act as _forward
-    from fastgan.kernels import norm_act_bwd as _backward
-    from fastgan.kernels import norm_act_bwd_bwd as _second
+    from fastgan.kernels import norm_act as _forward  # type: ignore[no-redef]
+    from fastgan.kernels import norm_act_bwd as _backward  # type: ignore[no-redef]
+    from fastgan.kernels import norm_act_bwd_bwd as _second  # type: ignore[no-redef]
 
     _interpreted = bool(triton.knobs.runtime.interpret)
 except ImportError as error:
