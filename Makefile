@@ -12,7 +12,7 @@ SOURCES := fastgan kernels examples tests bench setup.py .ci
 # Of `make variants`.
 VARIANT_STEPS ?= 200
 
-.PHONY: demo test variants bench bench-gates lint format wheel clean
+.PHONY: demo test variants bench bench-gates gpu lint format wheel clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -22,6 +22,7 @@ help:
 	@echo "make variants  train every variant for 200 steps, kill and resume it, compare bit for bit"
 	@echo "make bench   the operators beside stock PyTorch"
 	@echo "make bench-gates   fail where a ratio of make bench misses its goal"
+	@echo "make gpu     on a machine with a GPU: sanitize, certify and time its kernels"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make wheel   build the wheel and check what is in it"
 
@@ -56,6 +57,13 @@ bench: $(VENV)/ready-dev
 # The ratios that `make bench` wrote, against their goals.
 bench-gates: $(VENV)/ready-dev
 	$(BIN)/python bench/gates.py
+
+# In this order: no time is worth taking of a kernel that reads what it must not or computes wrongly.
+gpu: $(VENV)/ready-dev
+	$(BIN)/python bench/sanitize.py
+	$(BIN)/fastgan bench --certify
+	$(BIN)/python -m pytest tests/ops
+	$(BIN)/python bench/gpu.py
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check $(SOURCES)

@@ -12,6 +12,7 @@ Environment (each is an error when it holds anything else):
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import platform
 import re
@@ -206,6 +207,15 @@ def cuda_configuration(
     return toolkit, parse_cuda_archs(environ, toolkit.archs), ""
 
 
+def cuda_sources() -> str:
+    """SHA-256 of what the CUDA kernels are compiled from: a certificate holds for that alone."""
+    total = hashlib.sha256()
+    for folder in ("core", "cuda"):
+        for path in sorted((ROOT / "csrc" / folder).iterdir()):
+            total.update(path.name.encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
 def build_info_header(
     compiler: str,
     isas: list[str],
@@ -224,6 +234,7 @@ def build_info_header(
         "kCudaVersion": toolkit.version if toolkit else "",
         "kCudaArchs": ";".join(archs),
         "kCudaReason": reason,
+        "kCudaSources": cuda_sources() if toolkit else "",
     }
     lines = ["// Written by setup.py.", "#pragma once", "namespace fastgan::build_info {"]
     for name, text in texts.items():

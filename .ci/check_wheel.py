@@ -17,6 +17,7 @@ from pathlib import Path
 REQUIRED = {
     "the extension": r"fastgan/_C\.[^/]*\.so",
     "the Triton kernels": r"fastgan/kernels/__init__\.py",
+    "the place of certificates": r"fastgan/ops/certified/README\.md",
     "bundled data": r"fastgan/data/.*\.npz",
     "the type marker": r"fastgan/py\.typed",
     "example configurations": r"fastgan/examples/.*\.yaml",

@@ -36,6 +36,8 @@ py::dict build_info_dict() {
   info["cuda_archs"] = split(build_info::kCudaArchs);
   info["cuda_reason"] =
       cuda ? py::object(py::none()) : py::object(py::str(build_info::kCudaReason));
+  info["cuda_sources"] =
+      cuda ? py::object(py::str(build_info::kCudaSources)) : py::object(py::none());
   return info;
 }
 

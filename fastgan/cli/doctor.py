@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_arguments", "known_faults", "run"]
+__all__ = ["add_arguments", "driver", "known_faults", "run", "version"]
 
 PACKAGES = ("torch", "numpy", "triton", "nvtx", "nibabel", "safetensors", "pydantic", "tyro")
 GIB = 2**30
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
     print(f"fastgan {fastgan.__version__}, Python {platform.python_version()}")
     for package in PACKAGES:
-        print(f"  {package:<12} {_version(package)}")
+        print(f"  {package:<12} {version(package)}")
     try:
         import torch
     except Exception as error:
@@ -75,7 +75,8 @@ def _print_part(title: str, lines: list[str] | Iterator[str]) -> None:
         print(f"  {line}")
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """Of an installed package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -85,7 +86,7 @@ def _version(package: str) -> str:
 def _devices() -> Iterator[str]:
     import torch
 
-    yield f"driver: {_driver()}; torch was built for CUDA {torch.version.cuda or 'none'}"
+    yield f"driver: {driver()}; torch was built for CUDA {torch.version.cuda or 'none'}"
     if not torch.cuda.is_available():
         yield "no CUDA device that this torch can use: training runs on the CPU"
     for i in range(torch.cuda.device_count()):
@@ -95,7 +96,8 @@ def _devices() -> Iterator[str]:
         yield f"cuda:{i}: {properties.name}, compute capability {capability}, {memory:.0f} GiB"
 
 
-def _driver() -> str:
+def driver() -> str:
+    """Version of the GPU driver, or that there is none."""
     try:
         answer = subprocess.run(
             ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
@@ -137,8 +139,8 @@ def _operators() -> Iterator[str]:
     from fastgan.ops import dispatch
 
     for row in dispatch.report():
-        mark = "yes" if row.available else "no "
-        yield f"{row.op:<17} {row.implementation:<18} {mark}  {row.reason}"
+        mark = "used" if row.used else "yes" if row.available else "no"
+        yield f"{row.op:<17} {row.device:<5} {row.implementation:<18} {mark:<5} {row.reason}"
 
 
 def _machine() -> Iterator[str]:

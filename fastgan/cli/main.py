@@ -25,6 +25,7 @@ VERBS = {
     "generate": "write volumes from a trained generator",
     "translate": "bring volumes of one domain of a cyclegan to the other",
     "audit": "judge whether generated volumes may be used",
+    "bench": "time the operators on this machine, or certify their GPU kernels",
 }
 UNEXPECTED = 70
 """EX_SOFTWARE: an error nobody foresaw, so a fault of fastgan."""

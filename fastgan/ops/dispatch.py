@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError
+from fastgan.ops import certificates
 
-__all__ = ["Row", "choose", "implementation", "module", "report"]
+__all__ = ["OPERATORS", "Row", "choose", "implementation", "implementations", "module", "report"]
 
 NAMES = ("auto", "reference", "native", "triton")
 VARIABLE = "FASTGAN_IMPL"
 
-# Best first; the reference serves everything.
+# Operators that have the choice, best first; the reference serves everything.
 _CANDIDATES = {
     "norm_act": ("native", "triton", "reference"),
     "bias_act": ("native", "reference"),
@@ -38,7 +39,9 @@ _MODULES = {
     ("nearest", "native"): "fastgan.ops.native_nearest",
     ("norm_act", "reference"): "fastgan.reference.norm_act",
     ("norm_act", "native"): "fastgan.ops.native",
+    ("norm_act", "triton"): "fastgan.ops.triton_norm_act",
 }
+OPERATORS = tuple(_CANDIDATES)
 _ALL = "float32, bfloat16 and float64"
 _ALL_VOXELS = "floats of 16 to 64 bits, int16, int8 and uint8"
 _SERVES = {
@@ -47,10 +50,6 @@ _SERVES = {
     ("nearest", "native"): _ALL_VOXELS,
     ("nearest", "reference"): _ALL_VOXELS,
 }
-# (operator, implementation, compute capability) with a correctness result measured on such a GPU
-# and committed; without one `auto` keeps away.
-_CERTIFIED: frozenset[tuple[str, str, tuple[int, int]]] = frozenset()
-
 # One for the process, not for the thread: CUDA backwards run in threads of autograd's own.
 _forced: str | None = None
 
@@ -60,7 +59,9 @@ class Row(NamedTuple):
 
     op: str
     implementation: str
+    device: str
     available: bool
+    used: bool  # by "auto"
     reason: str
 
 
@@ -72,9 +73,12 @@ def implementation(name: str) -> Iterator[None]:
         name: "auto" (the default), "reference" (PyTorch), "native" (C++ or CUDA) or "triton".
             The environment variable FASTGAN_IMPL takes the same names; this block overrides it.
 
+    An operator without an implementation of that name chooses as under "auto". Forcing one on a GPU
+    is how to use kernels that are not certified there.
+
     Raises:
-        ConfigError: an unknown name; inside the block, an operator that has the choice and that
-            the implementation cannot serve, with the reason.
+        ConfigError: an unknown name; inside the block, an operator that has the implementation on
+            what it cannot serve, with the reason.
 
     >>> with implementation("reference"):
     ...     choose("norm_act", torch.zeros(1, 2, 3, 3, 3))
@@ -95,7 +99,7 @@ def choose(op: str, x: Tensor) -> str:
         ConfigError: one is forced and cannot serve x.
     """
     forced = _forced or _checked(os.environ.get(VARIABLE) or "auto", VARIABLE)
-    if forced == "auto":
+    if forced not in _CANDIDATES[op]:
         return next(name for name in _CANDIDATES[op] if _obstacle(op, name, x, auto=True) is None)
     obstacle = _obstacle(op, forced, x, auto=False)
     if obstacle is not None:
@@ -108,31 +112,40 @@ def module(op: str, x: Tensor) -> ModuleType:
     return importlib.import_module(_MODULES[op, choose(op, x)])
 
 
+def implementations(op: str, x: Tensor) -> list[str]:
+    """Implementations that can be forced on x beside the reference, certified or not."""
+    return [
+        name
+        for name in _CANDIDATES[op]
+        if name != "reference" and _obstacle(op, name, x, auto=False) is None
+    ]
+
+
 def report() -> list[Row]:
     """Every operator and implementation on this machine's devices, with the reason for each."""
     rows = []
     for op, names in _CANDIDATES.items():
-        for name in names:
-            for device in ("cpu", "cuda"):
-                rows.append(_row(op, name, device))
+        for device in ("cpu", "cuda"):
+            own = [_row(op, name, device) for name in names]
+            first = next((row for row in own if row.available), None)
+            rows += [row._replace(used=row is first) for row in own]
     row = "by the passes of conv3d"
-    rows.append(Row("conv_transpose3d", "native, reference", True, row))
+    rows.append(Row("conv_transpose3d", "native, reference", "any", True, True, row))
     for op in ("fold", "norm_act_conv", "gradient_penalty"):
-        rows.append(Row(op, "reference", True, "composed of operators, the only implementation"))
+        row = "composed of operators, the only implementation"
+        rows.append(Row(op, "reference", "any", True, True, row))
     return rows
 
 
 def _row(op: str, name: str, device: str) -> Row:
-    label = f"{name} ({device})"
     if device == "cuda" and not torch.cuda.is_available():
-        return Row(op, label, False, "no CUDA device that this torch can use")
-    x = torch.empty(1, 1, 2, 2, 2, device=device)
-    obstacle = _obstacle(op, name, x, auto=True)
-    return Row(op, label, obstacle is None, obstacle or _SERVES.get((op, name), _ALL))
+        return Row(op, name, device, False, False, "no CUDA device that this torch can use")
+    obstacle = _obstacle(op, name, _probe(device), auto=True)
+    return Row(op, name, device, obstacle is None, False, obstacle or _SERVES.get((op, name), _ALL))
 
 
-def _certified(op: str, name: str, device: torch.device) -> bool:
-    return (op, name, torch.cuda.get_device_capability(device)) in _CERTIFIED
+def _probe(device: str) -> Tensor:
+    return torch.empty(1, 1, 2, 2, 2, device=device)
 
 
 def _checked(name: str, where: str) -> str:
@@ -147,7 +160,9 @@ def _obstacle(op: str, name: str, x: Tensor, *, auto: bool) -> str | None:
         return None
     if (op, name) not in _MODULES:
         return f"{op} has no {name} implementation"
-    if auto and x.device.type == "cuda" and not _certified(op, name, x.device):
-        return "no committed correctness result for a GPU of this architecture"
     reason: str | None = importlib.import_module(_MODULES[op, name]).supports(op, x)
-    return reason
+    if reason is not None or not auto:
+        return reason
+    if x.device.type == "cuda":
+        return certificates.obstacle(op, name, x.device)
+    return "an interpreter, for tests" if name == "triton" else None

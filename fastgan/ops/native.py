@@ -15,6 +15,7 @@ __all__ = [
     "build_info",
     "cuda_devices",
     "dense",
+    "like",
     "loaded",
     "norm_act_apply",
     "norm_act_bwd",
@@ -22,6 +23,7 @@ __all__ = [
     "norm_act_fwd",
     "norm_act_statistics",
     "reason",
+    "row",
     "supports",
 ]
 
@@ -60,7 +62,7 @@ def build_info() -> dict[str, Any]:
     Returns:
         version, compiler, flags: str; isa: list of instruction set levels; openmp: bool;
         cuda: version of the CUDA compiler or None; cuda_archs: list of str; cuda_reason: why there
-        is no CUDA, or None.
+        is no CUDA, or None; cuda_sources: digest of the CUDA kernels' sources, or None.
 
     Raises:
         RuntimeError: if the extension is not loaded.
@@ -119,14 +121,15 @@ def dense(x: Tensor) -> Tensor:
     return _channels_last(x)
 
 
-def _like(tensor: Tensor, x: Tensor) -> Tensor:
+def like(tensor: Tensor, x: Tensor) -> Tensor:
     """`tensor` in the layout of `x`, which is dense; a copy only where the strides differ."""
     if tensor.stride() == x.stride() or tensor.shape != x.shape:
         return tensor
     return torch.empty_like(x, dtype=tensor.dtype).copy_(tensor)
 
 
-def _row(affine: Tensor | None) -> Tensor | None:
+def row(affine: Tensor | None) -> Tensor | None:
+    """A parameter as the kernels read it."""
     return None if affine is None else affine.contiguous()
 
 
@@ -180,7 +183,7 @@ def norm_act_fwd(
     mean, rstd = _fresh_statistics(x, num_groups)
     threads = torch.get_num_threads()
     loaded().norm_act_fwd(
-        x, _row(weight), _row(bias), num_groups, eps, negative_slope, threads, y, mean, rstd
+        x, row(weight), row(bias), num_groups, eps, negative_slope, threads, y, mean, rstd
     )
     return y, mean, rstd
 
@@ -243,7 +246,7 @@ def norm_act_apply(
     y = torch.empty_like(x)
     threads = torch.get_num_threads()
     loaded().norm_act_apply(
-        x, mean, rstd, _row(weight), _row(bias), num_groups, negative_slope, threads, y
+        x, mean, rstd, row(weight), row(bias), num_groups, negative_slope, threads, y
     )
     return y
 
@@ -281,8 +284,8 @@ def norm_act_bwd(
     Cost: two reads of g and x, one write of x.
     """
     x = dense(x)
-    g = _like(g, x)
-    weight, bias = _row(weight), _row(bias)
+    g = like(g, x)
+    weight, bias = row(weight), row(bias)
     d_x, d_weight, d_bias = torch.empty_like(x), _gradient(weight), _gradient(bias)
     threads = torch.get_num_threads()
     loaded().norm_act_bwd(
@@ -331,13 +334,13 @@ def norm_act_bwd_bwd(
     Cost: two reads of gg_x, g and x, two writes of x.
     """
     x = dense(x)
-    g = _like(g, x)
-    gg_x = None if gg_x is None else _like(gg_x, x)
-    weight = _row(weight)
+    g = like(g, x)
+    gg_x = None if gg_x is None else like(gg_x, x)
+    weight = row(weight)
     d_g, d_x, d_weight = torch.empty_like(x), torch.empty_like(x), _gradient(weight)
     threads = torch.get_num_threads()
     loaded().norm_act_bwd_bwd(
-        *(gg_x, _row(gg_weight), _row(gg_bias), g, x, mean, rstd, weight, _row(bias)),
+        *(gg_x, row(gg_weight), row(gg_bias), g, x, mean, rstd, weight, row(bias)),
         *(num_groups, negative_slope, threads, d_g, d_x, d_weight),
     )
     return d_g, d_x, d_weight

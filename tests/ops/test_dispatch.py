@@ -55,8 +55,14 @@ def test_forced_native_that_is_missing(native) -> None:
 
 
 def test_forced_triton_has_a_reason() -> None:
-    with implementation("triton"), pytest.raises(ConfigError, match="has no triton implementation"):
-        norm_act(X, num_groups=3)
+    with implementation("triton"), pytest.raises(ConfigError, match="has Triton kernels for"):
+        norm_act(X.half(), num_groups=3)
+
+
+def test_forced_name_that_an_operator_lacks_leaves_it_alone(native) -> None:
+    before = choose("bias_act", X)
+    with implementation("triton"):
+        assert choose("bias_act", X) == before
 
 
 def test_environment(monkeypatch) -> None:
@@ -94,7 +100,8 @@ def test_auto_keeps_away_from_uncertified_gpus(native, monkeypatch) -> None:
     x = types.SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.float32)
     assert choose("norm_act", x) == "reference"  # type: ignore[arg-type]
     reason = dispatch._obstacle("norm_act", "native", x, auto=True)  # type: ignore[arg-type]
-    assert reason == "no committed correctness result for a GPU of this architecture"
+    certified = "not certified on sm_90: run `fastgan bench --certify`"
+    assert reason == (certified if native == "available" else "fastgan._C cannot be imported: gone")
 
 
 def test_report_names_every_operator(native) -> None:
@@ -102,6 +109,8 @@ def test_report_names_every_operator(native) -> None:
     names = {"bias_act", "conv3d", "conv_transpose3d", "gradient_penalty", "nearest", "norm_act"}
     assert {row.op for row in rows} >= {*names, "norm_act_conv"}
     assert all(row.reason for row in rows)
-    found = next(r for r in rows if (r.op, r.implementation) == ("norm_act", "native (cpu)"))
-    assert found.available == (native == "available")
-    assert next(r for r in rows if r.implementation == "triton (cpu)").available is False
+    by_name = {row[:3]: row for row in rows}
+    found = by_name["norm_act", "native", "cpu"]
+    assert found.available == found.used == (native == "available")
+    assert by_name["norm_act", "triton", "cpu"].available is False
+    assert by_name["norm_act", "reference", "cpu"].used == (native == "missing")

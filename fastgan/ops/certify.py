@@ -1,0 +1,276 @@
+"""Correctness of an implementation on this machine against float64: what a certificate says.
+
+An operator is run over seeded random shapes, value, first and second derivative, beside what
+PyTorch does in the same dtype. The rule is that of the tests: the geometric mean of (our largest
+error / PyTorch's) is at most 1.0 in float32 and 1.2 in bfloat16, no single one is above 2.5, two
+runs agree bit for bit, and float64 agrees with float64.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastgan.ops.bias_act import bias_act
+from fastgan.ops.conv3d import conv3d
+from fastgan.ops.dispatch import implementation
+from fastgan.ops.nearest import nearest
+from fastgan.ops.norm_act import norm_act
+
+__all__ = ["TRIALS", "Result", "certify"]
+
+# Largest geometric mean of the ratios, by dtype; and the largest single one.
+MEANS = {"float32": 1.0, "bfloat16": 1.2, "float64": 1.0}
+WORST = 2.5
+# Of float64 against float64, and of distances: relative to the largest value.
+EXACT, DISTANCE = 1e-11, 1e-6
+# Least distance from the activation's kink, where rounding would decide the slope of either side.
+MARGIN = 3e-6
+ORDERS = ("forward", "backward", "second")
+
+Function = Callable[..., Tensor]
+
+
+class Result(NamedTuple):
+    """What was found."""
+
+    figures: dict[str, float]
+    problems: list[str]  # empty: correct
+
+
+class _Case(NamedTuple):
+    name: str
+    ours: Function
+    stock: Function
+    inputs: list[Tensor]  # float32 numbers that bfloat16 holds
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float64)
+
+
+def certify(op: str, name: str, device: torch.device, *, shapes: int = 24) -> Result:
+    """Run the trial of an operator with one implementation.
+
+    Args:
+        op: name of an operator, such as "norm_act".
+        name: of its implementations, such as "triton".
+        device: where.
+        shapes: random shapes to draw.
+    """
+    trial = TRIALS.get(op)
+    if trial is None:
+        return Result({}, [f"no trial of {op} is written (fastgan.ops.certify.TRIALS)"])
+    with implementation(name), _poisoned():
+        return trial(torch.Generator().manual_seed(shapes), device, shapes)
+
+
+@contextmanager
+def _poisoned() -> Iterator[None]:
+    """Uninitialised memory is NaN, so that nothing unwritten passes for a result."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
+
+def _compare(cases: Iterator[_Case], device: torch.device) -> Result:
+    ratios: dict[str, list[float]] = {}
+    problems: list[str] = []
+    for case in cases:
+        exact = _derivatives(case.stock, case, torch.float64, device)
+        for dtype in case.dtypes:
+            own = _derivatives(case.ours, case, dtype, device)
+            again = _derivatives(case.ours, case, dtype, device)
+            stock = _derivatives(case.stock, case, dtype, device)
+            orders = zip(own, again, stock, exact, strict=True)
+            for order, results in zip(ORDERS, orders, strict=True):
+                key = f"{str(dtype).removeprefix('torch.')} {order}"
+                for ours, repeated, peer, truth in zip(*results, strict=True):
+                    if not torch.equal(ours, repeated):
+                        problems.append(f"{case.name}: {key} differs between two runs")
+                    if not truth.any() and not ours.any():
+                        continue  # nothing there to be wrong, and it would flatter the mean
+                    ratio = _ratio(ours, peer, truth, dtype)
+                    if not ratio <= WORST:
+                        problems.append(f"{case.name}: {key} has {ratio:.3g} times PyTorch's error")
+                    ratios.setdefault(key, []).append(ratio)
+    figures: dict[str, float] = {}
+    for key, found in ratios.items():
+        mean = math.exp(sum(math.log(max(r, 1e-3)) for r in found) / len(found))
+        figures |= {f"{key} mean": round(mean, 3), f"{key} worst": round(max(found), 3)}
+        bound = MEANS[key.split()[0]]
+        if not mean <= bound:
+            problems.append(f"{key}: geometric mean of error ratios is {mean:.3g}, allowed {bound}")
+    return Result(figures, problems)
+
+
+def _ratio(ours: Tensor, peer: Tensor, truth: Tensor, dtype: torch.dtype) -> float:
+    """Largest error over PyTorch's, of which half a unit in the last place is the least."""
+    size = float(truth.abs().max())
+    error = float((ours.double() - truth).abs().max())
+    if dtype == torch.float64:
+        return error / (EXACT * max(size, 1e-3))
+    least = 0.5 * torch.finfo(dtype).eps * max(size, 1e-3)
+    return error / max(float((peer.double() - truth).abs().max()), least)
+
+
+def _derivatives(
+    function: Function, case: _Case, dtype: torch.dtype, device: torch.device
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Value, first and second derivative, by cotangents drawn from a seed."""
+    draw = torch.Generator().manual_seed(1)
+
+    def cotangent(t: Tensor) -> Tensor:
+        return torch.randn(t.shape, generator=draw).bfloat16().to(t.device, t.dtype)
+
+    leaves = [t.to(device, dtype).requires_grad_() for t in case.inputs]
+    y = function(*leaves)
+    g = cotangent(y).requires_grad_()
+    first = torch.autograd.grad(y, leaves, g, create_graph=True)
+    mixed = sum((d * cotangent(d)).sum() for d in first)
+    assert isinstance(mixed, Tensor)
+    second = torch.autograd.grad(mixed, [g, *leaves], allow_unused=True)
+    both = zip(second, [g, *leaves], strict=True)
+    zeros = [torch.zeros_like(t) if d is None else d for d, t in both]
+    return [y.detach()], [d.detach() for d in first], zeros
+
+
+def _int(draw: torch.Generator, least: int, most: int) -> int:
+    return int(torch.randint(least, most + 1, (), generator=draw))
+
+
+def _normal(draw: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=draw).bfloat16().float()
+
+
+_FORMS = (torch.channels_last_3d, torch.contiguous_format)
+# Beside the random ones: one channel, more than a tile holds; many channels.
+_SIZES = [(1, 1, 17, 19, 23), (2, 64, 12, 12, 12)]
+# Two or three elements are normalised to nearly the same whatever they are: all digits cancel.
+_LEAST_GROUP = 8
+
+
+def _sizes(draw: torch.Generator, shapes: int) -> list[tuple[int, ...]]:
+    drawn = [
+        (_int(draw, 1, 3), _int(draw, 1, 40), *(_int(draw, 1, 16) for _ in range(3)))
+        for _ in range(shapes)
+    ]
+    return [*(s for s in drawn if math.prod(s[2:]) >= _LEAST_GROUP), *_SIZES]
+
+
+def _norm_act(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
+    def cases() -> Iterator[_Case]:
+        for i, sizes in enumerate(_sizes(draw, shapes)):
+            channels = sizes[1]
+            divisors = [n for n in range(1, channels + 1) if channels % n == 0]
+            groups = divisors[_int(draw, 0, len(divisors) - 1)] if i % 3 else channels
+            slope, affine = (0.2, 0.0, 0.1)[i % 3], sizes[1 - i % 2 : 2]
+
+            def stock(
+                x: Tensor, w: Tensor, b: Tensor, groups: int = groups, slope: float = slope
+            ) -> Tensor:
+                # One rounding, also for an affine of each sample's own.
+                z, samples = (x, 1) if w.dim() == 1 else (x.reshape(1, -1, *x.shape[2:]), len(x))
+                z = functional.group_norm(z, samples * groups, w.flatten(), b.flatten())
+                return functional.leaky_relu(z, slope).view(x.shape)
+
+            def ours(
+                x: Tensor, w: Tensor, b: Tensor, groups: int = groups, slope: float = slope
+            ) -> Tensor:
+                return norm_act(x, w, b, num_groups=groups, negative_slope=slope)
+
+            x = (1 + 2 * _normal(draw, *sizes)).bfloat16().float()
+            x = x.contiguous(memory_format=_FORMS[i % 2])
+            weight = _normal(draw, *affine)
+            while True:
+                bias = _normal(draw, *affine)
+                z = stock(x.double(), weight.double(), bias.double(), slope=1.0)
+                if z.abs().min() > MARGIN:
+                    break
+            yield _Case(f"{list(sizes)}, {groups} groups", ours, stock, [x, weight, bias])
+
+    return _compare(cases(), device)
+
+
+def _bias_act(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
+    def cases() -> Iterator[_Case]:
+        for i, sizes in enumerate(_sizes(draw, shapes)):
+            # Odd multiples of 2^-5 and multiples of 2^-4: no sum is zero, none is rounded.
+            x = (torch.randint(-31, 31, sizes, generator=draw) + 0.5) / 16
+            bias = torch.randint(-31, 31, sizes[1:2], generator=draw) / 16
+            x = x.contiguous(memory_format=_FORMS[i % 2])
+            yield _Case(f"{list(sizes)}", bias_act, _plain_bias_act, [x, bias])
+
+    return _compare(cases(), device)
+
+
+def _plain_bias_act(x: Tensor, bias: Tensor) -> Tensor:
+    return functional.leaky_relu(x + bias.view(1, -1, 1, 1, 1), 0.2)
+
+
+def _conv3d(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
+    def cases() -> Iterator[_Case]:
+        for i in range(shapes):
+            sizes = (_int(draw, 1, 2), 1, *(_int(draw, 4, 12) for _ in range(3)))
+            weight = _normal(draw, 16 * _int(draw, 1, 2), 1, *(3 + i % 2,) * 3)
+            geometry = {"stride": 1 + i // 2 % 2, "padding": _int(draw, 0, 1)}
+            inputs = [_normal(draw, *sizes), weight, _normal(draw, len(weight))]
+
+            def ours(x: Tensor, w: Tensor, b: Tensor, how: dict[str, int] = geometry) -> Tensor:
+                return conv3d(x, w, b, stride=how["stride"], padding=how["padding"])
+
+            def stock(x: Tensor, w: Tensor, b: Tensor, how: dict[str, int] = geometry) -> Tensor:
+                return functional.conv3d(x, w, b, how["stride"], how["padding"])
+
+            name = f"{list(sizes)}, weight {list(weight.shape)}, {geometry}"
+            yield _Case(name, ours, stock, inputs, (torch.float32, torch.bfloat16))
+
+    return _compare(cases(), device)
+
+
+def _nearest(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
+    """Indices and distances against direct differences in float64, among them copies and ties."""
+    problems: list[str] = []
+    worst = 0.0
+    for i in range(shapes):
+        queries, targets, features = (_int(draw, 1, n) for n in (40, 90, 5000))
+        dtype = (torch.float32, torch.bfloat16, torch.int16, torch.uint8)[i % 4]
+        limit = {torch.int16: 3000, torch.uint8: 256}.get(dtype, 100)
+        rows = torch.randint(0, limit, (queries + targets, features), generator=draw).double()
+        if dtype.is_floating_point:
+            rows = rows + torch.randn(rows.shape, generator=draw)
+            rows[queries] = rows[0] + 1e-3 * torch.randn(features, generator=draw)
+        rows[-1] = rows[queries]
+        rows = rows.to(device, dtype)
+        query, target = rows[:queries], rows[queries:]
+        k = _int(draw, 1, min(5, targets))
+        distance, index = nearest(query, target, k)
+        exact = torch.stack([(q - target.double()).square().sum(1).sqrt() for q in query.double()])
+        truth, order = exact.sort(dim=1, stable=True)
+        name = f"[{queries}, {features}] and {targets}, {dtype}"
+        if not torch.equal(index, order[:, :k]):
+            problems.append(f"{name}: other neighbours than by float64")
+        scale = truth[:, :k].clamp(min=1e-300)
+        error = float(((distance - truth[:, :k]).abs() / scale).max())
+        worst = max(worst, error)
+        if not error <= DISTANCE:
+            problems.append(f"{name}: relative error of a distance {error:.2g}")
+    return Result({"distance worst": worst}, problems)
+
+
+TRIALS: dict[str, Callable[[torch.Generator, torch.device, int], Result]] = {
+    "norm_act": _norm_act,
+    "bias_act": _bias_act,
+    "conv3d": _conv3d,
+    "nearest": _nearest,
+}

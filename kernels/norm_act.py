@@ -1,0 +1,253 @@
+"""Group normalisation, affine map and LeakyReLU: statistics, and their application.
+
+The formulas and names are those of csrc/core/norm_act.h. Statistics take two launches, Welford's
+recurrence in every lane and an exact merge in float64; the application one, which walks the volume
+backwards and so meets in the L2 cache what the statistics read last.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastgan.kernels.tiles import OPTIONS, groups, place, tiles
+
+__all__ = ["norm_act_apply", "norm_act_fwd", "norm_act_statistics"]
+
+# Of a tile: 16 a thread, two (bfloat16) or four (float32) 16-byte reads in flight.
+ELEMENTS = 2048
+
+
+@triton.jit
+def norm_act_statistics_kernel(
+    x,  # [B, C, S]
+    partial,  # [B, splits, 2, C] float64: mean and sum of squares about it
+    C,
+    S,
+    K,
+    stride_s,
+    stride_c,
+    chunk,
+    BLOCK_S: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    # one program per (split, block of channels, sample); one lane per (voxel of a tile, channel)
+    split = tl.program_id(0)
+    b, c, count, offsets = place(split, C, S, stride_s, stride_c, chunk, BLOCK_S, BLOCK_C)
+    exact: tl.constexpr = x.dtype.element_ty == tl.float64
+    accumulator: tl.constexpr = tl.float64 if exact else tl.float32
+    s = tl.arange(0, BLOCK_S)
+    n = tl.full((), 0, accumulator)
+    mean = tl.zeros((BLOCK_S, BLOCK_C), accumulator)
+    squares = tl.zeros((BLOCK_S, BLOCK_C), accumulator)
+    for start in range(0, count, BLOCK_S):
+        valid = (start + s < count)[:, None] & (c < C)[None, :]
+        value = tl.load(x + offsets, mask=valid, other=0).to(accumulator)
+        # A lane past the end sees its own mean, which changes nothing.
+        delta = tl.where(valid, value - mean, 0)
+        n += 1
+        mean = tl.fma(delta, 1 / n, mean)
+        squares = tl.fma(delta, tl.fma(delta, -1 / n, delta), squares)
+        offsets += BLOCK_S * stride_s
+    # Lanes meet in float64, for a tree of float32 sums would cost digits that the lanes have, and
+    # relative to the first, or a large mean would round their differences away.
+    lane = ((count - s + BLOCK_S - 1) // BLOCK_S).to(accumulator)[:, None]
+    origin = tl.sum(tl.where((s == 0)[:, None], mean, 0), 0)
+    away = mean - origin[None, :]
+    middle = tl.sum((lane * away).to(tl.float64), 0) / tl.full((), count, tl.float64)
+    away -= middle.to(accumulator)[None, :]
+    at = partial + (b * tl.num_programs(0) + split) * 2 * C + c
+    tl.store(at, origin.to(tl.float64) + middle, mask=c < C)
+    squares = tl.fma(lane * away, away, squares)
+    tl.store(at + C, tl.sum(squares.to(tl.float64), 0), mask=c < C)
+
+
+@triton.jit
+def norm_act_statistics_merge_kernel(
+    partial,  # [B, splits, 2, C] float64
+    mean,  # [B, G]
+    rstd,  # [B, G]
+    C,
+    S,
+    K,
+    chunk,
+    splits,
+    EPS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_G: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    # one program per (block of groups, sample)
+    b = tl.program_id(1).to(tl.int64)
+    g = tl.program_id(0) * BLOCK_G + tl.arange(0, BLOCK_G)
+    k = tl.arange(0, BLOCK_K)
+    channels = (g * K)[:, None] + k[None, :]
+    inside = (g * K < C)[:, None] & (k < K)[None, :]
+    m = tl.full((), S, tl.float64) * K
+    mu = tl.zeros((BLOCK_G,), tl.float64)
+    for start in range(0, splits, BLOCK_N):
+        n = start + tl.arange(0, BLOCK_N)
+        valid = (n < splits)[:, None, None] & inside[None, :, :]
+        at = partial + (b * splits + n)[:, None, None] * 2 * C + channels[None, :, :]
+        voxels = tl.minimum(S - n.to(tl.int64) * chunk, chunk).to(tl.float64)[:, None, None]
+        value = tl.load(at, mask=valid, other=0)
+        mu += tl.sum(tl.sum(value * voxels, 0), 1)
+    mu /= m
+    squares = tl.zeros((BLOCK_G,), tl.float64)
+    for start in range(0, splits, BLOCK_N):
+        n = start + tl.arange(0, BLOCK_N)
+        valid = (n < splits)[:, None, None] & inside[None, :, :]
+        at = partial + (b * splits + n)[:, None, None] * 2 * C + channels[None, :, :]
+        voxels = tl.minimum(S - n.to(tl.int64) * chunk, chunk).to(tl.float64)[:, None, None]
+        away = tl.load(at, mask=valid, other=0) - mu[None, :, None]
+        within = tl.load(at + C, mask=valid, other=0)
+        squares += tl.sum(tl.sum(tl.where(valid, within + voxels * away * away, 0), 0), 1)
+    to = b * (C // K) + g
+    accumulator: tl.constexpr = mean.dtype.element_ty
+    r = 1 / tl.sqrt(squares / m + EPS)
+    tl.store(mean + to, mu.to(accumulator), mask=g * K < C)
+    tl.store(rstd + to, r.to(accumulator), mask=g * K < C)
+
+
+@triton.jit
+def affine(parameter, stride, b, c, C, default: tl.constexpr, accumulator: tl.constexpr):
+    """Weight or bias [C] of sample b at channels c, or the value that stands for None."""
+    if parameter is None:
+        return tl.full(c.shape, default, accumulator)
+    else:
+        return tl.load(parameter + b * stride + c, mask=c < C, other=default).to(accumulator)
+
+
+@triton.jit
+def normalisation(mean, rstd, weight, bias, weight_stride, bias_stride, b, c, C, K):
+    """Mean, weight rstd and bias at channels c: z = (x - mean) scale + bias.
+
+    Rounded alike in every pass, so that each finds the same side of the kink.
+    """
+    accumulator: tl.constexpr = mean.dtype.element_ty
+    at = b * (C // K) + c // K
+    mu = tl.load(mean + at, mask=c < C, other=0)
+    r = tl.load(rstd + at, mask=c < C, other=0)
+    gamma = affine(weight, weight_stride, b, c, C, 1, accumulator)
+    beta = affine(bias, bias_stride, b, c, C, 0, accumulator)
+    return mu[None, :], (gamma * r)[None, :], beta[None, :]
+
+
+@triton.jit
+def norm_act_apply_kernel(
+    x,  # [B, C, S]
+    mean,  # [B, G]
+    rstd,  # [B, G]
+    weight,  # [C] or [B, C]
+    bias,  # [C] or [B, C]
+    y,  # [B, C, S]
+    weight_stride,
+    bias_stride,
+    C,
+    S,
+    K,
+    stride_s,
+    stride_c,
+    chunk,
+    BLOCK_S: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    NEGATIVE_SLOPE: tl.constexpr,
+):
+    # one program per (tile of the voxels, block of channels, sample), last voxels first
+    split = tl.num_programs(0) - 1 - tl.program_id(0)
+    b, c, count, offsets = place(split, C, S, stride_s, stride_c, chunk, BLOCK_S, BLOCK_C)
+    valid = (tl.arange(0, BLOCK_S) < count)[:, None] & (c < C)[None, :]
+    value = tl.load(x + offsets, mask=valid, other=0).to(mean.dtype.element_ty)
+    mu, scale, shift = normalisation(
+        mean, rstd, weight, bias, weight_stride, bias_stride, b, c, C, K
+    )
+    z = tl.fma(value - mu, scale, shift)
+    out = tl.where(z > 0, z, z * NEGATIVE_SLOPE)
+    tl.store(y + offsets, out.to(y.dtype.element_ty), mask=valid)
+
+
+def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and (variance + eps)^-1/2 of every group.
+
+    Args:
+        x: [B, C, ...] float32, bfloat16 or float64, contiguous with channels first or last, not
+            empty.
+        num_groups: G, a divisor of C.
+        eps: added to the variance.
+
+    Returns:
+        mean, rstd: [B, G] float32 (float64 for float64).
+
+    Deterministic: yes.
+    Cost: one read of x, two launches.
+    """
+    cut = tiles(x, num_groups, ELEMENTS)
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    partial = x.new_empty((cut.B, cut.splits, 2, cut.C), dtype=torch.float64)
+    mean, rstd = (x.new_empty((cut.B, num_groups), dtype=dtype) for _ in range(2))
+    merge = groups(cut)
+    with torch.cuda.device_of(x):
+        norm_act_statistics_kernel[cut.grid](x, partial, *cut.sizes, **OPTIONS)
+        norm_act_statistics_merge_kernel[merge.grid](
+            *(partial, mean, rstd, cut.C, cut.S, cut.K, cut.chunk, cut.splits),
+            *(eps, *merge[1:]),
+            **OPTIONS,
+        )
+    return mean, rstd
+
+
+def norm_act_apply(
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    num_groups: int,
+    negative_slope: float,
+) -> Tensor:
+    """LeakyReLU(weight (x - mean) rstd + bias).
+
+    Args:
+        x: as in `norm_act_statistics`.
+        mean: [B, G] float32 (float64 for float64), contiguous.
+        rstd: likewise.
+        weight: [C] or [B, C], contiguous; None: 1.
+        bias: likewise; None: 0.
+        num_groups: G, a divisor of C.
+        negative_slope: slope below zero.
+
+    Returns:
+        Like x, in its layout.
+
+    Deterministic: yes.
+    Cost: one read and one write of x, one launch.
+    """
+    y = torch.empty_like(x)
+    cut = tiles(x, num_groups, ELEMENTS).one_each()
+    with torch.cuda.device_of(x):
+        norm_act_apply_kernel[cut.grid](
+            *(x, mean, rstd, weight, bias, y, row_stride(weight), row_stride(bias), *cut.sizes),
+            NEGATIVE_SLOPE=negative_slope,
+            **OPTIONS,
+        )
+    return y
+
+
+def norm_act_fwd(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    num_groups: int,
+    eps: float,
+    negative_slope: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y, mean and rstd; arguments as in `norm_act_statistics` and `norm_act_apply`."""
+    mean, rstd = norm_act_statistics(x, num_groups, eps)
+    return norm_act_apply(x, mean, rstd, weight, bias, num_groups, negative_slope), mean, rstd
+
+
+def row_stride(parameter: Tensor | None) -> int:
+    """Elements between the rows of two samples: 0 where they share one."""
+    return parameter.shape[1] if parameter is not None and parameter.dim() == 2 else 0

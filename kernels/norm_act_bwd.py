@@ -1,0 +1,249 @@
+"""First derivative of `norm_act`: sums over voxels, their merge into coefficients, application.
+
+d_x = u [0] + (x - mean) [1] + [2] with u = s g and one row of coefficients for each channel; the
+merge computes them in float64 by the formulas of csrc/core/norm_act.h.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastgan.kernels.norm_act import ELEMENTS, affine, normalisation, row_stride
+from fastgan.kernels.tiles import OPTIONS, groups, place, tiles
+
+__all__ = ["norm_act_bwd"]
+
+
+@triton.jit
+def norm_act_bwd_sums_kernel(
+    g,  # [B, C, S] gradient of y
+    x,  # [B, C, S]
+    mean,  # [B, G]
+    rstd,  # [B, G]
+    weight,  # [C] or [B, C]
+    bias,  # [C] or [B, C]
+    partial,  # [B, splits, 2, C] float64: sums of u and of u (x - mean)
+    weight_stride,
+    bias_stride,
+    C,
+    S,
+    K,
+    stride_s,
+    stride_c,
+    chunk,
+    BLOCK_S: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    NEGATIVE_SLOPE: tl.constexpr,
+):
+    # one program per (split, block of channels, sample); one lane per (voxel of a tile, channel)
+    split = tl.program_id(0)
+    b, c, count, offsets = place(split, C, S, stride_s, stride_c, chunk, BLOCK_S, BLOCK_C)
+    accumulator: tl.constexpr = mean.dtype.element_ty
+    mu, scale, shift = normalisation(
+        mean, rstd, weight, bias, weight_stride, bias_stride, b, c, C, K
+    )
+    s = tl.arange(0, BLOCK_S)
+    sum_u = tl.zeros((BLOCK_S, BLOCK_C), accumulator)
+    sum_ux = tl.zeros((BLOCK_S, BLOCK_C), accumulator)
+    for start in range(0, count, BLOCK_S):
+        valid = (start + s < count)[:, None] & (c < C)[None, :]
+        centred = tl.load(x + offsets, mask=valid, other=0).to(accumulator) - mu
+        u = tl.load(g + offsets, mask=valid, other=0).to(accumulator)
+        u = tl.where(tl.fma(centred, scale, shift) > 0, u, u * NEGATIVE_SLOPE)
+        sum_u += u
+        sum_ux = tl.fma(u, centred, sum_ux)
+        offsets += BLOCK_S * stride_s
+    at = partial + (b * tl.num_programs(0) + split) * 2 * C + c
+    tl.store(at, tl.sum(sum_u.to(tl.float64), 0), mask=c < C)
+    tl.store(at + C, tl.sum(sum_ux.to(tl.float64), 0), mask=c < C)
+
+
+@triton.jit
+def merged(
+    partial,
+    b,
+    channels,
+    inside,
+    C,
+    splits,
+    ROW: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_G: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """[BLOCK_G, BLOCK_K] float64: sum over splits of a row of partial sums [B, splits, *, C]."""
+    total = tl.zeros((BLOCK_G, BLOCK_K), tl.float64)
+    for start in range(0, splits, BLOCK_N):
+        n = start + tl.arange(0, BLOCK_N)
+        valid = (n < splits)[:, None, None] & inside[None, :, :]
+        row = ((b * splits + n) * ROWS + ROW)[:, None, None]
+        value = tl.load(partial + row * C + channels[None, :, :], mask=valid, other=0)
+        total += tl.sum(value, 0)
+    return total
+
+
+@triton.jit
+def norm_act_bwd_merge_kernel(
+    partial,  # [B, splits, 2, C] float64
+    rstd,  # [B, G]
+    weight,  # [C] or [B, C]
+    coefficients,  # [B, 3, C]
+    sums,  # [B, 2, C] of u and of u xh
+    weight_stride,
+    C,
+    S,
+    K,
+    splits,
+    BLOCK_N: tl.constexpr,
+    BLOCK_G: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    # one program per (block of groups, sample)
+    b = tl.program_id(1).to(tl.int64)
+    g = tl.program_id(0) * BLOCK_G + tl.arange(0, BLOCK_G)
+    k = tl.arange(0, BLOCK_K)
+    channels = (g * K)[:, None] + k[None, :]
+    inside = (g * K < C)[:, None] & (k < K)[None, :]
+    accumulator: tl.constexpr = coefficients.dtype.element_ty
+    r = tl.load(rstd + b * (C // K) + g, mask=g * K < C, other=0).to(tl.float64)[:, None]
+    gamma = affine(weight, weight_stride, b, channels, C, 1, tl.float64)
+    sum_u = merged(partial, b, channels, inside, C, splits, 0, 2, BLOCK_N, BLOCK_G, BLOCK_K)
+    sum_ux = merged(partial, b, channels, inside, C, splits, 1, 2, BLOCK_N, BLOCK_G, BLOCK_K) * r
+    m = tl.full((), S, tl.float64) * K
+    mean_u = tl.sum(tl.where(inside, gamma * sum_u, 0), 1)[:, None] / m
+    mean_ux = tl.sum(tl.where(inside, gamma * sum_ux, 0), 1)[:, None] / m
+    none = tl.zeros((BLOCK_G, BLOCK_K), tl.float64)
+    at = coefficients + b * 3 * C + channels
+    tl.store(at, (gamma * r).to(accumulator), mask=inside)
+    tl.store(at + C, (none - r * r * mean_ux).to(accumulator), mask=inside)
+    tl.store(at + 2 * C, (none - r * mean_u).to(accumulator), mask=inside)
+    at = sums + b * 2 * C + channels
+    tl.store(at, sum_u.to(accumulator), mask=inside)
+    tl.store(at + C, sum_ux.to(accumulator), mask=inside)
+
+
+@triton.jit
+def store_gradient(sums, gradient, b, c, B, C, ROWS: tl.constexpr, PER_SAMPLE: tl.constexpr):
+    """Gradient of a weight or bias from a row of sums [B, ROWS, C], at channels c of sample b."""
+    if PER_SAMPLE:
+        total = tl.load(sums + b * ROWS * C + c, mask=c < C, other=0)
+        tl.store(gradient + b * C + c, total.to(gradient.dtype.element_ty), mask=c < C)
+    elif b == 0:
+        total = tl.load(sums + c, mask=c < C, other=0)
+        for other in range(1, B):
+            total += tl.load(sums + tl.cast(other, tl.int64) * ROWS * C + c, mask=c < C, other=0)
+        tl.store(gradient + c, total.to(gradient.dtype.element_ty), mask=c < C)
+
+
+@triton.jit
+def row(at, c, C):
+    """[1, BLOCK_C]: coefficients of channels c."""
+    return tl.load(at, mask=c < C, other=0)[None, :]
+
+
+@triton.jit
+def norm_act_bwd_apply_kernel(
+    g,  # [B, C, S]
+    x,  # [B, C, S]
+    mean,  # [B, G]
+    rstd,  # [B, G]
+    weight,  # [C] or [B, C]
+    bias,  # [C] or [B, C]
+    coefficients,  # [B, 3, C]
+    sums,  # [B, 2, C]
+    d_x,  # [B, C, S]
+    d_weight,  # like weight
+    d_bias,  # like bias
+    weight_stride,
+    bias_stride,
+    B,
+    C,
+    S,
+    K,
+    stride_s,
+    stride_c,
+    chunk,
+    BLOCK_S: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    NEGATIVE_SLOPE: tl.constexpr,
+    WEIGHT_PER_SAMPLE: tl.constexpr,
+    BIAS_PER_SAMPLE: tl.constexpr,
+):
+    # one program per (tile of the voxels, block of channels, sample), last voxels first
+    split = tl.num_programs(0) - 1 - tl.program_id(0)
+    b, c, count, offsets = place(split, C, S, stride_s, stride_c, chunk, BLOCK_S, BLOCK_C)
+    accumulator: tl.constexpr = coefficients.dtype.element_ty
+    valid = (tl.arange(0, BLOCK_S) < count)[:, None] & (c < C)[None, :]
+    centred = tl.load(x + offsets, mask=valid, other=0).to(accumulator)
+    u = tl.load(g + offsets, mask=valid, other=0).to(accumulator)
+    mu, scale, shift = normalisation(
+        mean, rstd, weight, bias, weight_stride, bias_stride, b, c, C, K
+    )
+    at = coefficients + b * 3 * C + c
+    centred -= mu
+    u = tl.where(tl.fma(centred, scale, shift) > 0, u, u * NEGATIVE_SLOPE)
+    out = tl.fma(u, row(at, c, C), tl.fma(centred, row(at + C, c, C), row(at + 2 * C, c, C)))
+    tl.store(d_x + offsets, out.to(d_x.dtype.element_ty), mask=valid)
+    if split == 0:
+        if d_bias is not None:
+            store_gradient(sums, d_bias, b, c, B, C, 2, BIAS_PER_SAMPLE)
+        if d_weight is not None:
+            store_gradient(sums + C, d_weight, b, c, B, C, 2, WEIGHT_PER_SAMPLE)
+
+
+def norm_act_bwd(
+    g: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    num_groups: int,
+    negative_slope: float,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """First derivative of `fastgan.kernels.norm_act.norm_act_fwd`.
+
+    Args:
+        g: gradient of y, like x and in its layout.
+        x: [B, C, ...] float32, bfloat16 or float64, contiguous with channels first or last, not
+            empty.
+        mean: [B, G] float32 (float64 for float64), contiguous.
+        rstd: likewise.
+        weight: [C] or [B, C], contiguous; None: 1.
+        bias: likewise; None: 0.
+        num_groups: G, a divisor of C.
+        negative_slope: slope below zero.
+
+    Returns:
+        d_x: like x. d_weight, d_bias: like weight and bias; None for one that is None.
+
+    Deterministic: yes.
+    Cost: two reads of g and x (what the L2 cache holds: one), one write of x; three launches.
+    """
+    cut = tiles(x, num_groups, ELEMENTS)
+    partial = mean.new_empty((cut.B, cut.splits, 2, cut.C), dtype=torch.float64)
+    coefficients, sums = (mean.new_empty((cut.B, rows, cut.C)) for rows in (3, 2))
+    d_x = torch.empty_like(x)
+    d_weight, d_bias = (None if p is None else torch.empty_like(p) for p in (weight, bias))
+    strides = row_stride(weight), row_stride(bias)
+    volumes = g, x, mean, rstd, weight, bias
+    merge, each = groups(cut), cut.one_each()
+    with torch.cuda.device_of(x):
+        norm_act_bwd_sums_kernel[cut.grid](
+            *(*volumes, partial, *strides, *cut.sizes, negative_slope), **OPTIONS
+        )
+        norm_act_bwd_merge_kernel[merge.grid](
+            *(partial, rstd, weight, coefficients, sums, strides[0]),
+            *(cut.C, cut.S, cut.K, cut.splits, *merge[1:]),
+            **OPTIONS,
+        )
+        norm_act_bwd_apply_kernel[each.grid](
+            *(*volumes, coefficients, sums, d_x, d_weight, d_bias, *strides, *each),
+            *(negative_slope, strides[0] > 0, strides[1] > 0),
+            **OPTIONS,
+        )
+    return d_x, d_weight, d_bias

@@ -1,0 +1,41 @@
+"""What Triton's compiler made of the kernels for an H100: speed that needs no clock and no GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+PATH = Path(__file__).resolve().parents[2] / "bench" / "machine_code_triton.py"
+
+
+@pytest.fixture(scope="module")
+def machine_code() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fastgan_machine_code_triton", PATH)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_kernels_keep_their_budgets(machine_code) -> None:
+    found = machine_code.rows("bfloat16 NDHWC")
+    assert {row.kernel for row in found} == set(machine_code.REGISTERS)
+    assert {row.kernel: row.complaints() for row in found if row.complaints()} == {}
+    # Every access of a kernel over voxels is of 16 bytes, but for the sums' own results.
+    for row in found:
+        if row.kernel.endswith("sums_kernel") or "statistics_kernel" in row.kernel:
+            assert row.narrow_loads == 0, row
+        if row.kernel.endswith("_act_apply_kernel"):
+            assert (row.narrow_loads, row.narrow_stores) == (0, 0), row
+
+
+def test_a_planted_row_breaks_its_budget(machine_code) -> None:
+    good = machine_code.Row("norm_act_apply_kernel", "", 44, 0, 0, 10, 0, 2, 0, 64, 56)
+    assert good.complaints() == []
+    bad = good._replace(registers=57, spills=8, wide_loads=0, wide_stores=0)
+    assert len(bad.complaints()) == 4
