@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+
+# Without a GPU the Triton kernels run in Triton's interpreter, on CPU tensors. Triton reads this
+# once, at its first import, so it stands before any.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 NO_CUDA = "no CUDA device that this torch can use"
 NO_OBJECT = "no objdump, or no AVX2 object of an in-place build"

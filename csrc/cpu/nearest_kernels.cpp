@@ -83,21 +83,39 @@ int64_t squares_of(const int16_t* q) {
 
 template <class T>
 NearestChunk copy_integers(const T* from, int64_t n, int16_t* q) {
-  for (int64_t i = 0; i < n; ++i) q[i] = from[i];
-  for (int64_t i = n; i < kNearestChunk; ++i) q[i] = 0;
-  using Shorts = Lanes<int16_t, 2 * kInts>;
+  constexpr int W = 2 * kInts;
+  using Shorts = Lanes<int16_t, W>;
   Shorts least = Shorts{}, most = Shorts{};
-  for (int64_t i = 0; i < kNearestChunk; i += 2 * kInts) {
-    const Shorts v = load_as<Shorts>(q + i);
+  Ints squares = Ints{};
+  const auto step = [&](const T* at, int16_t* to) FASTGAN_INLINE {
+    const Shorts v = __builtin_convertvector(load_as<Lanes<T, W>>(at), Shorts);
+    std::memcpy(to, &v, sizeof(v));
     least = v < least ? v : least;
     most = v > most ? v : most;
+    multiply_add(squares, (Ints)v, (Ints)v);
+  };
+  int64_t i = 0;
+  for (; i + W <= n; i += W) step(from + i, q + i);
+  if (i < n) {
+    T rest[W] = {};
+    std::memcpy(rest, from + i, static_cast<size_t>(n - i) * sizeof(T));
+    step(rest, q + i);
+    i += W;
   }
+  if (i < kNearestChunk) std::memset(q + i, 0, static_cast<size_t>(kNearestChunk - i) * 2);
   int64_t largest = 0;
-  for (int i = 0; i < 2 * kInts; ++i) {
-    largest = most[i] > largest ? most[i] : largest;
-    largest = -int64_t{least[i]} > largest ? -int64_t{least[i]} : largest;
+  for (int lane = 0; lane < W; ++lane) {
+    largest = most[lane] > largest ? most[lane] : largest;
+    largest = -int64_t{least[lane]} > largest ? -int64_t{least[lane]} : largest;
   }
-  return {1, static_cast<double>(squares_of(q)), 0, largest, true};
+  // a lane holds the squares of kNearestChunk / kInts numbers
+  int64_t sum = 0;
+  if (largest * largest * (kNearestChunk / kInts) <= std::numeric_limits<int32_t>::max()) {
+    for (int lane = 0; lane < kInts; ++lane) sum += squares[lane];
+  } else {
+    sum = squares_of(q);
+  }
+  return {1, static_cast<double>(sum), 0, largest, true};
 }
 
 // Chunks below this are dropped whole: their scale could not be inverted, nor bounds be squared.
