@@ -30,8 +30,9 @@ using Four = Lanes<int32_t, 4>;
 FASTGAN_INLINE inline Four lane_sums(Ints a, Ints b, Ints c, Ints d) {
 #if defined(__AVX512BW__)
   const auto half = [](Ints v) FASTGAN_INLINE {
-    return (__m256i)(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
-                     __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+    const __m512i all = (__m512i)v;
+    return _mm256_add_epi32(_mm512_castsi512_si256(all),
+                            _mm512_maskz_extracti64x4_epi64(0xff, all, 1));
   };
   const __m256i v[T] = {half(a), half(b), half(c), half(d)};
 #elif defined(__AVX2__)

@@ -26,7 +26,7 @@ struct NearestChunk {
   double scale;     // 0: too small or not finite, q is zero
   double squares;   // scale^2 sum(q^2), exact for integers
   double residual;  // >= |r|; 0 for integers
-  int64_t largest;  // max |q|
+  int64_t largest;  // >= max |q|
   bool finite;
 };
 
