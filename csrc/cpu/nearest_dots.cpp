@@ -10,10 +10,13 @@ namespace fastgan::cpu {
 namespace {
 
 constexpr int64_t kQueries = 126;            // of a block; their rounded chunks take 126 KB
-constexpr int64_t kPanel = 8;                // targets whose rounded chunks are used at once: 8 KB
-constexpr int64_t kGroup = 24 * kPanel;      // of a task: rounded queries are used for all
+constexpr int64_t kPanel = 4;                // targets whose rounded chunks are used at once
+constexpr int64_t kGroup = 48 * kPanel;      // of a task: rounded queries are used for all
 constexpr int64_t kSums = int64_t{1} << 22;  // of a block: 32 MiB
-constexpr int64_t kAhead = 4;                // rows that are asked for before they are rounded
+// Chunks of a row that are read one after the other, as memory likes it, and how many rounded ones
+// of all queries stay in the cache for that: 64 KB.
+constexpr int64_t kVisit = 16, kKept = 64;
+constexpr int64_t kAhead = 4;  // chunks that are asked for before they are rounded
 static_assert(kNearestPanel % kPanel == 0 && kGroup % kNearestPanel == 0);
 
 class Search {
@@ -22,6 +25,7 @@ class Search {
       : problem_(problem), center_(problem), dots_(nearest_dot_kernels()) {
     const NearestParams& p = problem.p;
     most_queries_ = std::min(queries, kQueries);
+    visit_ = std::clamp<int64_t>(kKept / most_queries_, 1, kVisit);
     const int64_t panels = (p.M + kNearestPanel - 1) / kNearestPanel;
     group_ = std::min(kGroup, panels * kNearestPanel);
     const int64_t fit = kSums / (problem.segments * most_queries_ * group_);
@@ -55,15 +59,16 @@ class Search {
   struct Thread {
     explicit Thread(const Search& s)
         : products(s.dots_),
-          queries(s.most_queries_ * kNearestChunk),
-          query_scale(s.most_queries_),
-          targets(kPanel * kNearestChunk),
-          target_scale(kPanel) {}
+          queries(s.visit_ * s.most_queries_ * kNearestChunk),
+          query_scale(s.visit_ * s.most_queries_),
+          targets(s.visit_ * kPanel * kNearestChunk),
+          target_scale(s.visit_ * kPanel) {}
     NearestProducts products;
-    NearestMemory<int16_t> queries;
-    NearestMemory<double> query_scale;
-    NearestMemory<int16_t> targets;
-    NearestMemory<double> target_scale;
+    NearestMemory<int16_t> queries;      // [visit, most_queries, kNearestChunk]
+    NearestMemory<double> query_scale;   // [visit, most_queries]
+    NearestMemory<int16_t> targets;      // [visit, kPanel, kNearestChunk]
+    NearestMemory<double> target_scale;  // [visit, kPanel]
+    int64_t query_largest[kVisit];
   };
 
   // [most_queries, group] sums of a group in a segment
@@ -81,60 +86,74 @@ class Search {
     std::fill(own + first, own + last, NearestRowSums{});
     std::fill(bad + first, bad + last, uint8_t{0});
     std::fill_n(sums(segment, group), most_queries_ * group_, 0.0);
-    for (int64_t f = start; f < stop; f += kNearestChunk) {
-      const int64_t n = std::min(kNearestChunk, stop - f);
+    const int64_t span = visit_ * kNearestChunk;
+    for (int64_t f = start; f < stop; f += span) {
+      const int64_t end = std::min(f + span, stop);
       // the same for every group: the first one keeps the sums
-      const bool keep = group == 0;
-      const int64_t most = round_queries(thread, queries, count, f, n, keep ? segment : -1);
+      round_queries(thread, queries, count, f, end, group == 0 ? segment : -1);
       for (int64_t j = first; j < last; j += kPanel) {
         const int64_t rows = std::min(kPanel, last - j), whole = nearest_whole_tiles(rows);
-        int64_t largest = 0;
+        int64_t largest[kVisit] = {};
         for (int64_t i = 0; i < rows; ++i) {
-          ask_for(begin + first, last - first, j - first + i + kAhead, f, stop);
-          const NearestChunk chunk =
-              problem_.kernels.quantise(problem_.target(begin + j + i, f), center_.at(f), n,
-                                        thread.targets.get() + i * kNearestChunk);
-          thread.target_scale.get()[i] = chunk.scale;
-          largest = std::max(largest, chunk.largest);
-          own[j + i].add(chunk);
-          bad[j + i] |= !chunk.finite;
+          for (int64_t c = 0; c < visit_ && f + c * kNearestChunk < end; ++c) {
+            const int64_t at = f + c * kNearestChunk, slot = c * kPanel + i;
+            ask_for(begin + first, last - first, (j - first + i) * visit_ + c + kAhead, f, stop);
+            const NearestChunk chunk = problem_.kernels.quantise(
+                problem_.target(begin + j + i, at), center_.at(at), std::min(kNearestChunk, end - at),
+                thread.targets.get() + slot * kNearestChunk);
+            thread.target_scale.get()[slot] = chunk.scale;
+            largest[c] = std::max(largest[c], chunk.largest);
+            own[j + i].add(chunk);
+            bad[j + i] |= !chunk.finite;
+          }
         }
-        std::fill(thread.target_scale.get() + rows, thread.target_scale.get() + whole, 0.0);
-        std::fill(thread.targets.get() + rows * kNearestChunk,
-                  thread.targets.get() + whole * kNearestChunk, int16_t{0});
-        thread.products.prepare(thread.targets.get(), thread.target_scale.get(), whole, most,
-                                largest);
-        thread.products.multiply(thread.queries.get(), thread.query_scale.get(), count, n,
-                                 sums(segment, group) + j - first, group_);
+        for (int64_t c = 0; c < visit_ && f + c * kNearestChunk < end; ++c) {
+          const int64_t n = std::min(kNearestChunk, end - f - c * kNearestChunk);
+          int16_t* panel = thread.targets.get() + c * kPanel * kNearestChunk;
+          double* scale = thread.target_scale.get() + c * kPanel;
+          std::fill(scale + rows, scale + whole, 0.0);
+          std::fill(panel + rows * kNearestChunk, panel + whole * kNearestChunk, int16_t{0});
+          thread.products.prepare(panel, scale, whole, thread.query_largest[c], largest[c]);
+          thread.products.multiply(thread.queries.get() + c * most_queries_ * kNearestChunk,
+                                   thread.query_scale.get() + c * most_queries_, count, n,
+                                   sums(segment, group) + j - first, group_);
+        }
       }
     }
   }
 
-  // Prefetches row i of a group [rows] at feature f; the rows of the next chunk follow.
-  void ask_for(int64_t first, int64_t rows, int64_t i, int64_t f, int64_t stop) const {
+  // Prefetches chunk `number` of a group [rows, visit] that starts at feature f; the next visit
+  // follows the last row.
+  void ask_for(int64_t first, int64_t rows, int64_t number, int64_t f, int64_t stop) const {
+    int64_t i = number / visit_;
+    f += number % visit_ * kNearestChunk;
     if (i >= rows) {
-      f += kNearestChunk;
+      f += visit_ * kNearestChunk;
       i -= rows;
     }
     if (i >= rows || f >= stop) return;
     nearest_prefetch(problem_, problem_.target(first + i, f), std::min(kNearestChunk, stop - f));
   }
 
-  // Largest value of the rounded queries. segment >= 0: adds to their sums there.
-  int64_t round_queries(Thread& thread, const int64_t* queries, int64_t count, int64_t f, int64_t n,
-                        int64_t segment) {
-    int64_t largest = 0;
-    for (int64_t q = 0; q < count; ++q) {
-      const NearestChunk chunk = problem_.kernels.quantise(
-          problem_.query(queries[q], f), center_.at(f), n, thread.queries.get() + q * kNearestChunk);
-      thread.query_scale.get()[q] = chunk.scale;
-      largest = std::max(largest, chunk.largest);
-      if (segment < 0) continue;
-      NearestRowSums& sums = queries_[static_cast<size_t>(segment * most_queries_ + q)];
-      if (f % kNearestSegment == 0) sums = {};
-      sums.add(chunk);
+  // Features [f, end) of the queries. segment >= 0: adds to their sums there.
+  void round_queries(Thread& thread, const int64_t* queries, int64_t count, int64_t f, int64_t end,
+                     int64_t segment) {
+    for (int64_t c = 0; c < visit_ && f + c * kNearestChunk < end; ++c) {
+      const int64_t at = f + c * kNearestChunk, n = std::min(kNearestChunk, end - at);
+      thread.query_largest[c] = 0;
+      for (int64_t q = 0; q < count; ++q) {
+        const int64_t slot = c * most_queries_ + q;
+        const NearestChunk chunk =
+            problem_.kernels.quantise(problem_.query(queries[q], at), center_.at(at), n,
+                                      thread.queries.get() + slot * kNearestChunk);
+        thread.query_scale.get()[slot] = chunk.scale;
+        thread.query_largest[c] = std::max(thread.query_largest[c], chunk.largest);
+        if (segment < 0) continue;
+        NearestRowSums& sums = queries_[static_cast<size_t>(segment * most_queries_ + q)];
+        if (at % kNearestSegment == 0) sums = {};
+        sums.add(chunk);
+      }
     }
-    return largest;
   }
 
   void offer(NearestSelect& select, const int64_t* queries, int64_t count, int64_t begin,
@@ -175,7 +194,7 @@ class Search {
   const NearestProblem& problem_;
   NearestCenter center_;
   NearestDotKernels dots_;
-  int64_t most_queries_, group_, most_groups_;
+  int64_t most_queries_, visit_, group_, most_groups_;
   std::vector<double> sums_;
   std::vector<NearestRowSums> queries_;  // [segments, most_queries]
   std::vector<NearestRowSums> targets_;  // [segments, most_groups * group]
