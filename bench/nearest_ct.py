@@ -100,7 +100,9 @@ def times(
 
 
 def show(side: int, found: dict[str, Any]) -> None:
-    print(f"chest CT, {found['targets']} targets of {side}^3, index {found['index built, ms']:.0f} ms")
+    print(
+        f"chest CT, {found['targets']} targets of {side}^3, index {found['index built, ms']:.0f} ms"
+    )
     for name in ("fresh", "copies"):
         print(f"    {name}: {found[f'read, {name}, %']:.2f} % read", flush=True)
         for n, t in found[name].items():
