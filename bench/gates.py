@@ -2,8 +2,8 @@
 
     python bench/gates.py [results folder]
 
-Reads every penalty-kept.json and nearest.json below the folder; goals are for medians, all providers
-in one process.
+Reads every penalty-kept.json and nearest.json below the folder; goals are for medians, all
+providers in one process.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ Writes bench/results/<device>/nearest.json: milliseconds, medians and minima, of
     faiss               IndexFlatL2, where faiss-cpu is installed, float32
     scikit-learn        NearestNeighbors, brute, float64: the one peer that is accurate
 
-on int16 volumes and float32 features. All have the same threads and their data in the type and layout
-they like best before the clock starts. Beside each time stands what the provider answers for planted
-near-copies; ours must be right before anything is timed. Providers take turns. With --ct, a chest
-CT, the pyramid is measured too: see nearest_ct.py.
+on int16 volumes and float32 features. All have the same threads, and their data in the type and
+layout they like best before the clock starts. Beside each time stands what the provider answers for
+planted near-copies; ours must be right before anything is timed. Providers take turns. With --ct, a
+chest CT, the pyramid is measured too: see nearest_ct.py.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def near_copies(target: Tensor, rows: Tensor) -> Tensor:
 
 
 def volumes(side: int, rounds: int) -> dict[str, Any]:
-    """64 int16 volumes in HU; the first query differs from a target by 1 HU in 1 of 1,000 voxels."""
+    """64 int16 volumes in HU; the first query is off a target by 1 HU in 1 of 1,000 voxels."""
     features = side**3
     target = torch.randint(-1024, 3072, (64, features), dtype=torch.int16)
     query = torch.randint(-1024, 3072, (32, features), dtype=torch.int16)

@@ -1,9 +1,10 @@
-"""The pyramid on patches of a real chest CT: how much it reads, and from how many queries it pays."""
+"""The pyramid on patches of a chest CT: how much it reads, from how many queries on it pays."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def measure(path: Path, quick: bool, rounds: int) -> dict[str, Any]:
         out[f"{side}^3"] = found = {"targets": len(target), "fresh queries": len(fresh)}
         brute = NearestIndex(target, method="brute")
         index = NearestIndex(target, method="pyramid")
-        found["index built, ms"] = 1e3 * seconds(lambda: index.search(fresh[:1]), 1)
+        found["index built, ms"] = 1e3 * seconds(partial(index.search, fresh[:1]), 1)
         for name, query in (("fresh", fresh), ("copies", copies)):
             expected, by_index = nearest(query, target), index.search(query)
             if not (
@@ -82,7 +83,7 @@ def seconds(run: Callable[[], object], rounds: int) -> float:
 def times(
     target: Tensor, query: Tensor, brute: NearestIndex, index: NearestIndex, rounds: int
 ) -> dict[str, Any]:
-    """Milliseconds of brute force, of the built pyramid, and of `auto` with a new index each time."""
+    """Milliseconds of brute force, the built pyramid, and `auto` with a new index each time."""
     out: dict[str, Any] = {}
     for n in COUNTS:
         part = query[:n]
@@ -100,9 +101,8 @@ def times(
 
 
 def show(side: int, found: dict[str, Any]) -> None:
-    print(
-        f"chest CT, {found['targets']} targets of {side}^3, index {found['index built, ms']:.0f} ms"
-    )
+    built = found["index built, ms"]
+    print(f"chest CT, {found['targets']} targets of {side}^3, index {built:.0f} ms")
     for name in ("fresh", "copies"):
         print(f"    {name}: {found[f'read, {name}, %']:.2f} % read", flush=True)
         for n, t in found[name].items():
@@ -111,6 +111,6 @@ def show(side: int, found: dict[str, Any]) -> None:
                 f"auto {t['auto']:8.1f} ms"
             )
         saved = (found[name]["64"]["brute"] - found[name]["64"]["pyramid"]) / 64
-        pays = found["index built, ms"] / saved if saved > 0 else float("inf")
+        pays = built / saved if saved > 0 else float("inf")
         found[f"break-even, {name}, queries"] = pays
         print(f"    pays from {pays:.0f} queries on, the index included", flush=True)

@@ -41,7 +41,7 @@ def rows(kind: str, count: int) -> Tensor:
 
 
 def planted(kind: str, target: Tensor) -> Tensor:
-    """[24, ...] copies of targets at 1e-1 ... 1e-6 of the typical distance, rounded to the dtype."""
+    """[24, ...] copies of targets at 1e-1 ... 1e-6 of the typical distance, rounded."""
     size = 10.0 ** -(1 + torch.arange(24) % 6).double()
     typical = (target[0].double() - target[1].double()).norm()
     noise = torch.randn(24, *SHAPE, dtype=torch.float64)
@@ -83,7 +83,7 @@ def paths() -> dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]]:
 
 
 def study(quick: bool) -> dict[str, Any]:
-    """Recall and largest relative error, by kind and path; fails where either misses the contract."""
+    """Recall and largest relative error, by kind and path; fails where the contract is missed."""
     out: dict[str, Any] = {}
     for kind in KINDS:
         target = rows(kind, 60 if quick else 500)

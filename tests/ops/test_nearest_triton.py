@@ -1,4 +1,4 @@
-"""The Triton search in the interpreter against the definition, and what the compiler makes of it."""
+"""The Triton search against the definition, and what the compiler makes of its kernels."""
 
 from __future__ import annotations
 
