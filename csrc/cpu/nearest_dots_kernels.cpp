@@ -1,136 +1,107 @@
 // Dot products of int16 rows, compiled once per ISA level with FASTGAN_ISA = baseline, avx2 or
-// avx512. Two neighbouring features of a row are one 32-bit lane: a product instruction multiplies
-// and adds both. Lanes of a vector are targets, so no sum is ever taken across lanes.
+// avx512. Lanes of a vector are features, as they lie in memory: a product instruction multiplies
+// two neighbours and adds them, and lanes are added once a range.
 #include "cpu/nearest_kernels.h"
 #include "cpu/nearest_lanes.h"
 
 namespace fastgan::cpu {
 namespace {
 
-constexpr int R = kNearestTileRows;
-constexpr int64_t kPairs = kNearestChunk / 2;
+constexpr int T = kNearestTileTargets;
+constexpr int64_t kShorts = 2 * kInts;  // int16 of a vector
+static_assert(kNearestVector % kShorts == 0 && kNearestPanel % T == 0 && kNearestPanel <= 64);
 
-// to [pair, row] with `stride` lanes a pair = rows [row][pair], for `count` rows.
-#if !defined(__SSE2__)
-void interleave(const int16_t* const* rows, int count, int16_t* to, int64_t stride) {
-  for (int64_t p = 0; p < kPairs; ++p) {
-    for (int row = 0; row < count; ++row) {
-      std::memcpy(to + 2 * (p * stride + row), rows[row] + 2 * p, sizeof(int32_t));
-    }
-  }
-}
+// acc += the products of y with a row in memory.
+FASTGAN_INLINE inline void multiply_add_row(Ints& acc, const int16_t* x, Ints y) {
+#if defined(__AVX2__) && !defined(__AVX512BW__)
+  // The compiler would keep the row in a register, for which there is none.
+  Ints product;
+  asm("vpmaddwd %2, %1, %0" : "=x"(product) : "x"(y), "m"(*reinterpret_cast<const Ints*>(x)));
+  acc += product;
+  asm("" : "+x"(acc));
 #else
-// The same for four rows, by 4 x 4 transpositions.
-void interleave_4(const int16_t* const* rows, int16_t* to, int64_t stride) {
-  for (int64_t p = 0; p < kPairs; p += 4) {
-    const auto row = [&](int i) FASTGAN_INLINE {
-      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i] + 2 * p));
-    };
-    const __m128i a = row(0), b = row(1), c = row(2), d = row(3);
-    const __m128i ab0 = _mm_unpacklo_epi32(a, b), ab1 = _mm_unpackhi_epi32(a, b);
-    const __m128i cd0 = _mm_unpacklo_epi32(c, d), cd1 = _mm_unpackhi_epi32(c, d);
-    const auto put = [&](int i, __m128i v) FASTGAN_INLINE {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 2 * (p + i) * stride), v);
-    };
-    put(0, _mm_unpacklo_epi64(ab0, cd0));
-    put(1, _mm_unpackhi_epi64(ab0, cd0));
-    put(2, _mm_unpacklo_epi64(ab1, cd1));
-    put(3, _mm_unpackhi_epi64(ab1, cd1));
-  }
-}
+  multiply_add(acc, load_as<Ints>(x), y);
 #endif
+}
 
+using Four = Lanes<int32_t, 4>;
+
+// The sums of the lanes of four vectors.
+FASTGAN_INLINE inline Four lane_sums(Ints a, Ints b, Ints c, Ints d) {
+#if defined(__AVX512BW__)
+  const auto half = [](Ints v) FASTGAN_INLINE {
+    const __m512i all = (__m512i)v;
+    return _mm256_add_epi32(_mm512_castsi512_si256(all),
+                            _mm512_maskz_extracti64x4_epi64(0xff, all, 1));
+  };
+  const __m256i v[T] = {half(a), half(b), half(c), half(d)};
+#elif defined(__AVX2__)
+  const __m256i v[T] = {(__m256i)a, (__m256i)b, (__m256i)c, (__m256i)d};
+#endif
 #if defined(__AVX2__)
-// The same for eight rows.
-void interleave_8(const int16_t* const* rows, int16_t* to, int64_t stride) {
-  for (int64_t p = 0; p < kPairs; p += 8) {
-    __m256i r[8], s[8];
-    unrolled<8>([&]<int i>() FASTGAN_INLINE {
-      r[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[i] + 2 * p));
+  const auto pair = [](__m256i x, __m256i y) FASTGAN_INLINE {
+    return _mm256_add_epi32(_mm256_unpacklo_epi32(x, y), _mm256_unpackhi_epi32(x, y));
+  };
+  const __m256i ab = pair(v[0], v[1]), cd = pair(v[2], v[3]);
+  const __m256i sum =
+      _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+  return (Four)_mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+#else
+  return Four{sum_of<int32_t, kInts>(a), sum_of<int32_t, kInts>(b), sum_of<int32_t, kInts>(c),
+              sum_of<int32_t, kInts>(d)};
+#endif
+}
+
+// A tile: Q queries by T targets, all sums in registers over the features.
+template <int Q>
+void tile(const int16_t* x, const int16_t* y, int64_t begin, int64_t end, const double* query_scale,
+          const double* target_scale, double* sums, int64_t stride) {
+  // of the queries, as many as there are registers for
+  constexpr int kKept = Q < 3 ? Q : 2;
+  Ints sum[Q * T];
+  unrolled<Q * T>([&]<int i>() FASTGAN_INLINE { sum[i] = Ints{}; });
+  for (int64_t f = begin; f < end; f += kShorts) {
+    Ints row[kKept];
+    unrolled<kKept>([&]<int q>() FASTGAN_INLINE {
+      row[q] = load_as<Ints>(x + q * kNearestChunk + f);
     });
-    unrolled<4>([&]<int i>() FASTGAN_INLINE {
-      s[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-      s[2 * i + 1] = _mm256_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-    });
-    unrolled<2>([&]<int h>() FASTGAN_INLINE {
-      r[4 * h] = _mm256_unpacklo_epi64(s[4 * h], s[4 * h + 2]);
-      r[4 * h + 1] = _mm256_unpackhi_epi64(s[4 * h], s[4 * h + 2]);
-      r[4 * h + 2] = _mm256_unpacklo_epi64(s[4 * h + 1], s[4 * h + 3]);
-      r[4 * h + 3] = _mm256_unpackhi_epi64(s[4 * h + 1], s[4 * h + 3]);
-    });
-    unrolled<4>([&]<int i>() FASTGAN_INLINE {
-      const auto put = [&](int64_t pair, __m256i v) FASTGAN_INLINE {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 2 * pair * stride), v);
-      };
-      put(p + i, _mm256_permute2x128_si256(r[i], r[4 + i], 0x20));
-      put(p + 4 + i, _mm256_permute2x128_si256(r[i], r[4 + i], 0x31));
+    unrolled<T>([&]<int t>() FASTGAN_INLINE {
+      const Ints column = load_as<Ints>(y + t * kNearestChunk + f);
+      unrolled<kKept>(
+          [&]<int q>() FASTGAN_INLINE { multiply_add(sum[q * T + t], row[q], column); });
+      if constexpr (kKept < Q) {
+        multiply_add_row(sum[kKept * T + t], x + kKept * kNearestChunk + f, column);
+      }
     });
   }
-}
-#endif
-
-void pack_queries(const int16_t* const* rows, int16_t* panel) {
-#if defined(__SSE2__)
-  static_assert(R == 4);
-  interleave_4(rows, panel, R);
-#else
-  interleave(rows, R, panel, R);
-#endif
-}
-
-void pack_targets(const int16_t* const* rows, int64_t vectors, int16_t* panel) {
-  const int64_t width = vectors * kInts;
-#if defined(__AVX2__)
-  for (int64_t i = 0; i < width; i += 8) interleave_8(rows + i, panel + 2 * i, width);
-#elif defined(__SSE2__)
-  for (int64_t i = 0; i < width; i += 4) interleave_4(rows + i, panel + 2 * i, width);
-#else
-  interleave(rows, static_cast<int>(width), panel, width);
-#endif
-}
-
-// A tile: R queries by V vectors of targets, all sums in registers over the features.
-template <int V>
-void tile_of(const int16_t* queries, const int16_t* targets, int64_t begin, int64_t end,
-             const double* query_scale, const double* target_scale, double* acc) {
-  constexpr int64_t kWidth = V * kInts;
-  Ints sum[R * V];
-  unrolled<R * V>([&]<int i>() FASTGAN_INLINE { sum[i] = Ints{}; });
-  const int16_t* x = queries + 2 * R * begin;
-  const int16_t* y = targets + 2 * kWidth * begin;
-  for (const int16_t* stop = queries + 2 * R * end; x != stop; x += 4 * R, y += 4 * kWidth) {
-    unrolled<2>([&]<int u>() FASTGAN_INLINE {
-      Ints column[V];
-      unrolled<V>([&]<int v>() FASTGAN_INLINE {
-        column[v] = load_as<Ints>(y + 2 * (u * kWidth + v * kInts));
-      });
-      unrolled<R>([&]<int r>() FASTGAN_INLINE {
-        const Ints row = spread(x + 2 * (u * R + r));
-        unrolled<V>([&]<int v>() FASTGAN_INLINE { multiply_add(sum[r * V + v], row, column[v]); });
-      });
-    });
-  }
-  constexpr int kHalf = kInts / 2;
-  static_assert(kHalf == kDoubles);
-  unrolled<R * V>([&]<int i>() FASTGAN_INLINE {
-    alignas(64) int32_t dots[kInts];
-    std::memcpy(dots, &sum[i], sizeof(dots));
-    double* to = acc + i / V * kWidth + i % V * kInts;
-    unrolled<2>([&]<int h>() FASTGAN_INLINE {
-      const Doubles dot =
-          __builtin_convertvector(load_as<Lanes<int32_t, kHalf>>(dots + h * kHalf), Doubles);
-      const Doubles scale = load_as<Doubles>(target_scale + i % V * kInts + h * kHalf);
-      const Doubles total = load_as<Doubles>(to + h * kHalf) + dot * (scale * query_scale[i / V]);
-      std::memcpy(to + h * kHalf, &total, sizeof(total));
+  constexpr int W = T < kDoubles ? T : kDoubles;
+  using Sums = Lanes<double, W>;
+  unrolled<Q>([&]<int q>() FASTGAN_INLINE {
+    const Four dots = lane_sums(sum[q * T], sum[q * T + 1], sum[q * T + 2], sum[q * T + 3]);
+    alignas(16) int32_t dot[T];
+    std::memcpy(dot, &dots, sizeof(dot));
+    unrolled<T / W>([&]<int i>() FASTGAN_INLINE {
+      const Sums scale = load_as<Sums>(target_scale + i * W) * query_scale[q];
+      double* to = sums + q * stride + i * W;
+      const Sums wide = __builtin_convertvector(load_as<Lanes<int32_t, W>>(dot + i * W), Sums);
+      const Sums total = load_as<Sums>(to) + wide * scale;
+      std::memcpy(to, &total, sizeof(total));
     });
   });
 }
 
-void tile(const int16_t* queries, const int16_t* targets, int64_t vectors, int64_t begin,
-          int64_t end, const double* query_scale, const double* target_scale, double* acc) {
-  static_assert(kNearestTileVectors == 3);
-  auto* run = vectors == 3 ? &tile_of<3> : vectors == 2 ? &tile_of<2> : &tile_of<1>;
-  run(queries, targets, begin, end, query_scale, target_scale, acc);
+void multiply(const int16_t* x, int64_t queries, const int16_t* y, int64_t targets, int64_t begin,
+              int64_t end, const double* query_scale, const double* target_scale, double* sums,
+              int64_t stride) {
+  static_assert(kNearestTileQueries == 3);
+  for (int64_t q = 0; q < queries; q += kNearestTileQueries) {
+    const int64_t left = queries - q;
+    auto* run = left >= 3 ? &tile<3> : left == 2 ? &tile<2> : &tile<1>;
+    for (int64_t t = 0; t < targets; t += T) {
+      run(x + q * kNearestChunk, y + t * kNearestChunk, begin, end, query_scale + q,
+          target_scale + t, sums + q * stride + t, stride);
+    }
+  }
 }
 
 // Sums of at most 64 squares in float32, a chunk's sums in float64.
@@ -155,18 +126,19 @@ double coarse(const float* x, const float* y, int64_t n) {
 
 uint64_t within(const double* dots, const double* squares, int64_t n, double limit) {
   using Mask = Lanes<int64_t, kDoubles>;
-  Mask any = Mask{};
-  int64_t i = 0;
-  for (; i + kDoubles <= n; i += kDoubles) {
-    const Doubles left = load_as<Doubles>(squares + i) - 2 * load_as<Doubles>(dots + i);
-    any |= ~(left > limit);
-  }
-  bool found = i < n;
-  for (int lane = 0; lane < kDoubles; ++lane) found |= any[lane] != 0;
-  if (!found) return 0;
   uint64_t bits = 0;
-  for (i = 0; i < n; ++i) bits |= uint64_t{!(squares[i] - 2 * dots[i] > limit)} << i;
-  return bits;
+  for (int64_t i = 0; i < n; i += kDoubles) {
+    const Doubles left = load_as<Doubles>(squares + i) - 2 * load_as<Doubles>(dots + i);
+    const Mask near = ~(left > limit);
+#if defined(__AVX512BW__)
+    bits |= uint64_t{_mm512_movepi64_mask((__m512i)near)} << i;
+#elif defined(__AVX2__)
+    bits |= static_cast<uint64_t>(_mm256_movemask_pd((__m256d)near)) << i;
+#else
+    for (int lane = 0; lane < kDoubles; ++lane) bits |= uint64_t{near[lane] != 0} << (i + lane);
+#endif
+  }
+  return bits & (~uint64_t{0} >> (64 - n));
 }
 
 }  // namespace
@@ -174,7 +146,7 @@ uint64_t within(const double* dots, const double* squares, int64_t n, double lim
 namespace FASTGAN_ISA {
 
 NearestDotKernels nearest_dot_kernels() {
-  return {kInts, &pack_queries, &pack_targets, &tile, &coarse, &within};
+  return {&multiply, &coarse, &within};
 }
 
 }  // namespace FASTGAN_ISA

@@ -81,23 +81,68 @@ int64_t squares_of(const int16_t* q) {
   return static_cast<int64_t>(sum_of<uint64_t, kInts / 2>(total));
 }
 
+// The largest of int16 that are not negative.
+FASTGAN_INLINE inline int64_t largest_of(Lanes<int16_t, 2 * kInts> v) {
+#if defined(__AVX2__)
+#if defined(__AVX512BW__)
+  const __m512i all = (__m512i)v;
+  const __m256i pair = _mm256_max_epi16(_mm512_castsi512_si256(all),
+                                        _mm512_maskz_extracti64x4_epi64(0xff, all, 1));
+#else
+  const __m256i pair = (__m256i)v;
+#endif
+  const __m128i eight =
+      _mm_max_epi16(_mm256_castsi256_si128(pair), _mm256_extracti128_si256(pair, 1));
+  // there is an instruction for the smallest of eight numbers without sign
+  const __m128i least = _mm_minpos_epu16(_mm_xor_si128(eight, _mm_set1_epi16(-1)));
+  return 0xffff ^ (_mm_cvtsi128_si32(least) & 0xffff);
+#else
+  int64_t largest = 0;
+  for (int i = 0; i < 2 * kInts; ++i) largest = v[i] > largest ? v[i] : largest;
+  return largest;
+#endif
+}
+
+// Sum of numbers that are not negative.
+FASTGAN_INLINE inline int64_t sum_of_ints(Ints v) {
+  using Half = Lanes<int32_t, kInts / 2>;
+  using Wide = Lanes<int64_t, kInts / 2>;
+  Half half[2];
+  std::memcpy(half, &v, sizeof(v));
+  return sum_of<int64_t, kInts / 2>(__builtin_convertvector(half[0], Wide) +
+                                    __builtin_convertvector(half[1], Wide));
+}
+
 template <class T>
 NearestChunk copy_integers(const T* from, int64_t n, int16_t* q) {
-  for (int64_t i = 0; i < n; ++i) q[i] = from[i];
-  for (int64_t i = n; i < kNearestChunk; ++i) q[i] = 0;
-  using Shorts = Lanes<int16_t, 2 * kInts>;
+  constexpr int W = 2 * kInts;
+  using Shorts = Lanes<int16_t, W>;
   Shorts least = Shorts{}, most = Shorts{};
-  for (int64_t i = 0; i < kNearestChunk; i += 2 * kInts) {
-    const Shorts v = load_as<Shorts>(q + i);
+  Ints squares = Ints{};
+  const auto step = [&](const T* at, int16_t* to) FASTGAN_INLINE {
+    const Shorts v = __builtin_convertvector(load_as<Lanes<T, W>>(at), Shorts);
+    std::memcpy(to, &v, sizeof(v));
     least = v < least ? v : least;
     most = v > most ? v : most;
+    multiply_add(squares, (Ints)v, (Ints)v);
+  };
+  int64_t i = 0;
+  for (; i + W <= n; i += W) step(from + i, q + i);
+  if (i < n) {
+    T rest[W] = {};
+    std::memcpy(rest, from + i, static_cast<size_t>(n - i) * sizeof(T));
+    step(rest, q + i);
+    i += W;
   }
-  int64_t largest = 0;
-  for (int i = 0; i < 2 * kInts; ++i) {
-    largest = most[i] > largest ? most[i] : largest;
-    largest = -int64_t{least[i]} > largest ? -int64_t{least[i]} : largest;
-  }
-  return {1, static_cast<double>(squares_of(q)), 0, largest, true};
+  if (i < kNearestChunk) std::memset(q + i, 0, static_cast<size_t>(kNearestChunk - i) * 2);
+  // ~v = -v - 1 always fits
+  const Shorts low = ~least;
+  const int64_t largest = largest_of(most > low ? most : low) + 1;
+  // a lane holds the squares of kNearestChunk / kInts numbers
+  const bool fits =
+      largest * largest * (kNearestChunk / kInts) <= std::numeric_limits<int32_t>::max();
+  const int64_t sum = fits ? sum_of_ints(squares) : squares_of(q);
+  return {1, static_cast<double>(sum), 0, largest, true};
 }
 
 // Chunks below this are dropped whole: their scale could not be inverted, nor bounds be squared.

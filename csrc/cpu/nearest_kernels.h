@@ -13,18 +13,20 @@ namespace fastgan::cpu {
 constexpr int64_t kNearestChunk = 512;
 // Steps on either side of zero to which a chunk of a floating row is rounded.
 constexpr int kNearestLevels = 2047;
-// Rows of queries and vectors of targets in a tile: 12 sums, 3 targets, a query and a product fill
-// the 16 registers of AVX2.
-constexpr int kNearestTileRows = 4, kNearestTileVectors = 3;
-// Most target rows of a panel.
-constexpr int64_t kNearestMaxPanel = kNearestTileVectors * 16;
+// Queries and targets of a tile: 12 sums, two queries, a target and a product fill the 16 registers
+// of AVX2; the third query is read from the cache where it is used.
+constexpr int kNearestTileQueries = 3, kNearestTileTargets = 4;
+// Target rows of a panel: whole tiles, and few enough for the bits of `within`.
+constexpr int64_t kNearestPanel = 24;
+// Ranges of features that are multiplied begin and end at multiples of the widest vector.
+constexpr int64_t kNearestVector = 32;
 
 // A chunk of a row as int16, and what is lost: x = scale q + r.
 struct NearestChunk {
   double scale;     // 0: too small or not finite, q is zero
   double squares;   // scale^2 sum(q^2), exact for integers
   double residual;  // >= |r|; 0 for integers
-  int64_t largest;  // max |q|
+  int64_t largest;  // >= max |q|
   bool finite;
 };
 
@@ -54,24 +56,18 @@ struct NearestKernels {
 
 // The part that works on rounded rows.
 struct NearestDotKernels {
-  int64_t lanes;  // targets of one vector
-
-  // panel [kNearestChunk / 2, kNearestTileRows, 2] = rows [kNearestTileRows][kNearestChunk]
-  void (*pack_queries)(const int16_t* const* rows, int16_t* panel);
-
-  // panel [kNearestChunk / 2, vectors * lanes, 2] = rows [vectors * lanes][kNearestChunk]
-  void (*pack_targets)(const int16_t* const* rows, int64_t vectors, int16_t* panel);
-
-  // acc [kNearestTileRows, vectors * lanes] += factor * query_scale[row] * target_scale[column] *
-  // dot over features [2 * begin, 2 * end); the dots fit 32 bits by the caller's choice of range.
-  // begin and end are multiples of 2.
-  void (*tile)(const int16_t* queries, const int16_t* targets, int64_t vectors, int64_t begin,
-               int64_t end, const double* query_scale, const double* target_scale, double* acc);
+  // sums [queries, targets] with `stride` += query_scale[q] * target_scale[j] * dot over features
+  // [begin, end) of x [queries, kNearestChunk] and y [targets, kNearestChunk]. Sums of absolute
+  // products stay below 2^31 by the caller's choice of range. x and y lie on cache lines; targets
+  // are a multiple of kNearestTileTargets, begin and end of kNearestVector.
+  void (*multiply)(const int16_t* x, int64_t queries, const int16_t* y, int64_t targets,
+                   int64_t begin, int64_t end, const double* query_scale,
+                   const double* target_scale, double* sums, int64_t stride);
 
   // |x - y|^2 of [n] float32, never above the truth by more than a part in 10^5
   double (*coarse)(const float* x, const float* y, int64_t n);
 
-  // Bit i: not (squares[i] - 2 dots[i] > limit). n <= kNearestMaxPanel
+  // Bit i < n: not (squares[i] - 2 dots[i] > limit). dots, squares [kNearestPanel]
   uint64_t (*within)(const double* dots, const double* squares, int64_t n, double limit);
 };
 

@@ -77,20 +77,6 @@ FASTGAN_INLINE inline C sum_of(Lanes<C, W> v) {
   return sum;
 }
 
-// The same two int16 in all lanes. The barrier keeps the compiler from loading rows early, for
-// which there are no registers.
-FASTGAN_INLINE inline Ints spread(const int16_t* from) {
-  int32_t pair;
-  std::memcpy(&pair, from, sizeof(pair));
-  Ints lanes = Ints{} + pair;
-#if defined(__AVX512BW__)
-  asm("" : "+v"(lanes));
-#elif defined(__SSE2__)
-  asm("" : "+x"(lanes));
-#endif
-  return lanes;
-}
-
 // acc += the sums of two neighbouring products of int16, in int32. The barrier keeps the compiler
 // from copying sums between registers and spilling them.
 FASTGAN_INLINE inline void multiply_add(Ints& acc, Ints x, Ints y) {

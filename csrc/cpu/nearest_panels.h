@@ -1,4 +1,4 @@
-// Rows brought into the form that the tile kernel multiplies.
+// Rows brought into the form that the dot kernels multiply.
 #pragma once
 
 #include <algorithm>
@@ -67,96 +67,83 @@ class NearestCenter {
   std::vector<char> data_;
 };
 
-// Scratch of one thread: rows rounded and packed, one chunk at a time.
-class NearestPacker {
+// Asks for n features of a row that is needed soon. Rows are read in pieces of a chunk, too short
+// for the processor to see a pattern in them.
+inline void nearest_prefetch(const NearestProblem& problem, const void* row, int64_t n) {
+  constexpr int64_t kLine = 64;
+  const char* at = static_cast<const char*>(row);
+  for (int64_t i = 0; i < n * problem.kernels.element; i += kLine) __builtin_prefetch(at + i, 0, 2);
+}
+
+// One thread's products of rounded rows; a panel of targets is prepared, then multiplied.
+class NearestProducts {
  public:
-  NearestPacker(const NearestProblem& problem, const NearestCenter& center)
-      : problem_(&problem),
-        center_(&center),
-        rows_(kNearestMaxPanel * kNearestChunk),
-        halves_(2 * kNearestMaxPanel * kNearestChunk),
-        half_scale_(2 * kNearestMaxPanel) {}
+  explicit NearestProducts(const NearestDotKernels& dots)
+      : dots_(dots), halves_(2 * kNearestPanel * kNearestChunk), half_scale_(kNearestPanel) {}
 
-  // Rounds n features of a row, which start at `row` and are f and on, into row i of the scratch.
-  NearestChunk round(const void* row, int64_t f, int64_t n, int64_t i) const {
-    return problem_->kernels.quantise(row, center_->at(f), n, rows_.get() + i * kNearestChunk);
-  }
-  void zero(int64_t i) const {
-    std::fill_n(rows_.get() + i * kNearestChunk, kNearestChunk, int16_t{0});
-  }
-
-  void pack_queries(int16_t* panel) const {
-    const int16_t* rows[kNearestTileRows];
-    for (int64_t i = 0; i < kNearestTileRows; ++i) rows[i] = rows_.get() + i * kNearestChunk;
-    dots_.pack_queries(rows, panel);
-  }
-  void pack_targets(int64_t vectors, int16_t* panel) const {
-    const int16_t* rows[kNearestMaxPanel];
-    for (int64_t i = 0; i < vectors * dots_.lanes; ++i) rows[i] = rows_.get() + i * kNearestChunk;
-    dots_.pack_targets(rows, vectors, panel);
-  }
-
-  // Gets ready to multiply a packed panel of targets with queries of at most `query_largest`. Their
-  // sums over a range of features stay below 2^31; where no range is short enough for that, the
-  // targets are split into 256 high + low.
-  void prepare(const int16_t* panel, const double* scale, int64_t vectors, int64_t query_largest,
+  // Gets ready to multiply targets [rows, kNearestChunk], rows a multiple of kNearestTileTargets,
+  // with queries of at most `query_largest`. Sums over a range of features stay below 2^31; where
+  // no range is short enough for that, the targets are split into 256 high + low.
+  void prepare(const int16_t* targets, const double* scale, int64_t rows, int64_t query_largest,
                int64_t target_largest) {
-    vectors_ = vectors;
+    rows_ = rows;
     terms_ = 1;
-    panel_[0] = panel;
+    targets_[0] = targets;
     scale_[0] = scale;
     step_ = step(query_largest * target_largest);
     if (step_ >= kLeastStep) return;
-    const int64_t width = vectors * dots_.lanes, size = width * kNearestChunk;
     int16_t* high = halves_.get();
-    int16_t* low = high + size;
-    for (int64_t i = 0; i < size; ++i) {
-      high[i] = static_cast<int16_t>((panel[i] + 128) >> 8);
-      low[i] = static_cast<int16_t>(panel[i] - 256 * high[i]);
+    int16_t* low = high + kNearestPanel * kNearestChunk;
+    for (int64_t i = 0; i < rows * kNearestChunk; ++i) {
+      high[i] = static_cast<int16_t>((targets[i] + 128) >> 8);
+      low[i] = static_cast<int16_t>(targets[i] - 256 * high[i]);
     }
     double* high_scale = half_scale_.get();
-    for (int64_t i = 0; i < width; ++i) high_scale[i] = 256 * scale[i];
+    for (int64_t i = 0; i < rows; ++i) high_scale[i] = 256 * scale[i];
     terms_ = 2;
-    panel_[0] = high;
-    panel_[1] = low;
+    targets_[0] = high;
+    targets_[1] = low;
     scale_[0] = high_scale;
     scale_[1] = scale;
     step_ = step(query_largest * 128);
   }
 
-  // acc += dots of a packed panel of queries with the prepared targets, over n features.
-  void multiply(const int16_t* queries, const double* query_scale, int64_t n, double* acc) const {
-    // whole steps of the kernel; what lies behind n is zero
-    const int64_t pairs = (n + 3) / 4 * 2;
+  // sums [count, rows] += dots of queries [count, kNearestChunk] with the prepared targets, over n
+  // features.
+  void multiply(const int16_t* queries, const double* query_scale, int64_t count, int64_t n,
+                double* sums, int64_t stride) const {
+    // whole vectors; what lies behind n is zero
+    const int64_t stop = (n + kNearestVector - 1) / kNearestVector * kNearestVector;
     for (int term = 0; term < terms_; ++term) {
-      for (int64_t begin = 0; begin < pairs; begin += step_) {
-        dots_.tile(queries, panel_[term], vectors_, begin, std::min(begin + step_, pairs),
-                   query_scale, scale_[term], acc);
+      for (int64_t begin = 0; begin < stop; begin += step_) {
+        dots_.multiply(queries, count, targets_[term], rows_, begin, std::min(begin + step_, stop),
+                       query_scale, scale_[term], sums, stride);
       }
     }
   }
 
-  const NearestDotKernels& dots() const { return dots_; }
-
  private:
-  static constexpr int64_t kLeastStep = 16;
+  static constexpr int64_t kLeastStep = 2 * kNearestVector;
 
-  // Pairs of features, an even number of them, over which sums of products stay below 2^31.
+  // Features, in whole vectors, over which sums of products stay below 2^31.
   static int64_t step(int64_t product) {
     constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-    if (product == 0) return kNearestChunk / 2;
-    return std::min(kMost / (4 * product) * 2, kNearestChunk / 2);
+    const int64_t fit = product == 0 ? kNearestChunk : kMost / product;
+    return std::min(fit / kNearestVector * kNearestVector, kNearestChunk);
   }
 
-  const NearestProblem* problem_;
-  const NearestCenter* center_;
-  NearestDotKernels dots_ = nearest_dot_kernels();
-  NearestMemory<int16_t> rows_, halves_;
+  NearestDotKernels dots_;
+  NearestMemory<int16_t> halves_;
   NearestMemory<double> half_scale_;
-  int64_t vectors_ = 0, step_ = 0;
+  int64_t rows_ = 0, step_ = 0;
   int terms_ = 0;
-  const int16_t* panel_[2] = {};
+  const int16_t* targets_[2] = {};
   const double* scale_[2] = {};
 };
+
+// Target rows, filled up to whole tiles.
+inline int64_t nearest_whole_tiles(int64_t rows) {
+  return (rows + kNearestTileTargets - 1) / kNearestTileTargets * kNearestTileTargets;
+}
 
 }  // namespace fastgan::cpu

@@ -25,16 +25,22 @@ class NearestSelect {
     }
   }
 
-  // Targets [first, first + n) for query `slot`, which is number q: dots, squares and residuals
-  // [n]; `most` has at least their squares and residuals. n <= kNearestMaxPanel
+  // Targets [first, first + n) for query `slot`, which is number q, n <= kNearestPanel: dots,
+  // squares and residuals [kNearestPanel]; `most` has at least their squares and residuals.
   void offer(int64_t slot, int64_t q, NearestRow x, int64_t first, int64_t n, const double* dots,
              const double* squares, const double* residuals, NearestRow most) {
     const size_t at = static_cast<size_t>(slot);
     if (problem_.exact) {
       NearestHeap& heap = heaps_[at];
-      for (int64_t i = 0; i < n; ++i) {
-        const int64_t key = static_cast<int64_t>(x.squares) + static_cast<int64_t>(squares[i]) -
-                            2 * static_cast<int64_t>(dots[i]);
+      const int64_t square = static_cast<int64_t>(x.squares), worst = heap.worst();
+      // exact, or rounded the same way on both sides of the comparison
+      const double limit = worst == std::numeric_limits<int64_t>::max()
+                               ? std::numeric_limits<double>::infinity()
+                               : static_cast<double>(worst - square);
+      for (uint64_t bits = dots_.within(dots, squares, n, limit); bits; bits &= bits - 1) {
+        const int64_t i = __builtin_ctzll(bits);
+        const int64_t key =
+            square + static_cast<int64_t>(squares[i]) - 2 * static_cast<int64_t>(dots[i]);
         if (key <= heap.worst() && problem_.allowed(q, first + i)) heap.offer(key, first + i);
       }
     } else {

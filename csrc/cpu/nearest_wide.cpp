@@ -1,4 +1,4 @@
-// Many queries of short rows: panels of targets are packed once and stay for all queries; every
+// Many queries of short rows: panels of targets are rounded once and stay for all queries; every
 // thread takes blocks of queries against all panels.
 #include <algorithm>
 #include <cstdint>
@@ -8,9 +8,9 @@
 namespace fastgan::cpu {
 namespace {
 
-constexpr int64_t kQueries = 64;                   // of a task: 64 KB a chunk when packed
-constexpr int64_t kPacked = int64_t{1} << 25;      // int16 of packed targets: 64 MiB
-constexpr int64_t kCandidates = int64_t{1} << 21;  // candidates of all queries: 32 MiB
+constexpr int64_t kQueries = 60;                   // of a task: 60 KB a chunk when rounded
+constexpr int64_t kRounded = int64_t{1} << 25;     // int16 of rounded targets: 64 MiB
+constexpr int64_t kCandidates = int64_t{1} << 18;  // candidates of all queries: 4 MiB
 
 class Search {
  public:
@@ -18,14 +18,13 @@ class Search {
       : problem_(problem), center_(problem), dots_(nearest_dot_kernels()) {
     const NearestParams& p = problem.p;
     chunks_ = (p.F + kNearestChunk - 1) / kNearestChunk;
-    panel_ = kNearestTileVectors * dots_.lanes;
-    panel_size_ = chunks_ * panel_ * kNearestChunk;
-    most_panels_ = std::clamp<int64_t>(kPacked / panel_size_, 1, (p.M + panel_ - 1) / panel_);
+    panel_size_ = chunks_ * kPanel * kNearestChunk;
+    most_panels_ = std::clamp<int64_t>(kRounded / panel_size_, 1, (p.M + kPanel - 1) / kPanel);
     const int64_t fit = kCandidates / NearestCandidates::capacity(p.k);
     most_queries_ = std::min(std::max(fit / kQueries, int64_t{1}) * kQueries, queries);
-    packed_ = NearestMemory<int16_t>(most_panels_ * panel_size_);
-    scale_.resize(static_cast<size_t>(most_panels_ * chunks_ * panel_));
-    squares_.resize(static_cast<size_t>(most_panels_ * panel_));
+    rounded_ = NearestMemory<int16_t>(most_panels_ * panel_size_);
+    scale_.resize(static_cast<size_t>(most_panels_ * chunks_ * kPanel));
+    squares_.resize(static_cast<size_t>(most_panels_ * kPanel));
     residuals_.resize(squares_.size());
     most_.resize(static_cast<size_t>(most_panels_));
     largest_.resize(static_cast<size_t>(most_panels_ * chunks_));
@@ -37,76 +36,79 @@ class Search {
   void search(const int64_t* queries, int64_t count) {
     const NearestParams& p = problem_.p;
     NearestSelect select(problem_, count);
-    for (int64_t begin = 0; begin < p.M; begin += most_panels_ * panel_) {
-      const int64_t targets = std::min(most_panels_ * panel_, p.M - begin);
-      const int64_t panels = (targets + panel_ - 1) / panel_;
+    for (int64_t begin = 0; begin < p.M; begin += most_panels_ * kPanel) {
+      const int64_t targets = std::min(most_panels_ * kPanel, p.M - begin);
+      const int64_t panels = (targets + kPanel - 1) / kPanel;
 #pragma omp parallel num_threads(p.threads) if (p.threads > 1)
       {
         Thread& thread = threads_[static_cast<size_t>(nearest_thread())];
-        // the packed targets of one block serve all calls
-        if (packed_from_ != begin) {
+        // the rounded targets of one block serve all calls
+        if (rounded_from_ != begin) {
 #pragma omp for schedule(dynamic)
-          for (int64_t i = 0; i < panels; ++i) pack_targets(thread, begin, targets, i);
+          for (int64_t i = 0; i < panels; ++i) round_targets(begin, targets, i);
         }
 #pragma omp for schedule(dynamic)
         for (int64_t q = 0; q < count; q += kQueries) {
           const int64_t rows = std::min(kQueries, count - q);
-          pack_queries(thread, queries + q, rows);
+          round_queries(thread, queries + q, rows);
           for (int64_t i = 0; i < panels; ++i) {
             multiply(thread, rows, i);
             offer(thread, select, q, queries + q, rows, begin, targets, i);
           }
         }
       }
-      packed_from_ = begin;
+      rounded_from_ = begin;
     }
     nearest_finish(problem_, select, queries, count);
   }
 
  private:
+  static constexpr int64_t kPanel = kNearestPanel;
+
   struct Thread {
     explicit Thread(const Search& s)
-        : packer(s.problem_, s.center_),
+        : products(s.dots_),
           queries(s.chunks_ * kQueries * kNearestChunk),
           scale(s.chunks_ * kQueries),
-          sums(kQueries * s.panel_),
+          sums(kQueries * kPanel),
           rows(static_cast<size_t>(kQueries)),
           largest(static_cast<size_t>(s.chunks_)) {}
-    NearestPacker packer;
-    NearestMemory<int16_t> queries;  // [chunks, kQueries / rows of a tile] panels
+    NearestProducts products;
+    NearestMemory<int16_t> queries;  // [chunks, kQueries, kNearestChunk]
     NearestMemory<double> scale;     // [chunks, kQueries]
-    NearestMemory<double> sums;      // [kQueries, panel]
+    NearestMemory<double> sums;      // [kQueries, kPanel]
     std::vector<NearestRow> rows;
     std::vector<int64_t> largest;  // [chunks]
   };
 
+  // Rounds a chunk of a row.
+  NearestChunk round(const void* row, int64_t chunk, int16_t* to) const {
+    const int64_t f = chunk * kNearestChunk;
+    return problem_.kernels.quantise(row, center_.at(f), features(chunk), to);
+  }
   int64_t features(int64_t chunk) const {
     return std::min(kNearestChunk, problem_.p.F - chunk * kNearestChunk);
   }
 
-  void pack_targets(Thread& thread, int64_t begin, int64_t targets, int64_t panel) {
-    const int64_t first = panel * panel_, rows = std::min(panel_, targets - first);
-    NearestRowSums sums[kNearestMaxPanel];
-    bool bad[kNearestMaxPanel] = {};
+  void round_targets(int64_t begin, int64_t targets, int64_t panel) {
+    const int64_t first = panel * kPanel, rows = std::min(kPanel, targets - first);
+    NearestRowSums sums[kPanel];
+    bool bad[kPanel] = {};
     for (int64_t c = 0; c < chunks_; ++c) {
-      double* scale = scale_.data() + (panel * chunks_ + c) * panel_;
+      double* scale = scale_.data() + (panel * chunks_ + c) * kPanel;
       int64_t& largest = largest_[static_cast<size_t>(panel * chunks_ + c)];
+      int16_t* to = rounded(panel, c);
       largest = 0;
-      for (int64_t i = 0; i < panel_; ++i) {
-        scale[i] = 0;
-        if (i >= rows) {
-          thread.packer.zero(i);
-          continue;
-        }
-        const int64_t f = c * kNearestChunk;
-        const NearestChunk chunk =
-            thread.packer.round(problem_.target(begin + first + i, f), f, features(c), i);
+      for (int64_t i = 0; i < rows; ++i) {
+        const void* row = problem_.target(begin + first + i, c * kNearestChunk);
+        const NearestChunk chunk = round(row, c, to + i * kNearestChunk);
         scale[i] = chunk.scale;
         largest = std::max(largest, chunk.largest);
         sums[i].add(chunk);
         bad[i] |= !chunk.finite;
       }
-      thread.packer.pack_targets(kNearestTileVectors, packed(panel, c));
+      std::fill(scale + rows, scale + kPanel, 0.0);
+      std::fill(to + rows * kNearestChunk, to + kPanel * kNearestChunk, int16_t{0});
     }
     NearestRow most;
     for (int64_t i = 0; i < rows; ++i) {
@@ -119,71 +121,58 @@ class Search {
     most_[static_cast<size_t>(panel)] = most;
   }
 
-  void pack_queries(Thread& thread, const int64_t* queries, int64_t rows) {
+  void round_queries(Thread& thread, const int64_t* queries, int64_t rows) {
     NearestRowSums sums[kQueries];
     for (int64_t c = 0; c < chunks_; ++c) {
       int64_t& largest = thread.largest[static_cast<size_t>(c)];
       largest = 0;
       for (int64_t q = 0; q < rows; ++q) {
-        const int64_t i = q % kNearestTileRows;
-        double& scale = thread.scale.get()[c * kQueries + q];
-        const int64_t f = c * kNearestChunk;
-        const NearestChunk chunk =
-            thread.packer.round(problem_.query(queries[q], f), f, features(c), i);
-        scale = chunk.scale;
+        const int64_t at = c * kQueries + q;
+        const NearestChunk chunk = round(problem_.query(queries[q], c * kNearestChunk), c,
+                                         thread.queries.get() + at * kNearestChunk);
+        thread.scale.get()[at] = chunk.scale;
         largest = std::max(largest, chunk.largest);
         sums[q].add(chunk);
-        if (i + 1 < kNearestTileRows && q + 1 < rows) continue;
-        for (int64_t rest = i + 1; rest < kNearestTileRows; ++rest) {
-          thread.packer.zero(rest);
-          (&scale)[rest - i] = 0;
-        }
-        thread.packer.pack_queries(query_panel(thread, c, q - i));
       }
     }
     for (int64_t q = 0; q < rows; ++q) thread.rows[static_cast<size_t>(q)] = sums[q].row();
   }
 
-  // thread.sums = dots of the packed queries with one panel
+  // thread.sums = dots of the rounded queries with one panel
   void multiply(Thread& thread, int64_t rows, int64_t panel) {
-    std::fill_n(thread.sums.get(), kQueries * panel_, 0.0);
+    std::fill_n(thread.sums.get(), rows * kPanel, 0.0);
     for (int64_t c = 0; c < chunks_; ++c) {
       const size_t at = static_cast<size_t>(panel * chunks_ + c);
-      thread.packer.prepare(packed(panel, c), scale_.data() + at * static_cast<size_t>(panel_),
-                            kNearestTileVectors, thread.largest[static_cast<size_t>(c)],
-                            largest_[at]);
-      for (int64_t q = 0; q < rows; q += kNearestTileRows) {
-        thread.packer.multiply(query_panel(thread, c, q), thread.scale.get() + c * kQueries + q,
-                               features(c), thread.sums.get() + q * panel_);
-      }
+      thread.products.prepare(rounded(panel, c), scale_.data() + at * kPanel, kPanel,
+                              thread.largest[static_cast<size_t>(c)], largest_[at]);
+      thread.products.multiply(thread.queries.get() + c * kQueries * kNearestChunk,
+                               thread.scale.get() + c * kQueries, rows, features(c),
+                               thread.sums.get(), kPanel);
     }
   }
 
   void offer(Thread& thread, NearestSelect& select, int64_t slot, const int64_t* queries,
              int64_t rows, int64_t begin, int64_t targets, int64_t panel) {
-    const int64_t first = panel * panel_, n = std::min(panel_, targets - first);
+    const int64_t first = panel * kPanel, n = std::min(kPanel, targets - first);
     for (int64_t q = 0; q < rows; ++q) {
       select.offer(slot + q, queries[q], thread.rows[static_cast<size_t>(q)], begin + first, n,
-                   thread.sums.get() + q * panel_, squares_.data() + first,
+                   thread.sums.get() + q * kPanel, squares_.data() + first,
                    residuals_.data() + first, most_[static_cast<size_t>(panel)]);
     }
   }
 
-  int16_t* packed(int64_t panel, int64_t chunk) const {
-    return packed_.get() + (panel * chunks_ + chunk) * panel_ * kNearestChunk;
-  }
-  int16_t* query_panel(const Thread& thread, int64_t chunk, int64_t q) const {
-    return thread.queries.get() + (chunk * kQueries + q) * kNearestChunk;
+  int16_t* rounded(int64_t panel, int64_t chunk) const {
+    return rounded_.get() + (panel * chunks_ + chunk) * kPanel * kNearestChunk;
   }
 
   const NearestProblem& problem_;
   NearestCenter center_;
   NearestDotKernels dots_;
-  int64_t chunks_, panel_, panel_size_, most_panels_, most_queries_;
-  int64_t packed_from_ = -1;
-  NearestMemory<int16_t> packed_{0};         // [most_panels, chunks] panels
-  std::vector<double> scale_;                // [most_panels, chunks, panel]
-  std::vector<double> squares_, residuals_;  // [most_panels, panel]
+  int64_t chunks_, panel_size_, most_panels_, most_queries_;
+  int64_t rounded_from_ = -1;
+  NearestMemory<int16_t> rounded_{0};        // [most_panels, chunks, kPanel, kNearestChunk]
+  std::vector<double> scale_;                // [most_panels, chunks, kPanel]
+  std::vector<double> squares_, residuals_;  // [most_panels, kPanel]
   std::vector<NearestRow> most_;             // [most_panels]
   std::vector<int64_t> largest_;             // [most_panels, chunks]
   std::vector<Thread> threads_;

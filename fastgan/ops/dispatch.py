@@ -29,7 +29,7 @@ _CANDIDATES = {
     "norm_act": ("native", "triton", "reference"),
     "bias_act": ("native", "reference"),
     "conv3d": ("native", "reference"),
-    "nearest": ("native", "reference"),
+    "nearest": ("native", "triton", "reference"),
 }
 _MODULES = {
     ("conv3d", "native"): "fastgan.ops.native_conv3d",
@@ -37,6 +37,7 @@ _MODULES = {
     ("bias_act", "native"): "fastgan.ops.native_bias_act",
     ("nearest", "reference"): "fastgan.ops.nearest_blocks",
     ("nearest", "native"): "fastgan.ops.native_nearest",
+    ("nearest", "triton"): "fastgan.ops.triton_nearest",
     ("norm_act", "reference"): "fastgan.reference.norm_act",
     ("norm_act", "native"): "fastgan.ops.native",
     ("norm_act", "triton"): "fastgan.ops.triton_norm_act",
@@ -48,6 +49,7 @@ _SERVES = {
     ("conv3d", "native"): "one channel to or from 16 n, 3 or 4 taps, stride 1 or 2; no float64",
     ("conv3d", "reference"): "PyTorch's own kernels, for all the rest",
     ("nearest", "native"): _ALL_VOXELS,
+    ("nearest", "triton"): _ALL_VOXELS,
     ("nearest", "reference"): _ALL_VOXELS,
 }
 # One for the process, not for the thread: CUDA backwards run in threads of autograd's own.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["distance_of", "nearest"]
+__all__ = ["distance_of", "nearest", "non_finite"]
 
 _ROW_BYTES = 64 * 2**20  # of the float64 copies of a block of rows
 _MOST_ROWS = 2048  # keeps the distances between two blocks at 32 MiB
@@ -31,7 +31,7 @@ def nearest(
 
     Keys sort like distances. Where fewer than k targets are left, key is NaN and index -1.
     """
-    bad_query, bad_target = _non_finite(query), _non_finite(target)
+    bad_query, bad_target = non_finite(query), non_finite(target)
     key = query.new_empty((len(query), k), dtype=torch.float64)
     index = query.new_empty((len(query), k), dtype=torch.int64)
     for rows in _blocks(query):
@@ -105,7 +105,7 @@ def _blocks(rows: Tensor) -> Iterator[slice]:
         yield slice(start, min(start + size, len(rows)))
 
 
-def _non_finite(rows: Tensor) -> Tensor:
+def non_finite(rows: Tensor) -> Tensor:
     """[rows] bool: which hold NaN or infinity."""
     if not rows.is_floating_point():
         return torch.zeros(len(rows), dtype=torch.bool, device=rows.device)

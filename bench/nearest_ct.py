@@ -1,0 +1,116 @@
+"""The pyramid on patches of a chest CT: how much it reads, from how many queries on it pays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from fastgan.ops import NearestIndex, nearest
+
+# Side of a patch: step between targets. Queries come from the upper quarter of the body, which no
+# target touches.
+SETS = {64: 26, 32: 15}
+UPPER = 0.75
+QUERIES = 64
+COUNTS = (1, 2, 4, 8, 16, 32, 64)
+# Patches with less tissue (above -900 HU) than this share are air, and all alike.
+TISSUE = 0.1
+
+
+def measure(path: Path, quick: bool, rounds: int) -> dict[str, Any]:
+    """Fractions read and times; fails where a neighbour differs from brute force."""
+    ct = at_1_mm(path)
+    out: dict[str, Any] = {"volume at 1 mm": list(ct.shape)}
+    for side, step in SETS.items():
+        border = int(UPPER * ct.shape[2])
+        target = grid(ct[:, :, :border], side, 3 * step if quick else step)
+        pool = grid(ct[:, :, border:], side, side // 2)
+        fresh = pool[torch.randperm(len(pool))[:QUERIES]]
+        copies = target[torch.randperm(len(target))[:QUERIES]]
+        copies = (copies + 20 * torch.randn(copies.shape)).round().short()
+        out[f"{side}^3"] = found = {"targets": len(target), "fresh queries": len(fresh)}
+        brute = NearestIndex(target, method="brute")
+        index = NearestIndex(target, method="pyramid")
+        found["index built, ms"] = 1e3 * seconds(partial(index.search, fresh[:1]), 1)
+        for name, query in (("fresh", fresh), ("copies", copies)):
+            expected, by_index = nearest(query, target), index.search(query)
+            if not (
+                torch.equal(expected[0], by_index.distance)
+                and torch.equal(expected[1], by_index.index)
+            ):
+                raise SystemExit(f"{side}^3, {name}: the pyramid differs from brute force")
+            found[f"read, {name}, %"] = 100 * by_index.read
+            found[name] = times(target, query, brute, index, rounds)
+        show(side, found)
+    return out
+
+
+def at_1_mm(path: Path) -> Tensor:
+    """[D, H, W] int16 HU of a NIfTI file, linear in between."""
+    image = nibabel.load(path)
+    voxels = np.asarray(image.dataobj, dtype=np.float32)
+    zoomed = ndimage.zoom(voxels, image.header.get_zooms()[:3], order=1)
+    return torch.from_numpy(zoomed.round().astype(np.int16))
+
+
+def grid(ct: Tensor, side: int, step: int) -> Tensor:
+    """[M, side, side, side]: patches on a grid that hold tissue."""
+    for axis in range(3):
+        ct = ct.unfold(axis, side, step)
+    patches = ct.reshape(-1, side, side, side)
+    return torch.stack([p for p in patches if (p > -900).float().mean() >= TISSUE])
+
+
+def seconds(run: Callable[[], object], rounds: int) -> float:
+    """Smallest of some rounds."""
+    best = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def times(
+    target: Tensor, query: Tensor, brute: NearestIndex, index: NearestIndex, rounds: int
+) -> dict[str, Any]:
+    """Milliseconds of brute force, the built pyramid, and `auto` with a new index each time."""
+    out: dict[str, Any] = {}
+    for n in COUNTS:
+        part = query[:n]
+        best = {"brute": float("inf"), "pyramid": float("inf"), "auto": float("inf")}
+        for _ in range(rounds):
+            runs = {
+                "brute": lambda p=part: brute.search(p),
+                "pyramid": lambda p=part: index.search(p),
+                "auto": lambda p=part: NearestIndex(target).search(p),
+            }
+            for name, run in runs.items():
+                best[name] = min(best[name], seconds(run, 1))
+        out[str(n)] = {name: 1e3 * value for name, value in best.items()}
+    return out
+
+
+def show(side: int, found: dict[str, Any]) -> None:
+    built = found["index built, ms"]
+    print(f"chest CT, {found['targets']} targets of {side}^3, index {built:.0f} ms")
+    for name in ("fresh", "copies"):
+        print(f"    {name}: {found[f'read, {name}, %']:.2f} % read", flush=True)
+        for n, t in found[name].items():
+            print(
+                f"    {n:>4} queries: brute {t['brute']:8.1f}  pyramid {t['pyramid']:8.1f}  "
+                f"auto {t['auto']:8.1f} ms"
+            )
+        saved = (found[name]["64"]["brute"] - found[name]["64"]["pyramid"]) / 64
+        pays = built / saved if saved > 0 else float("inf")
+        found[f"break-even, {name}, queries"] = pays
+        print(f"    pays from {pays:.0f} queries on, the index included", flush=True)
