@@ -27,6 +27,7 @@ VARIABLE = "FASTGAN_IMPL"
 _CANDIDATES = {
     "norm_act": ("native", "triton", "reference"),
     "bias_act": ("native", "reference"),
+    "slope_penalty": ("native", "reference"),
     "conv3d": ("native", "reference"),
     "nearest": ("native", "reference"),
 }
@@ -38,6 +39,13 @@ _MODULES = {
     ("nearest", "native"): "fastgan.ops.native_nearest",
     ("norm_act", "reference"): "fastgan.reference.norm_act",
     ("norm_act", "native"): "fastgan.ops.native",
+    ("slope_penalty", "reference"): "fastgan.reference.slope_penalty",
+}
+# On a GPU, where that is another one.
+_CUDA_MODULES = {
+    ("bias_act", "native"): "fastgan.ops.native_cuda",
+    ("norm_act", "native"): "fastgan.ops.native_cuda",
+    ("slope_penalty", "native"): "fastgan.ops.native_cuda",
 }
 _ALL = "float32, bfloat16 and float64"
 _ALL_VOXELS = "floats of 16 to 64 bits, int16, int8 and uint8"
@@ -105,7 +113,9 @@ def choose(op: str, x: Tensor) -> str:
 
 def module(op: str, x: Tensor) -> ModuleType:
     """The module whose passes run `op` on x; see `choose`."""
-    return importlib.import_module(_MODULES[op, choose(op, x)])
+    path = _path(op, choose(op, x), x)
+    assert path is not None
+    return importlib.import_module(path)
 
 
 def report() -> list[Row]:
@@ -135,6 +145,13 @@ def _certified(op: str, name: str, device: torch.device) -> bool:
     return (op, name, torch.cuda.get_device_capability(device)) in _CERTIFIED
 
 
+def _path(op: str, name: str, x: Tensor) -> str | None:
+    """The module of an implementation on the device of x; None: there is none."""
+    if x.device.type == "cuda" and (op, name) in _CUDA_MODULES:
+        return _CUDA_MODULES[op, name]
+    return _MODULES.get((op, name))
+
+
 def _checked(name: str, where: str) -> str:
     if name not in NAMES:
         raise ConfigError(f"{where}: must be one of {', '.join(NAMES)}, got {name!r}")
@@ -145,9 +162,10 @@ def _obstacle(op: str, name: str, x: Tensor, *, auto: bool) -> str | None:
     """Why `name` cannot run `op` on x; None where it can."""
     if name == "reference":
         return None
-    if (op, name) not in _MODULES:
-        return f"{op} has no {name} implementation"
+    path = _path(op, name, x)
+    if path is None:
+        return f"{op} has no {name} implementation on {x.device.type}"
     if auto and x.device.type == "cuda" and not _certified(op, name, x.device):
         return "no committed correctness result for a GPU of this architecture"
-    reason: str | None = importlib.import_module(_MODULES[op, name]).supports(op, x)
+    reason: str | None = importlib.import_module(path).supports(op, x)
     return reason

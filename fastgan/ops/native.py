@@ -15,6 +15,9 @@ __all__ = [
     "build_info",
     "cuda_devices",
     "dense",
+    "fresh_statistics",
+    "gradient",
+    "like",
     "loaded",
     "norm_act_apply",
     "norm_act_bwd",
@@ -22,7 +25,9 @@ __all__ = [
     "norm_act_fwd",
     "norm_act_statistics",
     "reason",
+    "row",
     "supports",
+    "unfit",
 ]
 
 _C: Any = None
@@ -92,11 +97,15 @@ def supports(op: str, x: Tensor) -> str | None:
     """
     if _import_error is not None:
         return _import_error
-    dtypes = _DTYPES.get(op)
-    if dtypes is None:
+    if op not in _DTYPES:
         return f"{op} has no native kernel"
     if x.device.type != "cpu":
         return f"{op} has native kernels for the CPU, got {x.device}"
+    return unfit(op, x, _DTYPES[op])
+
+
+def unfit(op: str, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> str | None:
+    """Why kernels of these dtypes cannot read `x`: None when they can."""
     if x.dtype not in dtypes:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         return f"{op} has native kernels for {names}, got {str(x.dtype).removeprefix('torch.')}"
@@ -119,27 +128,31 @@ def dense(x: Tensor) -> Tensor:
     return _channels_last(x)
 
 
-def _like(tensor: Tensor, x: Tensor) -> Tensor:
+def like(tensor: Tensor, x: Tensor) -> Tensor:
     """`tensor` in the layout of `x`, which is dense; a copy only where the strides differ."""
     if tensor.stride() == x.stride() or tensor.shape != x.shape:
         return tensor
     return torch.empty_like(x, dtype=tensor.dtype).copy_(tensor)
 
 
-def _row(affine: Tensor | None) -> Tensor | None:
+def row(affine: Tensor | None) -> Tensor | None:
+    """A parameter as the kernels read it."""
     return None if affine is None else affine.contiguous()
 
 
-def _gradient(affine: Tensor | None) -> Tensor | None:
+def gradient(affine: Tensor | None) -> Tensor | None:
+    """Where the gradient of a parameter goes."""
     if affine is None:
         return None
     return torch.empty_like(affine, memory_format=torch.contiguous_format)
 
 
-def _fresh_statistics(x: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+def fresh_statistics(x: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    """Where mean and rstd, [B, G], go; NaN where x is empty."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     # Not two halves of one tensor: an operator's outputs must not share memory.
-    mean, rstd = (torch.empty((x.shape[0], num_groups), dtype=dtype) for _ in range(2))
+    shape = (x.shape[0], num_groups)
+    mean, rstd = (torch.empty(shape, dtype=dtype, device=x.device) for _ in range(2))
     if x.numel() == 0:
         mean.fill_(torch.nan)
         rstd.fill_(torch.nan)
@@ -177,10 +190,10 @@ def norm_act_fwd(
     """
     x = dense(x)
     y = torch.empty_like(x)
-    mean, rstd = _fresh_statistics(x, num_groups)
+    mean, rstd = fresh_statistics(x, num_groups)
     threads = torch.get_num_threads()
     loaded().norm_act_fwd(
-        x, _row(weight), _row(bias), num_groups, eps, negative_slope, threads, y, mean, rstd
+        x, row(weight), row(bias), num_groups, eps, negative_slope, threads, y, mean, rstd
     )
     return y, mean, rstd
 
@@ -204,7 +217,7 @@ def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor,
     Cost: one read of x.
     """
     x = dense(x)
-    mean, rstd = _fresh_statistics(x, num_groups)
+    mean, rstd = fresh_statistics(x, num_groups)
     loaded().norm_act_statistics(x, num_groups, eps, torch.get_num_threads(), mean, rstd)
     return mean, rstd
 
@@ -243,7 +256,7 @@ def norm_act_apply(
     y = torch.empty_like(x)
     threads = torch.get_num_threads()
     loaded().norm_act_apply(
-        x, mean, rstd, _row(weight), _row(bias), num_groups, negative_slope, threads, y
+        x, mean, rstd, row(weight), row(bias), num_groups, negative_slope, threads, y
     )
     return y
 
@@ -281,9 +294,9 @@ def norm_act_bwd(
     Cost: two reads of g and x, one write of x.
     """
     x = dense(x)
-    g = _like(g, x)
-    weight, bias = _row(weight), _row(bias)
-    d_x, d_weight, d_bias = torch.empty_like(x), _gradient(weight), _gradient(bias)
+    g = like(g, x)
+    weight, bias = row(weight), row(bias)
+    d_x, d_weight, d_bias = torch.empty_like(x), gradient(weight), gradient(bias)
     threads = torch.get_num_threads()
     loaded().norm_act_bwd(
         *(g, x, mean, rstd, weight, bias, num_groups, negative_slope, threads),
@@ -331,13 +344,13 @@ def norm_act_bwd_bwd(
     Cost: two reads of gg_x, g and x, two writes of x.
     """
     x = dense(x)
-    g = _like(g, x)
-    gg_x = None if gg_x is None else _like(gg_x, x)
-    weight = _row(weight)
-    d_g, d_x, d_weight = torch.empty_like(x), torch.empty_like(x), _gradient(weight)
+    g = like(g, x)
+    gg_x = None if gg_x is None else like(gg_x, x)
+    weight = row(weight)
+    d_g, d_x, d_weight = torch.empty_like(x), torch.empty_like(x), gradient(weight)
     threads = torch.get_num_threads()
     loaded().norm_act_bwd_bwd(
-        *(gg_x, _row(gg_weight), _row(gg_bias), g, x, mean, rstd, weight, _row(bias)),
+        *(gg_x, row(gg_weight), row(gg_bias), g, x, mean, rstd, weight, row(bias)),
         *(num_groups, negative_slope, threads, d_g, d_x, d_weight),
     )
     return d_g, d_x, d_weight
