@@ -8,11 +8,11 @@ OUT ?= demo-output
 SETTING ?= quick
 
 BIN := $(VENV)/bin
-SOURCES := fastgan kernels examples tests bench setup.py .ci
+SOURCES := fastgan kernels examples tests bench csrc setup.py .ci
 # Of `make variants`.
 VARIANT_STEPS ?= 200
 
-.PHONY: demo test variants bench bench-gates lint format wheel clean
+.PHONY: demo test variants bench bench-gates kernels lint format wheel clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -22,6 +22,7 @@ help:
 	@echo "make variants  train every variant for 200 steps, kill and resume it, compare bit for bit"
 	@echo "make bench   the operators beside stock PyTorch"
 	@echo "make bench-gates   fail where a ratio of make bench misses its goal"
+	@echo "make kernels   registers, spills and widths of the GPU kernels' machine code; needs no GPU"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make wheel   build the wheel and check what is in it"
 
@@ -56,6 +57,10 @@ bench: $(VENV)/ready-dev
 # The ratios that `make bench` wrote, against their goals.
 bench-gates: $(VENV)/ready-dev
 	$(BIN)/python bench/gates.py
+
+# What the compiler made of the GPU kernels, goals and budgets beside.
+kernels: $(VENV)/ready-dev
+	$(BIN)/python bench/machine_code.py
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check $(SOURCES)

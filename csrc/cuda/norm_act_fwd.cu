@@ -29,8 +29,15 @@ template <class T>
 struct MomentsParams {
   NormActGrid grid;
   const T* x;           // [B, S, C] or [B, C, S]
-  Compute<T>* partial;  // [B, C, 2, slices] output: mean and sum of squares about it
+  Compute<T>* partial;  // [B, C, 2, slices] output: mean less shift, squares about the mean
 };
+
+// The first voxel of a channel. Less it, values far from zero lose nothing to the rounding of a
+// mean.
+template <class T>
+__device__ Compute<T> shift_of(const NormActGrid& grid, const T* x, int64_t b, int64_t c) {
+  return load(x[grid.lane_step ? b * grid.S * grid.C + c : (b * grid.C + c) * grid.S]);
+}
 
 // One block per (sample, tile of channels, slice).
 template <class T, int V>
@@ -39,8 +46,13 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
   using A = Compute<T>;
   const NormActGrid& grid = p.grid;
   const NormActWalk walk(grid);
-  A mean[V] = {}, m2[V] = {};
+  A shift[V] = {}, mean[V] = {}, m2[V] = {};
   A count = 0;
+#pragma unroll
+  for (int i = 0; i < V; ++i) {
+    const int64_t c = walk.channel + i * grid.lane_step;
+    if (walk.participates) shift[i] = shift_of(grid, p.x, walk.b, c);
+  }
 #pragma unroll 4
   for (int64_t at = walk.at; at < walk.end; at += walk.step) {
     A x[V];
@@ -49,9 +61,10 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
     const A share = A(1) / count;
 #pragma unroll
     for (int i = 0; i < V; ++i) {
-      const A distance = x[i] - mean[i];
+      const A value = x[i] - shift[i];
+      const A distance = value - mean[i];
       mean[i] += distance * share;
-      m2[i] += distance * (x[i] - mean[i]);
+      m2[i] += distance * (value - mean[i]);
     }
   }
   A* shared = shared_memory<A>();
@@ -84,9 +97,11 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
   }
 }
 
-template <class A>
+template <class T>
 struct StatisticsParams {
+  using A = Compute<T>;
   NormActGrid grid;
+  const T* x;        // [B, S, C] or [B, C, S]
   const A* partial;  // [B, C, 2, slices]
   double eps;
   A* mean;  // [B, G] output
@@ -94,30 +109,32 @@ struct StatisticsParams {
 };
 
 // One block per (sample, group).
-template <class A>
+template <class T>
 __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
-    norm_act_statistics_kernel(const __grid_constant__ StatisticsParams<A> p) {
+    norm_act_statistics_kernel(const __grid_constant__ StatisticsParams<T> p) {
+  using A = Compute<T>;
   const NormActGrid& grid = p.grid;
   double* shared = shared_memory<double>();
   const int64_t b = blockIdx.x / grid.G, group = blockIdx.x % grid.G;
   const int64_t channels = grid.C / grid.G, items = channels * grid.slices;
   const A* partial = partial_of(p.partial, grid, b, group * channels, 2);
-  // [channels, 2, slices]
-  const auto mean_of = [&](int64_t i) {
-    return partial + i / grid.slices * 2 * grid.slices + i % grid.slices;
+  // calls visit(voxels, mean, sum of squares about it) for the slices of every channel
+  const auto each = [&](const auto& visit) {
+    for (int64_t i = threadIdx.x; i < items; i += kNormThreads) {
+      const int64_t c = i / grid.slices, slice = i % grid.slices;
+      const A* moments = partial + c * 2 * grid.slices + slice;
+      const double shift = shift_of(grid, p.x, b, group * channels + c);
+      visit(static_cast<double>(grid.voxels_of(slice)), shift + moments[0], moments[grid.slices]);
+    }
   };
   double sum = 0;
-  for (int64_t i = threadIdx.x; i < items; i += kNormThreads) {
-    sum += static_cast<double>(grid.voxels_of(i % grid.slices)) * *mean_of(i);
-  }
+  each([&](double voxels, double mean, double) { sum += voxels * mean; });
   const double m = static_cast<double>(channels) * static_cast<double>(grid.S);
   const double center = block_sum<kNormThreads>(sum, shared) / m;
   double m2 = 0;
-  for (int64_t i = threadIdx.x; i < items; i += kNormThreads) {
-    const double distance = *mean_of(i) - center;
-    const double voxels = static_cast<double>(grid.voxels_of(i % grid.slices));
-    m2 += mean_of(i)[grid.slices] + voxels * distance * distance;
-  }
+  each([&](double voxels, double mean, double squares) {
+    m2 += squares + voxels * (mean - center) * (mean - center);
+  });
   __syncthreads();
   m2 = block_sum<kNormThreads>(m2, shared);
   if (threadIdx.x == 0) {
@@ -163,15 +180,15 @@ cudaError_t statistics(const NormActFwdParams& p, void* workspace, void* stream)
   using A = Compute<T>;
   const NormActGrid grid(p.shape, V);
   A* partial = static_cast<A*>(workspace);
-  const cudaError_t error = launch(
-      norm_act_moments_kernel<T, V>, grid.blocks(), kNormThreads, 3 * kNormThreads * V * sizeof(A),
-      MomentsParams<T>{grid, static_cast<const T*>(p.x), partial}, stream);
+  const T* x = static_cast<const T*>(p.x);
+  const cudaError_t error =
+      launch(norm_act_moments_kernel<T, V>, grid.blocks(), kNormThreads,
+             3 * kNormThreads * V * sizeof(A), MomentsParams<T>{grid, x, partial}, stream);
   if (error != cudaSuccess) return error;
-  return launch(
-      norm_act_statistics_kernel<A>, grid.B * grid.G, kNormThreads,
-      kNormThreads / 32 * sizeof(double),
-      StatisticsParams<A>{grid, partial, p.eps, static_cast<A*>(p.mean), static_cast<A*>(p.rstd)},
-      stream);
+  const StatisticsParams<T> params{
+      grid, x, partial, p.eps, static_cast<A*>(p.mean), static_cast<A*>(p.rstd)};
+  return launch(norm_act_statistics_kernel<T>, grid.B * grid.G, kNormThreads,
+                kNormThreads / 32 * sizeof(double), params, stream);
 }
 
 template <class T, int V>

@@ -62,8 +62,8 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                                Arguments&&... arguments) {
   using Call = KernelCall<Parameters...>;
   Call call{kernel, {std::forward<Arguments>(arguments)...}};
-  const emulation::Launch launch{config->gridDim, config->blockDim, config->dynamicSmemBytes,
-                                 &Call::run,      &call,            sizeof(call)};
+  const emulation::Launch launch{
+      config->gridDim, config->blockDim, config->dynamicSmemBytes, &Call::run, &call, sizeof(call)};
   return static_cast<cudaError_t>(emulation::run(launch));
 }
 
@@ -74,7 +74,7 @@ inline void __syncthreads(std::source_location where = std::source_location::cur
 
 inline void __syncwarp(unsigned mask = 0xffffffffu,
                        std::source_location where = std::source_location::current()) {
-  emulation::wait_for_warp(mask, "__syncwarp", 0, true, where);
+  emulation::wait_for_warp(mask, where);
 }
 
 template <class T>
@@ -101,11 +101,7 @@ T __shfl_sync(unsigned mask, T value, int source,
 
 inline unsigned __ballot_sync(unsigned mask, int predicate,
                               std::source_location where = std::source_location::current()) {
-  const uint64_t* values =
-      emulation::wait_for_warp(mask, "__ballot_sync", predicate != 0, false, where);
-  unsigned bits = 0;
-  for (int i = 0; i < 32; ++i) bits |= mask >> i & 1 ? unsigned(values[i] & 1) << i : 0u;
-  return bits;
+  return emulation::ballot(mask, predicate != 0, where);
 }
 
 template <class T>

@@ -8,7 +8,8 @@
 namespace emulation {
 namespace {
 
-// Who touched a byte last, and when. Of several readers at the same time, how far apart they are.
+// Who touched a granule last, and when. Of several readers at the same time, how far apart they
+// are.
 enum class Readers : uint8_t { kOneThread, kOneWarp, kOneBlock, kBlocks };
 
 struct Stamp {
@@ -16,7 +17,7 @@ struct Stamp {
   Readers readers = Readers::kOneThread;
 };
 
-struct Byte {
+struct Granule {
   Stamp write, read;
   bool atomic = false;   // the last write
   bool written = false;  // ever
@@ -26,7 +27,8 @@ struct Buffer {
   const char* begin;
   size_t size;
   std::string name;
-  std::unique_ptr<Byte[]> bytes;
+  size_t granule;
+  std::unique_ptr<Granule[]> granules;
 };
 
 std::map<const char*, Buffer> buffers;
@@ -38,13 +40,12 @@ bool within(const char* address, const void* begin, size_t size) {
   return static_cast<size_t>(address - static_cast<const char*>(begin)) < size;
 }
 
-Buffer* find(const char* address, size_t size) {
+Buffer* find(const char* address) {
   if (last_found && within(address, last_found->begin, last_found->size)) return last_found;
   auto after = buffers.upper_bound(address);
   if (after == buffers.begin()) return nullptr;
   Buffer& buffer = std::prev(after)->second;
   if (!within(address, buffer.begin, buffer.size)) return nullptr;
-  (void)size;
   return last_found = &buffer;
 }
 
@@ -114,13 +115,14 @@ std::string describe(const Self& who) {
 
 }  // namespace
 
-void add_buffer(const void* begin, size_t size, std::string name, bool written) {
+void add_buffer(const void* begin, size_t size, size_t granule, std::string name, bool written) {
   if (size == 0) return;
   const char* key = static_cast<const char*>(begin);
+  const size_t count = (size + granule - 1) / granule;
   last_found = nullptr;
-  buffers[key] = {key, size, std::move(name), std::make_unique<Byte[]>(size)};
+  buffers[key] = {key, size, std::move(name), granule, std::make_unique<Granule[]>(count)};
   Buffer& buffer = buffers[key];
-  for (size_t i = 0; written && i < size; ++i) buffer.bytes[i].written = true;
+  for (size_t i = 0; written && i < count; ++i) buffer.granules[i].written = true;
 }
 
 void remove_buffer(const void* begin) {
@@ -145,30 +147,31 @@ void touch(const void* pointer, size_t size, Access access) {
   if (within(address, &builtins, sizeof(builtins)) || within(address, exempt_begin, exempt_size)) {
     return;
   }
-  Buffer* buffer = find(address, size);
+  Buffer* buffer = find(address);
   const size_t at = buffer ? static_cast<size_t>(address - buffer->begin) : 0;
   if (!buffer || size > buffer->size - at) refuse_outside(address, size, access);
-  for (Byte* byte = &buffer->bytes[at]; byte != &buffer->bytes[at] + size; ++byte) {
-    const char* here = buffer->begin + (byte - buffer->bytes.get());
-    const bool both_atomic = access == Access::kAtomic && byte->atomic;
-    if (access != Access::kWrite && !byte->written) {
+  for (size_t i = at / buffer->granule; i <= (at + size - 1) / buffer->granule; ++i) {
+    Granule* granule = &buffer->granules[i];
+    const char* here = buffer->begin + i * buffer->granule;
+    const bool both_atomic = access == Access::kAtomic && granule->atomic;
+    if (access != Access::kWrite && !granule->written) {
       refuse(*buffer, here, access, "which nobody has written");
     }
-    if (of_this_launch(byte->write) && !both_atomic && !before(byte->write.by, *now)) {
+    if (of_this_launch(granule->write) && !both_atomic && !before(granule->write.by, *now)) {
       refuse(*buffer, here, access,
-             "which " + describe(byte->write.by) + " writes without a barrier between");
+             "which " + describe(granule->write.by) + " writes without a barrier between");
     }
     if (access == Access::kRead) {
-      add_read(byte->read, *now);
+      add_read(granule->read, *now);
       continue;
     }
-    if (of_this_launch(byte->read) && !reads_before(byte->read, *now)) {
+    if (of_this_launch(granule->read) && !reads_before(granule->read, *now)) {
       refuse(*buffer, here, access,
-             "which " + describe(byte->read.by) + " reads without a barrier between");
+             "which " + describe(granule->read.by) + " reads without a barrier between");
     }
-    byte->write = {*now, Readers::kOneThread};
-    byte->atomic = access == Access::kAtomic;
-    byte->written = true;
+    granule->write = {*now, Readers::kOneThread};
+    granule->atomic = access == Access::kAtomic;
+    granule->written = true;
   }
 }
 

@@ -118,11 +118,8 @@ __global__ void warp_barrier_for_a_block(Params p) {
 }
 
 __global__ void misaligned(Params p) {
-  struct alignas(8) Two {
-    int at[2];
-  };
-  const int from = 1;
-  p.out[index()] = reinterpret_cast<const Two*>(p.in + from)->at[0];
+  const auto* pairs = reinterpret_cast<const int64_t*>(p.in + 1);
+  p.out[index()] = static_cast<int>(*pairs);
 }
 
 const std::map<std::string, void (*)(Params)> kKernels{
@@ -155,8 +152,8 @@ std::vector<std::string> names() {
 
 int run(const std::string& name) {
   std::vector<int> in(kBlocks * kThreads, 1), out(kBlocks * kThreads, 0);
-  emulation::add_buffer(in.data(), in.size() * sizeof(int), "in", true);
-  emulation::add_buffer(out.data(), out.size() * sizeof(int), "out", true);
+  emulation::add_buffer(in.data(), in.size() * sizeof(int), sizeof(int), "in", true);
+  emulation::add_buffer(out.data(), out.size() * sizeof(int), sizeof(int), "out", true);
   const int error =
       fastgan::cuda::launch(kKernels.at(name), kBlocks, kThreads, kThreads * sizeof(int),
                             Params{in.data(), out.data()}, nullptr);

@@ -31,6 +31,8 @@ constexpr int kInvalidValue = 1, kInvalidConfiguration = 9, kLaunchFailure = 719
 constexpr size_t kStack = 64 << 10;
 constexpr int kWarp = 32, kMaxThreads = 1024;
 constexpr size_t kBlocksUnderWay = 3;
+// Kernels keep float, double and int there.
+constexpr size_t kSharedGranule = 4;
 // What a launch may ask for without cudaFuncSetAttribute.
 constexpr size_t kMaxShared = 48 << 10;
 
@@ -240,7 +242,7 @@ std::unique_ptr<Block> start_block(uint64_t index) {
   if (launch->shared_bytes) {
     block->shared.reset(new char[launch->shared_bytes]);
     std::memset(block->shared.get(), 0xff, launch->shared_bytes);  // NaN
-    add_buffer(block->shared.get(), launch->shared_bytes, "shared memory", false);
+    add_buffer(block->shared.get(), launch->shared_bytes, kSharedGranule, "shared memory", false);
   }
   return block;
 }
@@ -271,6 +273,21 @@ void step(Block& block) {
   } else if (block.live > 0) {
     try_block_barrier(block);
   }
+}
+
+// Waits for the lanes of the mask, all at the same place; returns the value of each lane.
+const uint64_t* gather(unsigned mask, const char* what, uint64_t value, bool orders_memory,
+                       std::source_location where) {
+  Fiber& f = *running;
+  f.where = where;
+  f.what = what;
+  f.mask = mask;
+  f.value = value;
+  f.orders_memory = orders_memory;
+  if (!(mask >> lane() & 1)) fail(name(f) + " calls " + place(f) + " outside its own mask");
+  f.state = State::kAtWarpBarrier;
+  suspend(false);
+  return f.received.data();
 }
 
 }  // namespace
@@ -341,28 +358,25 @@ void wait_for_block(std::source_location where) {
   suspend(false);
 }
 
-const uint64_t* wait_for_warp(unsigned mask, const char* what, uint64_t value, bool orders_memory,
-                              std::source_location where) {
-  Fiber& f = *running;
-  f.where = where;
-  f.what = what;
-  f.mask = mask;
-  f.value = value;
-  f.orders_memory = orders_memory;
-  if (!(mask >> lane() & 1)) fail(name(f) + " calls " + place(f) + " outside its own mask");
-  f.state = State::kAtWarpBarrier;
-  suspend(false);
-  return f.received.data();
+void wait_for_warp(unsigned mask, std::source_location where) {
+  gather(mask, "__syncwarp", 0, true, where);
 }
 
 uint64_t read_lane(unsigned mask, const char* what, uint64_t value, int source,
                    std::source_location where) {
-  const uint64_t* values = wait_for_warp(mask, what, value, false, where);
+  const uint64_t* values = gather(mask, what, value, false, where);
   if (!(mask >> source & 1)) {
     fail(name(*running) + " reads lane " + std::to_string(source) + " outside the mask of " +
          place(*running));
   }
   return values[source];
+}
+
+unsigned ballot(unsigned mask, bool bit, std::source_location where) {
+  const uint64_t* values = gather(mask, "__ballot_sync", bit, false, where);
+  unsigned bits = 0;
+  for (int i = 0; i < kWarp; ++i) bits |= mask >> i & 1 ? unsigned(values[i]) << i : 0u;
+  return bits;
 }
 
 }  // namespace emulation

@@ -55,10 +55,11 @@ void* shared_memory();
 void fail(const std::string& message);
 
 void wait_for_block(std::source_location where);
-// Waits for the lanes of the mask, all at the same place; returns the value of each lane.
-const uint64_t* wait_for_warp(unsigned mask, const char* what, uint64_t value, bool orders_memory,
-                              std::source_location where);
+// The lanes of a mask, all at the same place: a barrier, one value from another lane, one bit of
+// each.
+void wait_for_warp(unsigned mask, std::source_location where);
 uint64_t read_lane(unsigned mask, const char* what, uint64_t value, int source,
                    std::source_location where);
+unsigned ballot(unsigned mask, bool bit, std::source_location where);
 
 }  // namespace emulation

@@ -19,6 +19,8 @@ from fastgan.ops import dispatch, native_cuda
 ROOT = Path(__file__).resolve().parents[2]
 # Shapes of each kernel; hundreds by hand.
 SHAPES = int(os.environ.get("FASTGAN_EMULATION_SHAPES", "30"))
+# "thread": the emulation's own checks; "address": AddressSanitizer, which must be preloaded.
+SANITIZER = os.environ.get("FASTGAN_EMULATION", "thread")
 # What a kernel writes, scratch memory included: its last arguments.
 WRITTEN = {
     "norm_act_fwd": 4,
@@ -62,7 +64,12 @@ class Kernels:
                 if isinstance(t, Tensor):
                     written = i < len(args) - WRITTEN[name]
                     label = f"argument {i} of {name}"
-                    self.module.add_buffer(t.data_ptr(), t.nbytes, label, written)
+                    # scratch memory, of which bits are the one other kind, holds floats
+                    bits = t.dtype == torch.uint8 and name.startswith("bias_act")
+                    granule = (
+                        1 if bits else min(t.element_size(), 4) if t.dtype != torch.uint8 else 4
+                    )
+                    self.module.add_buffer(t.data_ptr(), t.nbytes, granule, label, written)
             try:
                 entry(*args)
             finally:
@@ -74,7 +81,7 @@ class Kernels:
 @pytest.fixture(scope="session")
 def emulated() -> ModuleType:
     build = load("fastgan_emulation_build", ROOT / "csrc" / "emulation" / "build.py")
-    return load("fastgan_emulated", build.build())
+    return load("fastgan_emulated", build.build(SANITIZER))
 
 
 @pytest.fixture

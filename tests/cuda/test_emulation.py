@@ -19,7 +19,7 @@ MISTAKES = {
     "shuffle outside its mask": "outside its own mask",
     "barrier in a branch": "waits at __syncthreads",
     "uninitialised shared memory": "of shared memory, which nobody has written",
-    "warp barrier for a block": "without a barrier between",
+    "warp barrier for a block": "(without a barrier between|which nobody has written)",
     "misaligned": "not a multiple of it",
 }
 RIGHT = ["right neighbour", "right accumulation", "right shuffle", "right warp barrier"]

@@ -36,8 +36,8 @@ PYBIND11_MODULE(fastgan_emulated, module) {
   module.def("seed", &emulation::seed, "Sets the order in which threads and blocks run.");
   module.def(
       "add_buffer",
-      [](uintptr_t begin, size_t bytes, const std::string& name, bool written) {
-        emulation::add_buffer(reinterpret_cast<const void*>(begin), bytes, name, written);
+      [](uintptr_t begin, size_t bytes, size_t granule, const std::string& name, bool written) {
+        emulation::add_buffer(reinterpret_cast<const void*>(begin), bytes, granule, name, written);
       },
       "Lets kernels touch a piece of memory.");
   module.def("remove_buffers", &emulation::remove_buffers);
