@@ -152,20 +152,21 @@ def parse(log: str, code: str) -> list[Kernel]:
     return sorted(kernels, key=lambda k: k.name)
 
 
-TYPES = {"f": "float", "d": "double", "i": "int", "8BFloat16": "bfloat16"}
+TYPES = {"f": "float", "d": "double", "8BFloat16": "bfloat16"}
 
 
 def readable(mangled: str) -> str:
-    """The kernel's own name and template arguments, of a mangled name."""
-    match = re.search(r"(\d+)(\w+?_kernel)(I.*?E)?Ev", mangled)
-    if not match:
-        return re.sub(r"^_Z\w*?\d+(?=[a-z])", "", mangled)
-    name = match.group(2)
-    start = re.search(r"(norm_act|bias_act|slope_penalty|probe|conv_single)\w*$", name)
-    name = start.group(0) if start else name
-    arguments = re.findall(r"Li(\d+)E|(8BFloat16)|(?<=I)([fd])", match.group(3) or "")
-    words = [number or TYPES[half or letter] for number, half, letter in arguments]
-    return f"{name}<{', '.join(words)}>" if words else name
+    """The kernel's own name and template arguments, of a mangled name in a namespace."""
+    rest = mangled.removeprefix("_ZN")
+    name = mangled
+    while match := re.match(r"\d+", rest):
+        end = match.end() + int(match.group())
+        name, rest = rest[match.end() : end], rest[end:]
+    arguments = re.match(r"I(?:N\w*?(8BFloat16)E|([fd]))(?:Li(\d+)E)?E", rest)
+    if not arguments:
+        return name
+    half, letter, count = arguments.groups()
+    return f"{name}<{', '.join(filter(None, (TYPES[half or letter], count)))}>"
 
 
 def _functions(code: str) -> Iterator[tuple[str, str]]:

@@ -10,15 +10,16 @@ namespace {
 
 namespace py = pybind11;
 
-void bias_act_fwd(py::handle x, py::handle bias, double negative_slope, uintptr_t stream, py::handle y,
-         py::handle bits) {
+void bias_act_fwd(py::handle x, py::handle bias, double negative_slope, uintptr_t stream,
+                  py::handle y, py::handle bits) {
   const char* op = "bias_act_fwd";
   const BiasActCall call(kCudaHome, op, x, "x", negative_slope);
   const BiasActFwdParams params = call.fwd(bias, y, bits, 1);
   launch_on(call.view(), op, [&] { return cuda::bias_act_fwd(params, stream_of(stream)); });
 }
 
-void bias_act_bwd(py::handle g, py::handle bits, double negative_slope, uintptr_t stream, py::handle d_x) {
+void bias_act_bwd(py::handle g, py::handle bits, double negative_slope, uintptr_t stream,
+                  py::handle d_x) {
   const char* op = "bias_act_bwd";
   const BiasActCall call(kCudaHome, op, g, "g", negative_slope);
   const BiasActBwdParams params = call.bwd(bits, d_x, 1);

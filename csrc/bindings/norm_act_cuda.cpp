@@ -20,8 +20,8 @@ int64_t norm_act_workspace(const std::string& pass, handle x, int64_t num_groups
 }
 
 void norm_act_fwd(handle x, handle weight, handle bias, int64_t num_groups, double eps,
-         double negative_slope, uintptr_t stream, handle scratch, handle y, handle mean,
-         handle rstd) {
+                  double negative_slope, uintptr_t stream, handle scratch, handle y, handle mean,
+                  handle rstd) {
   const char* op = "norm_act_fwd";
   NormActCall call(kCudaHome, op, x, num_groups, negative_slope, 1);
   const NormActFwdParams params = call.fwd(weight, bias, eps, y, mean, rstd);
@@ -30,7 +30,7 @@ void norm_act_fwd(handle x, handle weight, handle bias, int64_t num_groups, doub
 }
 
 void norm_act_statistics(handle x, int64_t num_groups, double eps, uintptr_t stream, handle scratch,
-                handle mean, handle rstd) {
+                         handle mean, handle rstd) {
   const char* op = "norm_act_statistics";
   NormActCall call(kCudaHome, op, x, num_groups, 1, 1);
   const NormActFwdParams params = call.statistics(eps, mean, rstd);
@@ -39,8 +39,8 @@ void norm_act_statistics(handle x, int64_t num_groups, double eps, uintptr_t str
             [&] { return cuda::norm_act_statistics(params, memory, stream_of(stream)); });
 }
 
-void norm_act_apply(handle x, handle mean, handle rstd, handle weight, handle bias, int64_t num_groups,
-           double negative_slope, uintptr_t stream, handle y) {
+void norm_act_apply(handle x, handle mean, handle rstd, handle weight, handle bias,
+                    int64_t num_groups, double negative_slope, uintptr_t stream, handle y) {
   const char* op = "norm_act_apply";
   NormActCall call(kCudaHome, op, x, num_groups, negative_slope, 1);
   const NormActFwdParams params = call.apply(mean, rstd, weight, bias, y);
@@ -48,8 +48,8 @@ void norm_act_apply(handle x, handle mean, handle rstd, handle weight, handle bi
 }
 
 void norm_act_bwd(handle g, handle x, handle mean, handle rstd, handle weight, handle bias,
-         int64_t num_groups, double negative_slope, uintptr_t stream, handle scratch, handle d_x,
-         handle d_weight, handle d_bias) {
+                  int64_t num_groups, double negative_slope, uintptr_t stream, handle scratch,
+                  handle d_x, handle d_weight, handle d_bias) {
   const char* op = "norm_act_bwd";
   NormActCall call(kCudaHome, op, x, num_groups, negative_slope, 1);
   const NormActBwdParams params = call.bwd(g, mean, rstd, weight, bias, d_x, d_weight, d_bias);
@@ -57,9 +57,10 @@ void norm_act_bwd(handle g, handle x, handle mean, handle rstd, handle weight, h
   launch_on(call.view(), op, [&] { return cuda::norm_act_bwd(params, memory, stream_of(stream)); });
 }
 
-void norm_act_bwd_bwd(handle gg_x, handle gg_weight, handle gg_bias, handle g, handle x, handle mean,
-             handle rstd, handle weight, handle bias, int64_t num_groups, double negative_slope,
-             uintptr_t stream, handle scratch, handle d_g, handle d_x, handle d_weight) {
+void norm_act_bwd_bwd(handle gg_x, handle gg_weight, handle gg_bias, handle g, handle x,
+                      handle mean, handle rstd, handle weight, handle bias, int64_t num_groups,
+                      double negative_slope, uintptr_t stream, handle scratch, handle d_g,
+                      handle d_x, handle d_weight) {
   const char* op = "norm_act_bwd_bwd";
   NormActCall call(kCudaHome, op, x, num_groups, negative_slope, 1);
   const NormActBwdBwdParams params =
@@ -78,7 +79,8 @@ void bind_norm_act_cuda(py::module_& module) {
   module.def("norm_act_statistics", &norm_act_statistics, "Writes mean and rstd.");
   module.def("norm_act_apply", &norm_act_apply, "Writes y from mean and rstd.");
   module.def("norm_act_bwd", &norm_act_bwd, "Writes d_x, and d_weight and d_bias where given.");
-  module.def("norm_act_bwd_bwd", &norm_act_bwd_bwd, "Writes d_g and d_x, and d_weight where given.");
+  module.def("norm_act_bwd_bwd", &norm_act_bwd_bwd,
+             "Writes d_g and d_x, and d_weight where given.");
 }
 
 }  // namespace fastgan::bindings

@@ -63,8 +63,8 @@ int64_t slope_penalty_workspace(py::handle slope) {
   return cuda::slope_penalty_workspace(shape_of(samples("slope_penalty", slope, "slope")));
 }
 
-void slope_penalty_fwd(py::handle slope, double target, bool one_sided, uintptr_t stream, py::handle scratch,
-         py::handle value, py::handle norms) {
+void slope_penalty_fwd(py::handle slope, double target, bool one_sided, uintptr_t stream,
+                       py::handle scratch, py::handle value, py::handle norms) {
   const char* op = "slope_penalty_fwd";
   const TensorView view = samples(op, slope, "slope");
   SlopePenaltyFwdParams params{};
@@ -78,8 +78,8 @@ void slope_penalty_fwd(py::handle slope, double target, bool one_sided, uintptr_
   launch_on(view, op, [&] { return cuda::slope_penalty_fwd(params, memory, stream_of(stream)); });
 }
 
-void slope_penalty_bwd(py::handle g, py::handle slope, py::handle norms, double target, bool one_sided,
-         uintptr_t stream, py::handle d_slope) {
+void slope_penalty_bwd(py::handle g, py::handle slope, py::handle norms, double target,
+                       bool one_sided, uintptr_t stream, py::handle d_slope) {
   const char* op = "slope_penalty_bwd";
   const TensorView view = samples(op, slope, "slope");
   SlopePenaltyBwdParams params{};
@@ -93,7 +93,8 @@ void slope_penalty_bwd(py::handle g, py::handle slope, py::handle norms, double 
   launch_on(view, op, [&] { return cuda::slope_penalty_bwd(params, stream_of(stream)); });
 }
 
-void slope_penalty_mix(py::handle real, py::handle fake, py::handle share, uintptr_t stream, py::handle x) {
+void slope_penalty_mix(py::handle real, py::handle fake, py::handle share, uintptr_t stream,
+                       py::handle x) {
   const char* op = "slope_penalty_mix";
   const TensorView view = samples(op, real, "real");
   SlopePenaltyMixParams params{};
@@ -108,7 +109,8 @@ void slope_penalty_mix(py::handle real, py::handle fake, py::handle share, uintp
 }  // namespace
 
 void bind_slope_penalty_cuda(py::module_& module) {
-  module.def("slope_penalty_workspace", &slope_penalty_workspace, "Bytes of scratch memory of the forward.");
+  module.def("slope_penalty_workspace", &slope_penalty_workspace,
+             "Bytes of scratch memory of the forward.");
   module.def("slope_penalty_fwd", &slope_penalty_fwd, "Writes value and norms.");
   module.def("slope_penalty_bwd", &slope_penalty_bwd, "Writes d_slope.");
   module.def("slope_penalty_mix", &slope_penalty_mix, "Writes x.");

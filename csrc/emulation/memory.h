@@ -13,8 +13,8 @@ namespace emulation {
 
 enum class Access { kRead, kWrite, kAtomic };
 
-// Lets kernels touch [begin, begin + size). What is not `written` yet must not be read. Accesses are
-// told apart by granules of so many bytes, a divisor of every element's size.
+// Lets kernels touch [begin, begin + size). What is not `written` yet must not be read. Accesses
+// are told apart by granules of so many bytes, a divisor of every element's size.
 void add_buffer(const void* begin, size_t size, size_t granule, std::string name, bool written);
 void remove_buffer(const void* begin);
 void remove_buffers();

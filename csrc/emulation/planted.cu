@@ -122,6 +122,14 @@ __global__ void misaligned(Params p) {
   p.out[index()] = static_cast<int>(*pairs);
 }
 
+// On its own stack, where only AddressSanitizer looks.
+__global__ void own_array_out_of_bounds(Params p) {
+  int own[4] = {};
+  int* volatile array = own;
+  array[p.in[index()] + 3] = 1;
+  p.out[index()] = array[0];
+}
+
 const std::map<std::string, void (*)(Params)> kKernels{
     {"right neighbour", right_neighbour},
     {"right accumulation", right_accumulation},
@@ -140,6 +148,7 @@ const std::map<std::string, void (*)(Params)> kKernels{
     {"uninitialised shared memory", uninitialised_shared},
     {"warp barrier for a block", warp_barrier_for_a_block},
     {"misaligned", misaligned},
+    {"own array out of bounds", own_array_out_of_bounds},
 };
 
 }  // namespace

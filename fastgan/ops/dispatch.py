@@ -40,8 +40,9 @@ _MODULES = {
     ("norm_act", "reference"): "fastgan.reference.norm_act",
     ("norm_act", "native"): "fastgan.ops.native",
     ("slope_penalty", "reference"): "fastgan.reference.slope_penalty",
+    ("slope_penalty", "native"): "fastgan.ops.native",
 }
-# On a GPU, where that is another one.
+# On a GPU, where that is another one; the first still says what it supports.
 _CUDA_MODULES = {
     ("bias_act", "native"): "fastgan.ops.native_cuda",
     ("norm_act", "native"): "fastgan.ops.native_cuda",
@@ -113,9 +114,9 @@ def choose(op: str, x: Tensor) -> str:
 
 def module(op: str, x: Tensor) -> ModuleType:
     """The module whose passes run `op` on x; see `choose`."""
-    path = _path(op, choose(op, x), x)
-    assert path is not None
-    return importlib.import_module(path)
+    name = choose(op, x)
+    on_cuda = _CUDA_MODULES.get((op, name)) if x.device.type == "cuda" else None
+    return importlib.import_module(on_cuda or _MODULES[op, name])
 
 
 def report() -> list[Row]:
@@ -145,13 +146,6 @@ def _certified(op: str, name: str, device: torch.device) -> bool:
     return (op, name, torch.cuda.get_device_capability(device)) in _CERTIFIED
 
 
-def _path(op: str, name: str, x: Tensor) -> str | None:
-    """The module of an implementation on the device of x; None: there is none."""
-    if x.device.type == "cuda" and (op, name) in _CUDA_MODULES:
-        return _CUDA_MODULES[op, name]
-    return _MODULES.get((op, name))
-
-
 def _checked(name: str, where: str) -> str:
     if name not in NAMES:
         raise ConfigError(f"{where}: must be one of {', '.join(NAMES)}, got {name!r}")
@@ -162,10 +156,9 @@ def _obstacle(op: str, name: str, x: Tensor, *, auto: bool) -> str | None:
     """Why `name` cannot run `op` on x; None where it can."""
     if name == "reference":
         return None
-    path = _path(op, name, x)
-    if path is None:
-        return f"{op} has no {name} implementation on {x.device.type}"
+    if (op, name) not in _MODULES:
+        return f"{op} has no {name} implementation"
     if auto and x.device.type == "cuda" and not _certified(op, name, x.device):
         return "no committed correctness result for a GPU of this architecture"
-    reason: str | None = importlib.import_module(path).supports(op, x)
+    reason: str | None = importlib.import_module(_MODULES[op, name]).supports(op, x)
     return reason

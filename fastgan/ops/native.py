@@ -97,6 +97,10 @@ def supports(op: str, x: Tensor) -> str | None:
     """
     if _import_error is not None:
         return _import_error
+    if x.device.type == "cuda":
+        from fastgan.ops import native_cuda
+
+        return native_cuda.supports(op, x)
     if op not in _DTYPES:
         return f"{op} has no native kernel"
     if x.device.type != "cpu":
