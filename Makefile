@@ -8,12 +8,12 @@ OUT ?= demo-output
 SETTING ?= quick
 
 BIN := $(VENV)/bin
-SOURCES := fastgan kernels examples tests bench setup.py .ci
+SOURCES := fastgan kernels examples tests bench csrc setup.py .ci
 CT := build/bench/cxr.nii.gz
 # Of `make variants`.
 VARIANT_STEPS ?= 200
 
-.PHONY: demo test variants bench bench-data bench-gates gpu lint format wheel clean
+.PHONY: demo test variants bench bench-data bench-gates kernels gpu lint format wheel clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -25,6 +25,7 @@ help:
 	@echo "make bench-data  fetch the chest CT that make bench measures the pyramid on"
 	@echo "make bench-gates   fail where a ratio of make bench misses its goal"
 	@echo "make gpu     on a machine with a GPU: sanitize, certify and time its kernels"
+	@echo "make kernels   registers, spills and widths of the GPU kernels' machine code; needs no GPU"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make wheel   build the wheel and check what is in it"
 
@@ -75,6 +76,10 @@ gpu: $(VENV)/ready-dev
 	$(BIN)/fastgan bench --certify
 	$(BIN)/python -m pytest tests/ops
 	$(BIN)/python bench/gpu.py
+
+# What the compiler made of the GPU kernels, goals and budgets beside.
+kernels: $(VENV)/ready-dev
+	$(BIN)/python bench/machine_code.py
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check $(SOURCES)

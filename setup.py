@@ -306,6 +306,8 @@ def ninja_file(
             compile_with("cxx", source, f"cpu/{source.stem}.{isa}.o", flags=flags)
     definitions = [f"-DFASTGAN_WITH_CUDA={int(toolkit is not None)}"]
     for source in sorted((ROOT / "csrc" / "bindings").glob("*.cpp")):
+        if source.stem.endswith("_cuda") and not toolkit:
+            continue
         include_flags = [flag for include in includes for flag in ("-isystem", include)]
         flags = shlex.join(definitions + include_flags)
         compile_with("cxx", source, f"bindings/{source.stem}.o", flags=flags)

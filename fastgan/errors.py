@@ -7,6 +7,7 @@ __all__ = [
     "BadFile",
     "ConfigError",
     "CorruptFile",
+    "DeviceError",
     "FastganError",
     "NumericsError",
     "ResourceLimit",
@@ -67,3 +68,9 @@ class AuditError(FastganError, RuntimeError):
     """A judgement that cannot be made on the data given."""
 
     exit_code = 16
+
+
+class DeviceError(FastganError, RuntimeError):
+    """A GPU, its driver or this build of the extension that cannot run what was asked."""
+
+    exit_code = 17

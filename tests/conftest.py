@@ -16,10 +16,12 @@ if not torch.cuda.is_available():
 
 NO_CUDA = "no CUDA device that this torch can use"
 NO_OBJECT = "no objdump, or no AVX2 object of an in-place build"
+NO_NVCC = "no nvcc, or no cuobjdump beside it or in Triton"
 
 # Skips that may happen, and why; any other fails the run, so that no test is lost unnoticed.
 ALLOWED_SKIPS = {
     NO_CUDA: "the kernels' GPU cases need a GPU; CI has none",
+    NO_NVCC: "the CUDA kernels' machine code needs the CUDA compiler, which CI has",
     NO_OBJECT: "machine code is looked at where the compiler left it: not from a wheel, not on ARM",
 }
 

@@ -11,4 +11,9 @@ void bind_conv3d(pybind11::module_& module);
 void bind_nearest(pybind11::module_& module);
 void bind_norm_act(pybind11::module_& module);
 
+// On a GPU, into a module of their own.
+void bind_bias_act_cuda(pybind11::module_& module);
+void bind_norm_act_cuda(pybind11::module_& module);
+void bind_slope_penalty_cuda(pybind11::module_& module);
+
 }  // namespace fastgan::bindings

@@ -75,6 +75,8 @@ TensorView read(ReadTensor reader, py::handle object, const char* op, const char
   view.ndim = tensor.ndim;
   view.dtype = dtype_of(tensor.type_code, tensor.type_bits, tensor.type_lanes);
   view.cpu = tensor.device_type == dlpack::kCpu;
+  view.cuda = tensor.device_type == dlpack::kCuda;
+  if (view.cuda) view.device = tensor.device_id;
   for (int i = tensor.ndim - 1; i >= 0; --i) {
     const bool last = i == tensor.ndim - 1;
     view.sizes[i] = tensor.shape[i];
@@ -102,7 +104,11 @@ TensorView read_attributes(py::handle object, const char* op, const char* name) 
     view.strides[i] = strides[i].cast<int64_t>();
   }
   view.dtype = dtype_of(py::str(object.attr("dtype")).cast<std::string>());
-  view.cpu = py::str(object.attr("device").attr("type")).cast<std::string>() == "cpu";
+  const py::object device = object.attr("device");
+  const auto type = py::str(device.attr("type")).cast<std::string>();
+  view.cpu = type == "cpu";
+  view.cuda = type == "cuda";
+  if (view.cuda) view.device = device.attr("index").cast<int>();
   return view;
 }
 
@@ -130,6 +136,8 @@ const char* dtype_name(const std::optional<Dtype>& dtype) {
 
 }  // namespace
 
+const Home kCpuHome{[](const TensorView& view) { return view.cpu; }, "on the CPU"};
+
 int64_t TensorView::numel() const {
   int64_t size = 1;
   for (int i = 0; i < ndim; ++i) size *= sizes[i];
@@ -154,7 +162,9 @@ bool TensorView::contiguous(Layout layout) const {
 
 std::string TensorView::describe() const {
   return std::string(dtype_name(dtype)) + " " + shape_text(sizes.data(), ndim) +
-         (cpu ? " on cpu" : " on another device");
+         (cpu    ? " on cpu"
+          : cuda ? " on cuda:" + std::to_string(device)
+                 : " on another device");
 }
 
 std::string shape_text(const int64_t* sizes, int ndim) {

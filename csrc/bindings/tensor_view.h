@@ -24,11 +24,13 @@ struct TensorView {
   std::array<int64_t, kMaxDims> strides{};  // in elements
   std::optional<Dtype> dtype;               // empty: one that no kernel takes
   bool cpu = false;
+  bool cuda = false;
+  int device = -1;  // index of a CUDA device
 
   int64_t numel() const;
   // Contiguous with the dimensions in order, or with dimension 1 moved to the end.
   bool contiguous(Layout layout = Layout::kChannelsFirst) const;
-  // "float32 [2, 3, 4] on cpu", for messages.
+  // "float32 [2, 3, 4] on cpu" or "... on cuda:0", for messages.
   std::string describe() const;
 };
 
@@ -36,6 +38,13 @@ struct TensorView {
 // 1, else through data_ptr(), shape, stride(), dtype and device. Raises TypeError for other
 // objects.
 TensorView view_of(pybind11::handle object, const char* op, const char* name);
+
+// Which tensors an entry's kernels reach.
+struct Home {
+  bool (*holds)(const TensorView& view);
+  const char* name;  // "on the CPU"
+};
+extern const Home kCpuHome;
 
 // "[2, 3]"
 std::string shape_text(const int64_t* sizes, int ndim);

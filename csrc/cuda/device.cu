@@ -72,6 +72,11 @@ int describe_device(int device, DeviceInfo* info) {
   return error;
 }
 
+int set_device(int device, int* before) {
+  const cudaError_t error = cudaGetDevice(before);
+  return error == cudaSuccess && *before != device ? cudaSetDevice(device) : error;
+}
+
 const char* error_text(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
 }  // namespace fastgan::cuda

@@ -29,6 +29,9 @@ int device_count(int* count);
 // it can execute. Keeps the calling thread's current device. Returns cudaError_t.
 int describe_device(int device, DeviceInfo* info);
 
+// Makes a device the calling thread's current one and tells which was before. Returns cudaError_t.
+int set_device(int device, int* before);
+
 // Text of a cudaError_t.
 const char* error_text(int error);
 

@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,10 +20,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastgan.ops.bias_act import bias_act
+from fastgan.ops.checks import accumulator
 from fastgan.ops.conv3d import conv3d
 from fastgan.ops.dispatch import implementation
 from fastgan.ops.nearest import nearest
 from fastgan.ops.norm_act import norm_act
+from fastgan.ops.slope_penalty import slope_penalty_fwd, slope_penalty_mix
 
 __all__ = ["TRIALS", "Result", "certify"]
 
@@ -31,6 +34,8 @@ MEANS = {"float32": 1.0, "bfloat16": 1.2, "float64": 1.0}
 WORST = 2.5
 # Of float64 against float64, and of distances: relative to the largest value.
 EXACT, DISTANCE = 1e-11, 1e-6
+# Of the penalty on the slope, in units in the last place of the largest value.
+UNITS = 64.0
 # Least distance from the activation's kink, where rounding would decide the slope of either side.
 MARGIN = 3e-6
 ORDERS = ("forward", "backward", "second")
@@ -218,6 +223,50 @@ def _plain_bias_act(x: Tensor, bias: Tensor) -> Tensor:
     return functional.leaky_relu(x + bias.view(1, -1, 1, 1, 1), 0.2)
 
 
+def _slope_penalty(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
+    """Penalty at mixed slopes. One number a sample: its error beside PyTorch's is chance, so all
+    derivatives are held to a few units in the last place of the largest value instead.
+    """
+
+    def ours(slope: Tensor, other: Tensor, share: Tensor, one_sided: bool) -> Tensor:
+        mixed = slope_penalty_mix(slope, other, share.to(accumulator(slope)))
+        return slope_penalty_fwd(mixed, 1.0, one_sided)[0]
+
+    def stock(slope: Tensor, other: Tensor, share: Tensor, one_sided: bool) -> Tensor:
+        mixed = torch.lerp(other, slope, share.view(-1, 1, 1, 1, 1))
+        excess = torch.linalg.vector_norm(mixed.flatten(1), dim=1) - 1.0
+        return (excess.clamp(min=0) if one_sided else excess).square().mean()
+
+    problems: list[str] = []
+    figures: dict[str, float] = {}
+    for i, sizes in enumerate(_sizes(draw, shapes)):
+        # Norms well on either side of the target: next to it all digits cancel.
+        norm = torch.where(torch.arange(sizes[0]) % 2 == i % 2, 0.5, 2.0)
+        scale = (norm / math.prod(sizes[1:]) ** 0.5).view(-1, 1, 1, 1, 1)
+        slopes = [(_normal(draw, *sizes) * scale).bfloat16().float() for _ in range(2)]
+        slopes = [x.contiguous(memory_format=_FORMS[i % 2]) for x in slopes]
+        share = torch.rand(sizes[0], generator=draw).bfloat16().float()
+        one_sided = i % 3 == 0
+        case = _Case(
+            f"{list(sizes)}{', one-sided' if one_sided else ''}",
+            partial(ours, one_sided=one_sided),
+            partial(stock, one_sided=one_sided),
+            [*slopes, share],
+        )
+        exact = _derivatives(case.stock, case, torch.float64, device)
+        for dtype in case.dtypes:
+            own = _derivatives(case.ours, case, dtype, device)
+            for order, results, truths in zip(ORDERS, own, exact, strict=True):
+                key = f"{str(dtype).removeprefix('torch.')} {order} worst"
+                for found, truth in zip(results, truths, strict=True):
+                    size = float(truth.abs().max()) * torch.finfo(dtype).eps
+                    units = float((found.double() - truth).abs().max()) / max(size, 1e-300)
+                    figures[key] = max(figures.get(key, 0.0), round(units, 2))
+                    if not units <= UNITS:
+                        problems.append(f"{case.name}: {key} is {units:.3g} units, allowed {UNITS}")
+    return Result(figures, problems)
+
+
 def _conv3d(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
     def cases() -> Iterator[_Case]:
         for i in range(shapes):
@@ -271,6 +320,7 @@ def _nearest(draw: torch.Generator, device: torch.device, shapes: int) -> Result
 TRIALS: dict[str, Callable[[torch.Generator, torch.device, int], Result]] = {
     "norm_act": _norm_act,
     "bias_act": _bias_act,
+    "slope_penalty": _slope_penalty,
     "conv3d": _conv3d,
     "nearest": _nearest,
 }

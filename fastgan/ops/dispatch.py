@@ -28,6 +28,7 @@ VARIABLE = "FASTGAN_IMPL"
 _CANDIDATES = {
     "norm_act": ("native", "triton", "reference"),
     "bias_act": ("native", "reference"),
+    "slope_penalty": ("native", "reference"),
     "conv3d": ("native", "reference"),
     "nearest": ("native", "triton", "reference"),
 }
@@ -41,6 +42,14 @@ _MODULES = {
     ("norm_act", "reference"): "fastgan.reference.norm_act",
     ("norm_act", "native"): "fastgan.ops.native",
     ("norm_act", "triton"): "fastgan.ops.triton_norm_act",
+    ("slope_penalty", "reference"): "fastgan.reference.slope_penalty",
+    ("slope_penalty", "native"): "fastgan.ops.native",
+}
+# On a GPU, where that is another one; the first still says what it supports.
+_CUDA_MODULES = {
+    ("bias_act", "native"): "fastgan.ops.native_cuda",
+    ("norm_act", "native"): "fastgan.ops.native_cuda",
+    ("slope_penalty", "native"): "fastgan.ops.native_cuda",
 }
 OPERATORS = tuple(_CANDIDATES)
 _ALL = "float32, bfloat16 and float64"
@@ -111,7 +120,9 @@ def choose(op: str, x: Tensor) -> str:
 
 def module(op: str, x: Tensor) -> ModuleType:
     """The module whose passes run `op` on x; see `choose`."""
-    return importlib.import_module(_MODULES[op, choose(op, x)])
+    name = choose(op, x)
+    on_cuda = _CUDA_MODULES.get((op, name)) if x.device.type == "cuda" else None
+    return importlib.import_module(on_cuda or _MODULES[op, name])
 
 
 def implementations(op: str, x: Tensor) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastgan.errors import ConfigError
 from fastgan.ops.checks import accumulator, floating, require
+from fastgan.ops.slope_penalty import slope_penalty_fwd, slope_penalty_mix
 
 __all__ = ["GradientPenalty", "gradient_penalty"]
 
@@ -87,19 +88,16 @@ def gradient_penalty(
 
     x = real.detach() if fake is real else _mixed(real.detach(), fake.detach(), generator)
     slope = _slope(critic, x, labels)
-    wide = torch.linalg.vector_norm(slope, dim=tuple(range(1, x.dim())), dtype=accumulator(x))
-    excess = wide - target
-    if one_sided:
-        excess = excess.clamp(min=0)
-    return GradientPenalty(excess.square().mean(), wide.detach())
+    value, norms = slope_penalty_fwd(slope, float(target), one_sided)
+    return GradientPenalty(value, norms)
 
 
 def _mixed(real: Tensor, fake: Tensor, generator: torch.Generator | None) -> Tensor:
     device = real.device if generator is None else generator.device
     share = torch.rand(real.shape[0], dtype=accumulator(real), device=device, generator=generator)
     # From a CPU generator: a copy that the device's stream orders, so nothing waits.
-    share = share.to(real.device, real.dtype, non_blocking=True)
-    return torch.lerp(fake, real, share.view(-1, *(1,) * (real.dim() - 1)))
+    x: Tensor = slope_penalty_mix(real, fake, share.to(real.device, non_blocking=True))
+    return x
 
 
 def _slope(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None) -> Tensor:

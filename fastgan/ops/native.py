@@ -15,6 +15,8 @@ __all__ = [
     "build_info",
     "cuda_devices",
     "dense",
+    "fresh_statistics",
+    "gradient",
     "like",
     "loaded",
     "norm_act_apply",
@@ -25,6 +27,7 @@ __all__ = [
     "reason",
     "row",
     "supports",
+    "unfit",
 ]
 
 _C: Any = None
@@ -94,11 +97,19 @@ def supports(op: str, x: Tensor) -> str | None:
     """
     if _import_error is not None:
         return _import_error
-    dtypes = _DTYPES.get(op)
-    if dtypes is None:
+    if x.device.type == "cuda":
+        from fastgan.ops import native_cuda
+
+        return native_cuda.supports(op, x)
+    if op not in _DTYPES:
         return f"{op} has no native kernel"
     if x.device.type != "cpu":
         return f"{op} has native kernels for the CPU, got {x.device}"
+    return unfit(op, x, _DTYPES[op])
+
+
+def unfit(op: str, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> str | None:
+    """Why kernels of these dtypes cannot read `x`: None when they can."""
     if x.dtype not in dtypes:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         return f"{op} has native kernels for {names}, got {str(x.dtype).removeprefix('torch.')}"
@@ -133,16 +144,19 @@ def row(affine: Tensor | None) -> Tensor | None:
     return None if affine is None else affine.contiguous()
 
 
-def _gradient(affine: Tensor | None) -> Tensor | None:
+def gradient(affine: Tensor | None) -> Tensor | None:
+    """Where the gradient of a parameter goes."""
     if affine is None:
         return None
     return torch.empty_like(affine, memory_format=torch.contiguous_format)
 
 
-def _fresh_statistics(x: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+def fresh_statistics(x: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    """Where mean and rstd, [B, G], go; NaN where x is empty."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     # Not two halves of one tensor: an operator's outputs must not share memory.
-    mean, rstd = (torch.empty((x.shape[0], num_groups), dtype=dtype) for _ in range(2))
+    shape = (x.shape[0], num_groups)
+    mean, rstd = (torch.empty(shape, dtype=dtype, device=x.device) for _ in range(2))
     if x.numel() == 0:
         mean.fill_(torch.nan)
         rstd.fill_(torch.nan)
@@ -180,7 +194,7 @@ def norm_act_fwd(
     """
     x = dense(x)
     y = torch.empty_like(x)
-    mean, rstd = _fresh_statistics(x, num_groups)
+    mean, rstd = fresh_statistics(x, num_groups)
     threads = torch.get_num_threads()
     loaded().norm_act_fwd(
         x, row(weight), row(bias), num_groups, eps, negative_slope, threads, y, mean, rstd
@@ -207,7 +221,7 @@ def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor,
     Cost: one read of x.
     """
     x = dense(x)
-    mean, rstd = _fresh_statistics(x, num_groups)
+    mean, rstd = fresh_statistics(x, num_groups)
     loaded().norm_act_statistics(x, num_groups, eps, torch.get_num_threads(), mean, rstd)
     return mean, rstd
 
@@ -286,7 +300,7 @@ def norm_act_bwd(
     x = dense(x)
     g = like(g, x)
     weight, bias = row(weight), row(bias)
-    d_x, d_weight, d_bias = torch.empty_like(x), _gradient(weight), _gradient(bias)
+    d_x, d_weight, d_bias = torch.empty_like(x), gradient(weight), gradient(bias)
     threads = torch.get_num_threads()
     loaded().norm_act_bwd(
         *(g, x, mean, rstd, weight, bias, num_groups, negative_slope, threads),
@@ -337,7 +351,7 @@ def norm_act_bwd_bwd(
     g = like(g, x)
     gg_x = None if gg_x is None else like(gg_x, x)
     weight = row(weight)
-    d_g, d_x, d_weight = torch.empty_like(x), torch.empty_like(x), _gradient(weight)
+    d_g, d_x, d_weight = torch.empty_like(x), torch.empty_like(x), gradient(weight)
     threads = torch.get_num_threads()
     loaded().norm_act_bwd_bwd(
         *(gg_x, row(gg_weight), row(gg_bias), g, x, mean, rstd, weight, row(bias)),

@@ -1,0 +1,59 @@
+// Loads and stores of V elements side by side as one access, computed in float or double.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace fastgan::cuda {
+
+// Elements of a 16-byte access, the widest there is.
+template <class T>
+constexpr int kWide = 16 / static_cast<int>(sizeof(T));
+
+template <class T, int V>
+struct alignas(sizeof(T) * V) Pack {
+  T at[V];
+};
+
+template <int V, class T>
+__device__ __forceinline__ void load_pack(const T* __restrict__ from, Compute<T> (&to)[V]) {
+  const Pack<T, V> pack = *reinterpret_cast<const Pack<T, V>*>(from);
+#pragma unroll
+  for (int i = 0; i < V; ++i) to[i] = load(pack.at[i]);
+}
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+// Two bfloat16 in one instruction.
+__device__ __forceinline__ uint32_t round_pair(float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+#endif
+
+template <int V, class T>
+__device__ __forceinline__ void store_pack(T* __restrict__ to, const Compute<T> (&from)[V]) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if constexpr (sizeof(T) == 2 && V % 2 == 0) {
+    Pack<uint32_t, V / 2> pairs;
+#pragma unroll
+    for (int i = 0; i < V / 2; ++i) pairs.at[i] = round_pair(from[2 * i], from[2 * i + 1]);
+    *reinterpret_cast<Pack<uint32_t, V / 2>*>(to) = pairs;
+  } else
+#endif
+  {
+    Pack<T, V> pack;
+#pragma unroll
+    for (int i = 0; i < V; ++i) store(pack.at[i], from[i]);
+    *reinterpret_cast<Pack<T, V>*>(to) = pack;
+  }
+}
+
+// Whether 16-byte accesses may begin at each of the pointers; a null one never is accessed.
+template <class... Pointers>
+bool wide_aligned(const Pointers*... pointers) {
+  return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
+}
+
+}  // namespace fastgan::cuda

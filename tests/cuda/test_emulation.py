@@ -1,0 +1,70 @@
+"""The emulation itself: each kind of mistake that it is there to catch, planted and caught."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# What is planted in csrc/emulation/planted.cu, and what the message must say.
+MISTAKES = {
+    "missing barrier": "(without a barrier between|which nobody has written)",
+    "write after read": "without a barrier between",
+    "read out of bounds": "reads 4 bytes out of bounds, at byte 1024 of in ",
+    "write out of bounds": "writes 4 bytes out of bounds, at byte 1024 of out ",
+    "shared memory out of bounds": "out of bounds, at byte 256 of shared memory ",
+    "accumulation without atomics": "without a barrier between",
+    "shuffle in a branch": "for lanes that have returned",
+    "shuffles at two places": "or for other lanes",
+    "shuffle outside its mask": "outside its own mask",
+    "barrier in a branch": "waits at __syncthreads",
+    "uninitialised shared memory": "of shared memory, which nobody has written",
+    "warp barrier for a block": "(without a barrier between|which nobody has written)",
+    "misaligned": "not a multiple of it",
+}
+RIGHT = ["right neighbour", "right accumulation", "right shuffle", "right warp barrier"]
+
+
+# Seen by AddressSanitizer, which stops the process.
+BY_ADDRESS = [
+    "own array out of bounds",
+    "read out of bounds",
+    "write out of bounds",
+    "shared memory out of bounds",
+]
+ADDRESS = os.environ.get("FASTGAN_EMULATION") == "address"
+
+
+if not ADDRESS:
+
+    @pytest.mark.parametrize("seed", range(8))
+    @pytest.mark.parametrize("name", MISTAKES)
+    def test_catches(name: str, seed: int, emulated) -> None:
+        emulated.seed(seed)
+        assert re.search(MISTAKES[name], emulated.run_planted(name))
+
+else:
+
+    @pytest.mark.parametrize("name", BY_ADDRESS)
+    def test_address_sanitizer_catches(name: str, emulated) -> None:
+        code = (
+            f"import sys; sys.path.insert(0, {str(Path(emulated.__file__).parent)!r}); "
+            f"import fastgan_emulated; fastgan_emulated.run_planted({name!r})"
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert run.returncode != 0 and "ERROR: AddressSanitizer" in run.stderr
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("name", RIGHT)
+def test_passes(name: str, seed: int, emulated) -> None:
+    emulated.seed(seed)
+    assert emulated.run_planted(name) == ""
+
+
+def test_every_planted_kernel_is_run(emulated) -> None:
+    assert set(emulated.planted()) == {*MISTAKES, *RIGHT, *BY_ADDRESS}

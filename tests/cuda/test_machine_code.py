@@ -1,0 +1,75 @@
+"""The CUDA kernels as compiled for an H100: registers, spills, width of accesses."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# Also where a toolkit is found that lacks a tool.
+NO_NVCC = "no nvcc, or no cuobjdump beside it or in Triton"
+
+
+@pytest.fixture(scope="module")
+def machine_code() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "fastgan_machine_code", ROOT / "bench" / "machine_code.py"
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_kernels_keep_their_budgets(machine_code) -> None:
+    try:
+        kernels = machine_code.cuda_kernels()
+    except machine_code.Missing:
+        pytest.skip(NO_NVCC)
+    names = {k.name for k in kernels}
+    for dtype, wide in (("float", 4), ("double", 2), ("bfloat16", 8)):
+        for V in (1, wide):
+            assert f"norm_act_bwd_bwd_kernel<{dtype}, {V}>" in names
+            assert f"slope_penalty_squares_kernel<{dtype}, {V}>" in names
+        assert f"bias_act_fwd_kernel<{dtype}>" in names
+    assert [(k.name, found) for k in kernels if (found := k.complaints())] == []
+
+
+LOG = """
+ptxas info    : Compiling entry function '_ZN7fastgan4cuda48_GLOBAL__N__1_15_norm_act_bwd_cu_2\
+19norm_act_bwd_kernelINS_8BFloat16ELi8EEEvNS1_9BwdParamsIT_EE' for 'sm_90a'
+    8 bytes stack frame, 4 bytes spill stores, 8 bytes spill loads
+ptxas info    : Used 97 registers, used 1 barriers, 512 bytes smem
+"""
+CODE = """
+\t\tFunction : _ZN7fastgan4cuda48_GLOBAL__N__1_15_norm_act_bwd_cu_2\
+19norm_act_bwd_kernelINS_8BFloat16ELi8EEEvNS1_9BwdParamsIT_EE
+        /*0000*/   LDG.E.64.CONSTANT R4, desc[UR4][R2.64] ;
+        /*0010*/   LDG.E R4, desc[UR4][R2.64] ;
+        /*0020*/   STG.E.U16 desc[UR4][R2.64], R4 ;
+"""
+
+
+def test_a_planted_kernel_breaks_its_budget(machine_code) -> None:
+    (kernel,) = machine_code.parse(LOG, CODE)
+    assert kernel.name == "norm_act_bwd_kernel<bfloat16, 8>" and kernel.shared_bytes == 512
+    assert kernel.complaints() == [
+        "97 registers, budget 96",
+        "12 bytes of spills",
+        "widest load 64 bits, not 128",
+        "widest store 16 bits, not 128",
+    ]
+
+
+def test_names_a_missing_tool(machine_code, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_HOME", "/nowhere")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(machine_code.Missing, match="no nvcc: neither in CUDA_HOME"):
+        machine_code.find_tool("nvcc")
