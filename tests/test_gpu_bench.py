@@ -32,6 +32,7 @@ def small(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certify, "_SIZES", [(2, 6, 3, 4, 5)])
     # Compiling has tests of its own, and takes longer than all the rest.
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(gpu.stock, "CHANNELS", (4, 4, 4))
     monkeypatch.setattr(certify, "TRIALS", {"norm_act": certify.TRIALS["norm_act"]})
     monkeypatch.setattr(gpu.dispatch, "OPERATORS", ("norm_act",))
 

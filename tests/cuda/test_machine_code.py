@@ -42,13 +42,13 @@ def test_kernels_keep_their_budgets(machine_code) -> None:
 
 
 LOG = """
-ptxas info    : Compiling entry function '_ZN7fastgan4cuda48_GLOBAL__N__1_15_norm_act_bwd_cu_2\
+ptxas info    : Compiling entry function '_ZN7fastgan4cuda13_GLOBAL__N__1\
 19norm_act_bwd_kernelINS_8BFloat16ELi8EEEvNS1_9BwdParamsIT_EE' for 'sm_90a'
     8 bytes stack frame, 4 bytes spill stores, 8 bytes spill loads
 ptxas info    : Used 97 registers, used 1 barriers, 512 bytes smem
 """
 CODE = """
-\t\tFunction : _ZN7fastgan4cuda48_GLOBAL__N__1_15_norm_act_bwd_cu_2\
+\t\tFunction : _ZN7fastgan4cuda13_GLOBAL__N__1\
 19norm_act_bwd_kernelINS_8BFloat16ELi8EEEvNS1_9BwdParamsIT_EE
         /*0000*/   LDG.E.64.CONSTANT R4, desc[UR4][R2.64] ;
         /*0010*/   LDG.E R4, desc[UR4][R2.64] ;
