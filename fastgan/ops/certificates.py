@@ -58,7 +58,7 @@ def digest(name: str) -> str | None:
     None where it is not known, as for an extension without CUDA.
     """
     if name == "native":
-        return native.build_info()["cuda_sources"] if native.reason() is None else None
+        return native.build_info().get("cuda_sources") if native.reason() is None else None
     total = hashlib.sha256()
     for file in sorted(Path(fastgan.kernels.__file__).parent.glob("*.py")):
         total.update(file.name.encode() + b"\0" + file.read_bytes())

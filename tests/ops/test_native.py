@@ -389,6 +389,7 @@ def test_build_info_and_devices() -> None:
     info = native.build_info()
     assert info["isa"][0] == "baseline" and set(LEVELS) <= set(info["isa"])
     assert (info["cuda"] is None) == (info["cuda_reason"] is not None)
+    assert (info["cuda"] is None) == (info["cuda_sources"] is None)
     devices = native.cuda_devices()
     assert (devices["error"] is None) or devices["devices"] == []
     with pytest.raises(ValueError, match="set_isa: level must be"):
