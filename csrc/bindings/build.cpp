@@ -80,6 +80,14 @@ py::dict cuda_devices() {
   return report;
 }
 
+py::tuple cuda_versions() {
+  int driver = 0, runtime = 0;
+#if FASTGAN_WITH_CUDA
+  cuda::versions(&driver, &runtime);
+#endif
+  return py::make_tuple(driver, runtime);
+}
+
 void set_isa(const std::string& name) {
   if (!cpu::set_isa(name)) {
     throw py::value_error("set_isa: level must be auto or one of isa_levels(), got " + name);
@@ -100,6 +108,8 @@ void bind_build(py::module_& module) {
   module.attr("build_info") = build_info_dict();
   module.def("cuda_devices", &cuda_devices,
              "Versions of driver and runtime, visible CUDA devices, or the error text instead.");
+  module.def("cuda_versions", &cuda_versions,
+             "Versions that the driver takes and that this build brings, 0 for none; no context.");
   module.def("isa", [] { return cpu::isa_name(cpu::isa()); }, "Instruction set level in use.");
   module.def("isa_levels", &isa_levels, "Levels that this processor and this build have.");
   module.def("set_isa", &set_isa, "Chooses a level, or auto; for tests and measurements.");

@@ -2,6 +2,8 @@
 
     python csrc/emulation/build.py [thread|address]
 
+By GCC: another compiler's hooks have other names.
+
 thread (default): the kernels' loads and stores are held against csrc/emulation/memory.cpp. address:
 AddressSanitizer holds them instead, which also sees arrays of a thread's own; such a module loads
 where libasan is preloaded.
@@ -20,7 +22,7 @@ from pathlib import Path
 
 CSRC = Path(__file__).resolve().parents[1]
 NAME = "fastgan_emulated"
-FLAGS = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-g1"]
+FLAGS = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
 # A kernel's own code: casts between packs and elements are what CUDA takes for granted, and its
 # pragmas are not the host compiler's.
 KERNEL = ["-O1", "-fno-strict-aliasing", "-Wno-unknown-pragmas", "-x", "c++"]
@@ -42,7 +44,7 @@ def rules(sanitizer: str) -> str:
     kernel = FLAGS + KERNEL + checked + ["-I", str(CSRC / "emulation"), *include]
     groups = {
         "kernel": (kernel, [*sorted((CSRC / "cuda").glob("*.cu")), CSRC / "emulation/planted.cu"]),
-        "runtime": ([*FLAGS, "-O2", *own, *include], sorted((CSRC / "emulation").glob("*.cpp"))),
+        "runtime": ([*FLAGS, "-O1", *own, *include], sorted((CSRC / "emulation").glob("*.cpp"))),
         "module": ([*FLAGS, "-O0", *python, *include], [CSRC / "emulation/bindings/module.cpp"]),
     }
     cxx = os.environ.get("CXX", "c++")

@@ -55,43 +55,53 @@ def supports(op: str, x: Tensor) -> str | None:
 
 @cache
 def _unusable(index: int) -> str | None:
-    """Why the extension's kernels do not run on a device: None when they do. Starts a context."""
-    info = native.build_info()
+    """Why the extension's kernels do not run on a device: None when they do."""
+    versions = tuple(native.loaded().cuda_versions())
+    return obstacle(native.build_info(), versions, torch.cuda.get_device_capability(index))
+
+
+def obstacle(
+    info: dict[str, Any], versions: tuple[int, ...], capability: tuple[int, int]
+) -> str | None:
+    """The reason in what was built and what is installed, or None. Starts no CUDA context.
+
+    Args:
+        info: as `native.build_info` returns it.
+        versions: CUDA that the driver takes and that the extension brings, as 1000 * major + 10 *
+            minor.
+        capability: compute capability of the device in question.
+    """
     if info["cuda"] is None:
         return (
             f"the extension was built without CUDA ({info['cuda_reason']}): "
             "install it anew with FASTGAN_CUDA=1"
         )
-    return obstacle(info, native.cuda_devices(), torch.cuda.get_device_capability(index))
-
-
-def obstacle(info: dict[str, Any], seen: dict[str, Any], capability: tuple[int, int]) -> str | None:
-    """The reason in what the build and the driver report, or None.
-
-    Args:
-        info: as `native.build_info` returns it.
-        seen: as `native.cuda_devices` returns it.
-        capability: compute capability of the device in question.
-    """
-    if seen["error"]:
-        if seen["driver"] < seen["runtime"]:
-            have, need = (_version(seen[key]) for key in ("driver", "runtime"))
-            return (
-                f"the driver takes CUDA {have} and the extension brings {need}: update the driver, "
-                "or build the extension with an older CUDA toolkit"
-            )
-        return f"the extension's CUDA runtime reports: {seen['error']}"
-    problems = [d["code_error"] for d in seen["devices"] if tuple(d["capability"]) == capability]
-    if not problems:
-        return f"the extension sees no GPU of compute capability {capability[0]}.{capability[1]}"
-    if problems[0]:
-        major, minor = capability
-        built = ";".join(info["cuda_archs"])
+    driver, runtime = versions
+    if driver < runtime:
         return (
-            f"the extension has code for {built}, not for sm_{major}{minor} ({problems[0]}): "
-            f'install it anew with FASTGAN_CUDA_ARCHS="{major}{minor}"'
+            f"the driver takes CUDA {_version(driver)} and the extension brings "
+            f"{_version(runtime)}: update the driver, or build the extension with an older toolkit"
+        )
+    if not any(
+        _runs(arch, capability, arch is info["cuda_archs"][-1]) for arch in info["cuda_archs"]
+    ):
+        built, wanted = ";".join(info["cuda_archs"]), "{}{}".format(*capability)
+        return (
+            f"the extension has code for {built}, which does not run on sm_{wanted}: "
+            f'install it anew with FASTGAN_CUDA_ARCHS="{wanted}"'
         )
     return None
+
+
+def _runs(arch: str, capability: tuple[int, int], newest: bool) -> bool:
+    """Whether machine code, or the PTX that comes with the newest, runs on a device."""
+    number = int(arch.rstrip("af"))
+    built = divmod(number, 10)
+    if newest and capability >= built:
+        return True
+    if arch.endswith("a"):  # of exactly this chip
+        return capability == built
+    return capability[0] == built[0] and capability >= built
 
 
 def _version(number: int) -> str:

@@ -3,56 +3,45 @@
 from __future__ import annotations
 
 import types
-from typing import Any
 
 import pytest
 import torch
 
 from fastgan.errors import ConfigError, DeviceError
-from fastgan.ops import dispatch, native, native_cuda
+from fastgan.ops import dispatch, native_cuda
 from fastgan.ops.native_cuda import obstacle
 
 BUILT = {"cuda": "13.0", "cuda_archs": ["80", "90a", "100"], "cuda_reason": None}
+FITTING = (13000, 13000)
 
 
-def seen(error: str | None = None, code_error: str | None = None) -> dict[str, Any]:
-    devices = [] if error else [{"capability": (9, 0), "code_error": code_error}]
-    return {"error": error, "driver": 13000, "runtime": 13000, "devices": devices}
-
-
-def test_no_obstacle() -> None:
-    assert obstacle(BUILT, seen(), (9, 0)) is None
+@pytest.mark.parametrize("capability", [(8, 0), (8, 6), (9, 0), (10, 0), (10, 3), (12, 0)])
+def test_no_obstacle(capability: tuple[int, int]) -> None:
+    assert obstacle(BUILT, FITTING, capability) is None
 
 
 def test_driver_too_old() -> None:
-    old = {**seen("CUDA driver version is insufficient"), "driver": 12040}
-    reason = obstacle(BUILT, old, (9, 0))
-    assert (
-        reason is not None and "the driver takes CUDA 12.4 and the extension brings 13.0" in reason
-    )
+    reason = obstacle(BUILT, (12040, 13000), (9, 0))
+    assert reason is not None
+    assert "the driver takes CUDA 12.4 and the extension brings 13.0" in reason
     assert "update the driver" in reason
-    assert "takes CUDA none" in str(obstacle(BUILT, {**old, "driver": 0}, (9, 0)))
+    assert "takes CUDA none" in str(obstacle(BUILT, (0, 13000), (9, 0)))
 
 
-def test_another_error_of_the_runtime() -> None:
-    assert "reports: out of memory" in str(obstacle(BUILT, seen("out of memory"), (9, 0)))
+@pytest.mark.parametrize(
+    ("archs", "capability"), [(["80", "90a", "100"], (7, 5)), (["90a"], (8, 6)), (["120"], (10, 0))]
+)
+def test_architecture_not_built(archs: list[str], capability: tuple[int, int]) -> None:
+    reason = obstacle({**BUILT, "cuda_archs": archs}, FITTING, capability)
+    name = "{}{}".format(*capability)
+    assert reason is not None
+    assert f"has code for {';'.join(archs)}, which does not run on sm_{name}" in reason
+    assert f'FASTGAN_CUDA_ARCHS="{name}"' in reason
 
 
-def test_architecture_not_built() -> None:
-    reason = obstacle(BUILT, seen(code_error="no kernel image is available"), (9, 0))
-    assert (
-        reason is not None and "has code for 80;90a;100, not for sm_90 (no kernel image" in reason
-    )
-    assert 'FASTGAN_CUDA_ARCHS="90"' in reason
-    assert "sees no GPU of compute capability 7.5" in str(obstacle(BUILT, seen(), (7, 5)))
-
-
-def test_built_without_cuda(monkeypatch) -> None:
+def test_built_without_cuda() -> None:
     without = {**BUILT, "cuda": None, "cuda_reason": "nvcc not found"}
-    monkeypatch.setattr(native, "build_info", lambda: without)
-    native_cuda._unusable.cache_clear()
-    reason = native_cuda._unusable(0)
-    native_cuda._unusable.cache_clear()
+    reason = obstacle(without, (0, 0), (9, 0))
     assert reason is not None and "built without CUDA (nvcc not found)" in reason
     assert "FASTGAN_CUDA=1" in reason
 

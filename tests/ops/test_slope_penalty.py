@@ -70,4 +70,4 @@ def test_zero_slope_has_zero_gradient(device) -> None:
     slope = torch.zeros(2, 1, 3, device=device, requires_grad=True)
     value, _ = slope_penalty_fwd(slope, 1.0, False)
     (d_slope,) = torch.autograd.grad(value, slope)
-    assert float(value) == 1.0 and torch.equal(d_slope, torch.zeros_like(slope))
+    assert value.item() == 1.0 and torch.equal(d_slope, torch.zeros_like(slope))
