@@ -62,13 +62,12 @@ void tile(const int16_t* x, const int16_t* y, int64_t begin, int64_t end, const 
   unrolled<Q * T>([&]<int i>() FASTGAN_INLINE { sum[i] = Ints{}; });
   for (int64_t f = begin; f < end; f += kShorts) {
     Ints row[kKept];
-    unrolled<kKept>([&]<int q>() FASTGAN_INLINE {
-      row[q] = load_as<Ints>(x + q * kNearestChunk + f);
-    });
+    unrolled<kKept>([&]<int q>()
+                        FASTGAN_INLINE { row[q] = load_as<Ints>(x + q * kNearestChunk + f); });
     unrolled<T>([&]<int t>() FASTGAN_INLINE {
       const Ints column = load_as<Ints>(y + t * kNearestChunk + f);
-      unrolled<kKept>(
-          [&]<int q>() FASTGAN_INLINE { multiply_add(sum[q * T + t], row[q], column); });
+      unrolled<kKept>([&]<int q>()
+                          FASTGAN_INLINE { multiply_add(sum[q * T + t], row[q], column); });
       if constexpr (kKept < Q) {
         multiply_add_row(sum[kKept * T + t], x + kKept * kNearestChunk + f, column);
       }
@@ -145,9 +144,7 @@ uint64_t within(const double* dots, const double* squares, int64_t n, double lim
 
 namespace FASTGAN_ISA {
 
-NearestDotKernels nearest_dot_kernels() {
-  return {&multiply, &coarse, &within};
-}
+NearestDotKernels nearest_dot_kernels() { return {&multiply, &coarse, &within}; }
 
 }  // namespace FASTGAN_ISA
 }  // namespace fastgan::cpu
