@@ -30,9 +30,9 @@ using Four = Lanes<int32_t, 4>;
 FASTGAN_INLINE inline Four lane_sums(Ints a, Ints b, Ints c, Ints d) {
 #if defined(__AVX512BW__)
   const auto half = [](Ints v) FASTGAN_INLINE {
-    const __m512i all = (__m512i)v;
-    return _mm256_add_epi32(_mm512_castsi512_si256(all),
-                            _mm512_maskz_extracti64x4_epi64(0xff, all, 1));
+    // with a mask, as GCC 12 warns of its own header without
+    return _mm256_add_epi32(_mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 0),
+                            _mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 1));
   };
   const __m256i v[T] = {half(a), half(b), half(c), half(d)};
 #elif defined(__AVX2__)

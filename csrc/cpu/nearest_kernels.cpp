@@ -85,9 +85,9 @@ int64_t squares_of(const int16_t* q) {
 FASTGAN_INLINE inline int64_t largest_of(Lanes<int16_t, 2 * kInts> v) {
 #if defined(__AVX2__)
 #if defined(__AVX512BW__)
-  const __m512i all = (__m512i)v;
-  const __m256i pair =
-      _mm256_max_epi16(_mm512_castsi512_si256(all), _mm512_maskz_extracti64x4_epi64(0xff, all, 1));
+  // with a mask, as GCC 12 warns of its own header without
+  const __m256i pair = _mm256_max_epi16(_mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 0),
+                                        _mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 1));
 #else
   const __m256i pair = (__m256i)v;
 #endif
