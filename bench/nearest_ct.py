@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,8 @@ from torch import Tensor
 
 from fastgan.ops import NearestIndex, nearest
 
+Clock = Callable[[], float]
+
 # Side of a patch: step between targets. Queries come from the upper quarter of the body, which no
 # target touches.
 SETS = {64: 26, 32: 15}
@@ -26,7 +27,7 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64)
 TISSUE = 0.1
 
 
-def measure(path: Path, quick: bool, rounds: int) -> dict[str, Any]:
+def measure(path: Path, quick: bool, rounds: int, clock: Clock) -> dict[str, Any]:
     """Fractions read and times; fails where a neighbour differs from brute force."""
     ct = at_1_mm(path)
     out: dict[str, Any] = {"volume at 1 mm": list(ct.shape)}
@@ -40,7 +41,7 @@ def measure(path: Path, quick: bool, rounds: int) -> dict[str, Any]:
         out[f"{side}^3"] = found = {"targets": len(target), "fresh queries": len(fresh)}
         brute = NearestIndex(target, method="brute")
         index = NearestIndex(target, method="pyramid")
-        found["index built, ms"] = 1e3 * seconds(partial(index.search, fresh[:1]), 1)
+        found["index built, ms"] = 1e3 * seconds(partial(index.search, fresh[:1]), clock)
         for name, query in (("fresh", fresh), ("copies", copies)):
             expected, by_index = nearest(query, target), index.search(query)
             if not (
@@ -49,7 +50,7 @@ def measure(path: Path, quick: bool, rounds: int) -> dict[str, Any]:
             ):
                 raise SystemExit(f"{side}^3, {name}: the pyramid differs from brute force")
             found[f"read, {name}, %"] = 100 * by_index.read
-            found[name] = times(target, query, brute, index, rounds)
+            found[name] = times(target, query, brute, index, rounds, clock)
         show(side, found)
     return out
 
@@ -70,18 +71,20 @@ def grid(ct: Tensor, side: int, step: int) -> Tensor:
     return torch.stack([p for p in patches if (p > -900).float().mean() >= TISSUE])
 
 
-def seconds(run: Callable[[], object], rounds: int) -> float:
-    """Smallest of some rounds."""
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - start)
-    return best
+def seconds(run: Callable[[], object], clock: Clock) -> float:
+    """Time of a call."""
+    start = clock()
+    run()
+    return clock() - start
 
 
 def times(
-    target: Tensor, query: Tensor, brute: NearestIndex, index: NearestIndex, rounds: int
+    target: Tensor,
+    query: Tensor,
+    brute: NearestIndex,
+    index: NearestIndex,
+    rounds: int,
+    clock: Clock,
 ) -> dict[str, Any]:
     """Milliseconds of brute force, the built pyramid, and `auto` with a new index each time."""
     out: dict[str, Any] = {}
@@ -95,7 +98,7 @@ def times(
                 "auto": lambda p=part: NearestIndex(target).search(p),
             }
             for name, run in runs.items():
-                best[name] = min(best[name], seconds(run, 1))
+                best[name] = min(best[name], seconds(run, clock))
         out[str(n)] = {name: 1e3 * value for name, value in best.items()}
     return out
 

@@ -9,12 +9,12 @@
 namespace fastgan::cpu {
 namespace {
 
-// From how many queries on rounding and packing the targets pays: below, reading them is all.
-constexpr int64_t kPackedFromIntegers = 4, kPackedFromFloats = 24;
+// From how many queries on rounding floating targets pays: below, direct differences cost less.
+constexpr int64_t kRoundedFrom = 24;
 // Blocks of queries that every thread should have before work is split over them alone.
 constexpr int64_t kWideQueries = 128;
-// Integer sums over more features could exceed 2^53.
-constexpr int64_t kMostPackedIntegers = int64_t{1} << 23;
+// Sums of integers over more features could exceed 2^53.
+constexpr int64_t kMostIntegers = int64_t{1} << 23;
 
 }  // namespace
 
@@ -42,10 +42,10 @@ void nearest(const NearestParams& p) {
   Path path = p.path;
   if (path == Path::kAuto) {
     const bool wide = n >= kWideQueries * p.threads && p.F <= kNearestWideFeatures;
-    const int64_t packed_from = problem.exact ? kPackedFromIntegers : kPackedFromFloats;
-    path = n < packed_from ? Path::kDirect : wide ? Path::kWide : Path::kDots;
+    const bool few = !problem.exact && n < kRoundedFrom;
+    path = few ? Path::kDirect : wide ? Path::kWide : Path::kDots;
   }
-  if (problem.exact && p.F > kMostPackedIntegers) path = Path::kDirect;
+  if (problem.exact && p.F > kMostIntegers) path = Path::kDirect;
   if (path == Path::kDirect) {
     nearest_direct(problem, queries);
   } else if (path == Path::kWide) {

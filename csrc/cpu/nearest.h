@@ -5,7 +5,7 @@
 
 namespace fastgan::cpu {
 
-// Memory beside the arguments: 64 MiB of packed rows, 32 MiB of sums, 32 MiB of candidates, the
+// Memory beside the arguments: 64 MiB of rounded rows, 32 MiB of sums, 4 MiB of candidates, the
 // features' centre and under 1 MiB a thread; more only where k or F alone needs it.
 void nearest(const NearestParams& params);
 

@@ -99,8 +99,8 @@ class Search {
             const int64_t at = f + c * kNearestChunk, slot = c * kPanel + i;
             ask_for(begin + first, last - first, (j - first + i) * visit_ + c + kAhead, f, stop);
             const NearestChunk chunk = problem_.kernels.quantise(
-                problem_.target(begin + j + i, at), center_.at(at), std::min(kNearestChunk, end - at),
-                thread.targets.get() + slot * kNearestChunk);
+                problem_.target(begin + j + i, at), center_.at(at),
+                std::min(kNearestChunk, end - at), thread.targets.get() + slot * kNearestChunk);
             thread.target_scale.get()[slot] = chunk.scale;
             largest[c] = std::max(largest[c], chunk.largest);
             own[j + i].add(chunk);

@@ -30,9 +30,9 @@ using Four = Lanes<int32_t, 4>;
 FASTGAN_INLINE inline Four lane_sums(Ints a, Ints b, Ints c, Ints d) {
 #if defined(__AVX512BW__)
   const auto half = [](Ints v) FASTGAN_INLINE {
-    const __m512i all = (__m512i)v;
-    return _mm256_add_epi32(_mm512_castsi512_si256(all),
-                            _mm512_maskz_extracti64x4_epi64(0xff, all, 1));
+    // with a mask, as GCC 12 warns of its own header without
+    return _mm256_add_epi32(_mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 0),
+                            _mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 1));
   };
   const __m256i v[T] = {half(a), half(b), half(c), half(d)};
 #elif defined(__AVX2__)
@@ -62,13 +62,12 @@ void tile(const int16_t* x, const int16_t* y, int64_t begin, int64_t end, const 
   unrolled<Q * T>([&]<int i>() FASTGAN_INLINE { sum[i] = Ints{}; });
   for (int64_t f = begin; f < end; f += kShorts) {
     Ints row[kKept];
-    unrolled<kKept>([&]<int q>() FASTGAN_INLINE {
-      row[q] = load_as<Ints>(x + q * kNearestChunk + f);
-    });
+    unrolled<kKept>([&]<int q>()
+                        FASTGAN_INLINE { row[q] = load_as<Ints>(x + q * kNearestChunk + f); });
     unrolled<T>([&]<int t>() FASTGAN_INLINE {
       const Ints column = load_as<Ints>(y + t * kNearestChunk + f);
-      unrolled<kKept>(
-          [&]<int q>() FASTGAN_INLINE { multiply_add(sum[q * T + t], row[q], column); });
+      unrolled<kKept>([&]<int q>()
+                          FASTGAN_INLINE { multiply_add(sum[q * T + t], row[q], column); });
       if constexpr (kKept < Q) {
         multiply_add_row(sum[kKept * T + t], x + kKept * kNearestChunk + f, column);
       }
@@ -145,9 +144,7 @@ uint64_t within(const double* dots, const double* squares, int64_t n, double lim
 
 namespace FASTGAN_ISA {
 
-NearestDotKernels nearest_dot_kernels() {
-  return {&multiply, &coarse, &within};
-}
+NearestDotKernels nearest_dot_kernels() { return {&multiply, &coarse, &within}; }
 
 }  // namespace FASTGAN_ISA
 }  // namespace fastgan::cpu

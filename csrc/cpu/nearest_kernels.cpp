@@ -85,9 +85,9 @@ int64_t squares_of(const int16_t* q) {
 FASTGAN_INLINE inline int64_t largest_of(Lanes<int16_t, 2 * kInts> v) {
 #if defined(__AVX2__)
 #if defined(__AVX512BW__)
-  const __m512i all = (__m512i)v;
-  const __m256i pair = _mm256_max_epi16(_mm512_castsi512_si256(all),
-                                        _mm512_maskz_extracti64x4_epi64(0xff, all, 1));
+  // with a mask, as GCC 12 warns of its own header without
+  const __m256i pair = _mm256_max_epi16(_mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 0),
+                                        _mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 1));
 #else
   const __m256i pair = (__m256i)v;
 #endif
@@ -232,6 +232,26 @@ void mean(const void* from, int64_t rows, int64_t pitch, int64_t n, void* center
 }
 
 template <class T>
+void moments(const void* from, int64_t n, double* sums, double* squares) {
+  const T* row = static_cast<const T*>(from);
+  const auto add = [&](const auto& value, int64_t i) FASTGAN_INLINE {
+    using V = std::decay_t<decltype(value)>;
+    const V sum = load_as<V>(sums + i) + value, square = load_as<V>(squares + i) + value * value;
+    std::memcpy(sums + i, &sum, sizeof(sum));
+    std::memcpy(squares + i, &square, sizeof(square));
+  };
+  int64_t i = 0;
+  for (; i + kDoubles <= n; i += kDoubles) add(widen<double, kDoubles>(row + i), i);
+  for (; i < n; ++i) {
+    if constexpr (std::is_integral_v<T>) {
+      add(static_cast<double>(row[i]), i);
+    } else {
+      add(static_cast<double>(load(row[i])), i);
+    }
+  }
+}
+
+template <class T>
 bool finite(const void* from, int64_t n) {
   if constexpr (!std::is_integral_v<T>) {
     using C = Compute<T>;
@@ -252,7 +272,8 @@ NearestKernels kernels() {
   constexpr bool kExact = std::is_integral_v<T>;
   int64_t center = 0;
   if constexpr (!kExact) center = sizeof(Compute<T>);
-  return {kExact, sizeof(T), center, &to_double<T>, &direct<T>, &quantise<T>, &mean<T>, &finite<T>};
+  return {kExact,       sizeof(T), center,      &to_double<T>, &direct<T>,
+          &quantise<T>, &mean<T>,  &moments<T>, &finite<T>};
 }
 
 }  // namespace

@@ -50,6 +50,9 @@ struct NearestKernels {
   // center [n] = mean of rows 0, step, ..., (rows - 1) step, which lie `pitch` elements apart
   void (*mean)(const void* from, int64_t rows, int64_t pitch, int64_t n, void* center);
 
+  // sums [n] += from [n], squares [n] += the squares of from
+  void (*moments)(const void* from, int64_t n, double* sums, double* squares);
+
   // Whether all of from [n] is finite.
   bool (*finite)(const void* from, int64_t n);
 };

@@ -17,26 +17,27 @@ struct Moments {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Moments of the finest blocks of one volume.
-template <class T>
-void finest(const NearestPyramid& g, const T* x, Moments* to) {
-  const int64_t p = g.side[g.levels - 1];
-  const int64_t h = ceil_div(g.H, p), w = ceil_div(g.W, p), d = ceil_div(g.D, p);
-  std::fill_n(to, g.S * d * h * w, Moments{});
+// Moments of the finest blocks, of two voxels along each axis, of one volume. lines [2, W] is
+// scratch: rows of a block are added before neighbours in a row are, which a vector is good at.
+void finest(const NearestPyramid& g, const NearestKernels& kernels, const char* x, double* lines,
+            Moments* to) {
+  const int64_t d = ceil_div(g.D, 2), h = ceil_div(g.H, 2), w = ceil_div(g.W, 2);
+  double* sums = lines;
+  double* squares = lines + g.W;
   for (int64_t s = 0; s < g.S; ++s) {
-    for (int64_t z = 0; z < g.D; ++z) {
-      for (int64_t y = 0; y < g.H; ++y, x += g.W) {
-        Moments* row = to + ((s * d + z / p) * h + y / p) * w;
-        for (int64_t i = 0; i < g.W; ++i) {
-          double value;
-          if constexpr (std::is_integral_v<T>) {
-            value = x[i];
-          } else {
-            value = load(x[i]);
+    for (int64_t z = 0; z < d; ++z) {
+      for (int64_t y = 0; y < h; ++y, to += w) {
+        std::fill_n(lines, 2 * g.W, 0.0);
+        for (int64_t i = 2 * z; i < std::min(2 * z + 2, g.D); ++i) {
+          for (int64_t j = 2 * y; j < std::min(2 * y + 2, g.H); ++j) {
+            const int64_t row = ((s * g.D + i) * g.H + j) * g.W;
+            kernels.moments(x + row * kernels.element, g.W, sums, squares);
           }
-          row[i / 2].sum += value;
-          row[i / 2].squares += value * value;
         }
+        for (int64_t i = 0; i < g.W / 2; ++i) {
+          to[i] = {sums[2 * i] + sums[2 * i + 1], squares[2 * i] + squares[2 * i + 1]};
+        }
+        if (g.W % 2) to[w - 1] = {sums[g.W - 1], squares[g.W - 1]};
       }
     }
   }
@@ -84,31 +85,6 @@ void write_level(const NearestPyramid& g, int level, const Moments* from, float*
         }
       }
     }
-  }
-}
-
-template <class T>
-void build(const NearestPyramid& g, const NearestKernels& kernels, const T* volumes, int64_t rows,
-           int threads, float* coarse, double* error, uint8_t* bad) {
-  const int64_t F = g.S * g.D * g.H * g.W, width = g.width(), blocks = g.blocks(g.levels - 1);
-  std::vector<Moments> memory(static_cast<size_t>(std::max(threads, 1) * blocks));
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
-  for (int64_t row = 0; row < rows; ++row) {
-    Moments* moments = memory.data() + nearest_thread() * blocks;
-    finest(g, volumes + row * F, moments);
-    double squares = 0;
-    for (int64_t i = 0; i < blocks; ++i) squares += moments[i].squares;
-    float* end = coarse + (row + 1) * width;
-    for (int level = g.levels; level-- > 0;) {
-      if (level + 1 < g.levels) coarsen(g, level, moments, moments);
-      end -= g.width(level);
-      write_level(g, level, moments, end);
-    }
-    const double length = std::sqrt(squares);
-    // 1e-40: numbers too small for float32
-    error[row] = length <= kNearestPyramidLargest ? length * kNearestPyramidError + 1e-40 * F
-                                                  : std::numeric_limits<double>::infinity();
-    bad[row] = !(length <= kNearestPyramidLargest) && !kernels.finite(volumes + row * F, F);
   }
 }
 
@@ -227,27 +203,31 @@ class Search {
 
 }  // namespace
 
-void nearest_pyramid_build(const NearestPyramid& pyramid, Dtype dtype, const void* volumes,
-                           int64_t rows, int threads, float* coarse, double* error, uint8_t* bad) {
+void nearest_pyramid_build(const NearestPyramid& g, Dtype dtype, const void* volumes, int64_t rows,
+                           int threads, float* coarse, double* error, uint8_t* bad) {
   const NearestKernels kernels = nearest_kernels(dtype);
-  const auto run = [&]<class T>(const T* typed) {
-    build(pyramid, kernels, typed, rows, threads, coarse, error, bad);
-  };
-  switch (dtype) {
-    case Dtype::kBFloat16:
-      return run(static_cast<const BFloat16*>(volumes));
-    case Dtype::kFloat16:
-      return run(static_cast<const Float16*>(volumes));
-    case Dtype::kFloat64:
-      return run(static_cast<const double*>(volumes));
-    case Dtype::kInt16:
-      return run(static_cast<const int16_t*>(volumes));
-    case Dtype::kInt8:
-      return run(static_cast<const int8_t*>(volumes));
-    case Dtype::kUInt8:
-      return run(static_cast<const uint8_t*>(volumes));
-    default:
-      return run(static_cast<const float*>(volumes));
+  const int64_t F = g.S * g.D * g.H * g.W, width = g.width(), blocks = g.blocks(g.levels - 1);
+  const size_t scratch = static_cast<size_t>(std::max(threads, 1));
+  std::vector<Moments> memory(scratch * static_cast<size_t>(blocks));
+  std::vector<double> lines(scratch * static_cast<size_t>(2 * g.W));
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
+  for (int64_t row = 0; row < rows; ++row) {
+    Moments* moments = memory.data() + nearest_thread() * blocks;
+    const char* volume = static_cast<const char*>(volumes) + row * F * kernels.element;
+    finest(g, kernels, volume, lines.data() + nearest_thread() * 2 * g.W, moments);
+    double squares = 0;
+    for (int64_t i = 0; i < blocks; ++i) squares += moments[i].squares;
+    float* end = coarse + (row + 1) * width;
+    for (int level = g.levels; level-- > 0;) {
+      if (level + 1 < g.levels) coarsen(g, level, moments, moments);
+      end -= g.width(level);
+      write_level(g, level, moments, end);
+    }
+    const double length = std::sqrt(squares);
+    // 1e-40: numbers too small for float32
+    error[row] = length <= kNearestPyramidLargest ? length * kNearestPyramidError + 1e-40 * F
+                                                  : std::numeric_limits<double>::infinity();
+    bad[row] = !(length <= kNearestPyramidLargest) && !kernels.finite(volume, F);
   }
 }
 

@@ -183,7 +183,7 @@ struct NearestProblem {
 void nearest_direct(const NearestProblem& problem, const std::vector<int64_t>& queries);
 // Few queries or long rows: work is split over features too.
 void nearest_dots(const NearestProblem& problem, const std::vector<int64_t>& queries);
-// Many queries of short rows: targets are packed once.
+// Many queries of short rows: targets are rounded once.
 void nearest_wide(const NearestProblem& problem, const std::vector<int64_t>& queries);
 constexpr int64_t kNearestWideFeatures = 2048;
 

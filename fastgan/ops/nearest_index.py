@@ -16,12 +16,15 @@ from fastgan.ops.nearest import Groups, check_enough, check_groups, check_rows, 
 
 __all__ = ["NearestIndex", "Neighbours", "Transform"]
 
-# A pyramid costs about as much to build as this many searches of the same targets by brute force
-# in a batch; see bench/bench_nearest.py, which prints the break-even count.
+# A pyramid costs less to build than this many searches of the same targets by brute force in a
+# batch; bench/nearest.py prints the count from which it pays.
 _QUERIES_FROM = 64
 # Queries that are tried with the pyramid before all are, and the share of the data that they may
 # read: beyond it multiplying all pairs in a batch costs less than reading a part one by one.
 _TRIED, _MOST_READ = 8, 0.05
+# Before the pyramid is built, a few queries are tried on a part of the targets. They read a larger
+# share there, as the nearest is farther off.
+_PART, _LEAST_PART, _TRIED_ON_PART, _MOST_READ_OF_PART = 32, 32, 4, 0.25
 
 
 class Transform(NamedTuple):
@@ -52,8 +55,8 @@ class NearestIndex:
     Args:
         target: [M, ..., D, H, W] volumes, or [M, F] vectors, for which there is no pyramid. Kept,
             not copied, where contiguous; must not change while the index lives.
-        method: "pyramid", "brute", or "auto": the pyramid where it is sure to pay, from some tens
-            of queries on and unless the first of them read too much.
+        method: "pyramid", "brute", or "auto": the pyramid from some tens of queries on, unless the
+            first of them read too much; then brute force from there on.
 
     Raises:
         ConfigError: an unknown method; a pyramid for what has none, or on a device without one.
@@ -82,6 +85,7 @@ class NearestIndex:
         if method == "pyramid":
             require(obstacle is None, op, f"there is no pyramid: {obstacle}", list(target.shape))
         self._pyramid: tuple[Tensor, Tensor, Tensor] | None = None
+        self._pays: bool | None = None  # known after the first try
 
     def search(self, query: Tensor, k: int = 1, *, exclude: Groups | None = None) -> Neighbours:
         """The k targets nearest to every query; see `fastgan.ops.nearest`, whose result it is.
@@ -97,15 +101,16 @@ class NearestIndex:
         check_rows(query, self.target)
         require(1 <= k <= len(self.target), "nearest", f"k must be 1 to M = {len(self.target)}", k)
         groups = None if exclude is None else check_groups(exclude, query, len(self.target))
-        if self.method == "brute" or not self._worth_trying(len(query)):
-            return self._brute(query, k, groups)
         if self.method == "pyramid":
             return self._by_pyramid(query, k, groups)
+        if self.method == "brute" or not self._worth_trying(query, k):
+            return self._brute(query, k, groups)
         tried = self._by_pyramid(query[:_TRIED], k, _part(groups, slice(0, _TRIED)))
         rest, rest_groups = query[_TRIED:], _part(groups, slice(_TRIED, None))
         if not len(rest):
             return tried
-        more = self._by_pyramid if tried.read <= _MOST_READ else self._brute
+        self._pays = tried.read <= _MOST_READ
+        more = self._by_pyramid if self._pays else self._brute
         others = more(rest, k, rest_groups)
         share = (tried.read * _TRIED + others.read * len(rest)) / len(query)
         distance = torch.cat((tried.distance, others.distance))
@@ -172,17 +177,34 @@ class NearestIndex:
             return "it needs two voxels along each axis"
         return native_nearest.supports("nearest", self.target.flatten(1))
 
-    def _worth_trying(self, queries: int) -> bool:
-        if self.method == "pyramid":
-            return True
+    def _worth_trying(self, query: Tensor, k: int) -> bool:
         chosen = dispatch.choose("nearest", self.target.flatten(1)) == "native"
-        enough = self._pyramid is not None or queries >= _QUERIES_FROM
-        return chosen and enough and self._obstacle() is None
+        if self._pays is False or not chosen or self._obstacle() is not None:
+            return False
+        if self._pyramid is not None:
+            return True
+        if len(query) < _QUERIES_FROM:
+            return False
+        # Of small numbers of targets all are a part.
+        step = min(_PART, len(self.target) // max(_LEAST_PART, k))
+        if step > 1:
+            part = NearestIndex(self.target[::step], method="pyramid")
+            self._pays = part._searched(query[:_TRIED_ON_PART], k, None)[2] <= _MOST_READ_OF_PART
+        return self._pays is not False
 
     def _brute(self, query: Tensor, k: int, groups: Groups | None) -> Neighbours:
         return Neighbours(*nearest(query, self.target, k, exclude=groups), 1.0)
 
     def _by_pyramid(self, query: Tensor, k: int, groups: Groups | None) -> Neighbours:
+        squared, index, read, bad_query, bad_target = self._searched(query, k, groups)
+        report_bad(bad_query, bad_target)
+        check_enough(k, bad_query, bad_target, groups)
+        return Neighbours(squared.sqrt(), index, read)
+
+    def _searched(
+        self, query: Tensor, k: int, groups: Groups | None
+    ) -> tuple[Tensor, Tensor, float, Tensor, Tensor]:
+        """Squared distances, indices, the share read, bad queries and bad targets."""
         shape = self._volume()
         if self._pyramid is None:
             self._pyramid = native_nearest.nearest_pyramid_build(self.target.flatten(1), shape)
@@ -191,10 +213,8 @@ class NearestIndex:
         squared, index, read = native_nearest.nearest_pyramid(
             rows, self.target.flatten(1), own, self._pyramid, shape, k, groups
         )
-        report_bad(own[2], self._pyramid[2])
-        check_enough(k, own[2], self._pyramid[2], groups)
-        pairs = len(rows) * self.target.numel()
-        return Neighbours(squared.sqrt(), index, float(read.sum()) / pairs)
+        share = float(read.sum()) / (len(rows) * self.target.numel())
+        return squared, index, share, own[2], self._pyramid[2]
 
     def _volume(self) -> tuple[int, int, int, int]:
         *rest, d, h, w = self.target.shape[1:]

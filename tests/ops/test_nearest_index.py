@@ -101,20 +101,26 @@ def test_deterministic() -> None:
     assert torch.equal(found.index, expected.index) and found.read == expected.read
 
 
-def test_auto_falls_back_where_the_pyramid_reads_much(monkeypatch) -> None:
-    noise = torch.randn(120, 8, 8, 8)
+def test_auto_falls_back_where_the_pyramid_reads_much() -> None:
     queries = torch.randn(80, 8, 8, 8)
-    index = NearestIndex(noise)
-    found = index.search(queries, 2)
-    distance, at = nearest(queries, noise, 2)
-    assert torch.equal(found.index, at) and torch.equal(found.distance, distance)
-    assert index._pyramid is not None and found.read > 0.9
+    # few targets are tried with a pyramid of all, many with one of a part
+    for count in (60, 120):
+        noise = torch.randn(count, 8, 8, 8)
+        index = NearestIndex(noise)
+        for _ in range(2):
+            found = index.search(queries, 2)
+            distance, at = nearest(queries, noise, 2)
+            assert torch.equal(found.index, at) and torch.equal(found.distance, distance)
+            assert (index._pyramid is not None) == (count == 60) and found.read > 0.9
+        # known by now, and not tried again
+        assert found.read == 1
     smooth = NearestIndex(volumes(300, (16, 16, 16), torch.float32))
     few = smooth.search(smooth.target[:3])
     assert smooth._pyramid is None and few.read == 1
     many = smooth.search(smooth.target[:100])
     assert many.read < 0.05 and many.index[:, 0].tolist() == list(range(100))
     assert many.distance.max() == 0
+    assert smooth.search(smooth.target[:3]).read < 0.05
 
 
 def test_vectors_and_the_reference_have_no_pyramid() -> None:
