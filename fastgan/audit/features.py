@@ -84,8 +84,9 @@ def _block_means(values: Floats, parts: int) -> Floats:
 def standardised(reference: Floats, *others: Floats) -> list[Floats]:
     """The other features, less the mean and over the deviation of the reference [N, F].
 
-    Columns in which the reference does not vary are left out.
+    Columns in which the reference does not vary are left out. Beyond 5 deviations values count as
+    5: the kernel is cubic, and a single volume would decide.
     """
     mean, sd = reference.mean(axis=0), reference.std(axis=0)
     kept = sd > 1e-9 * np.maximum(1.0, np.abs(mean))
-    return [(other[:, kept] - mean[kept]) / sd[kept] for other in others]
+    return [np.clip((other[:, kept] - mean[kept]) / sd[kept], -5, 5) for other in others]

@@ -193,9 +193,7 @@ def test_a_set_of_little_variety_is_a_warning(clean):
 
 def test_quality_needs_enough_volumes(clean):
     few = dataclasses.replace(clean, holdout=clean.holdout.subset(np.arange(19)))
-    with pytest.raises(
-        AuditError, match="at least 20 held-out volumes of as many subjects, got 19"
-    ):
+    with pytest.raises(AuditError, match="at least 20 held-out volumes of as many subjects"):
         quality.judge(few, Options())
     with pytest.raises(AuditError, match="no generated volumes"):
         quality.judge(dataclasses.replace(clean, generated=None), Options())
