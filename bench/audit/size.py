@@ -1,6 +1,6 @@
 """How often the audit's statistics raise an alarm where nothing is wrong.
 
-    python bench/audit/size.py [copies|exchange|permutation|interval ...]
+    python bench/audit/size.py [copies|few_copies|exchange|permutation|interval ...]
     python bench/audit/size.py --table
 
 Writes bench/results/audit/size-<study>.json after each kind of data; the second form prints all of
@@ -68,6 +68,22 @@ def copies() -> Iterator[tuple[str, str, int, Floats]]:
             test = CopyTest.fit([np.concatenate([null, own])])
             p[run] = test.p_any([isolation(neighbours(made, training, 10)[0])])
         yield "single copies", kind, volumes, p
+
+
+def few_copies() -> Iterator[tuple[str, str, int, Floats]]:
+    """Likewise with few volumes: 150 training, 100 held-out and 200 generated ones."""
+    for kind in KINDS:
+        p = np.empty(COPY_RUNS)
+        for run in range(COPY_RUNS):
+            rng = np.random.default_rng([SEED, 12, KINDS.index(kind), run])
+            people = Population(kind, rng)
+            training, owner = people.draw(150, 1, rng)
+            holdout, made = people.draw(100, 1, rng)[0], people.draw(200, 1, rng)[0]
+            null = isolation(neighbours(holdout, training, 10)[0])
+            own = isolation(neighbours(training, training, 10, owner)[0])
+            test = CopyTest.fit([np.concatenate([null, own])])
+            p[run] = test.p_any([isolation(neighbours(made, training, 10)[0])])
+        yield "single copies, few volumes", kind, 1, p
 
 
 def exchange() -> Iterator[tuple[str, str, int, Floats]]:
@@ -149,6 +165,7 @@ STUDIES: dict[str, Callable[[], Iterator[tuple[str, str, int, Floats]]]] = {
     "permutation": permutation,
     "exchange": exchange,
     "copies": copies,
+    "few_copies": few_copies,
     "interval": interval,
 }
 

@@ -8,7 +8,7 @@ because only the audit knows how many tests were made, and holds every finding t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from fastgan.audit.statistics import holm
@@ -66,6 +66,8 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str | float | int | None, ...], ...]
     note: str = ""
+    patient: bool = False
+    """Whether a cell names a patient or a file of one: shown where patient images are."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class Finding:
     n_volumes: int = 0
     n_subjects: int = 0
     power: str = ""
-    """What would have been found, and how surely; "" is shown as unmeasured."""
+    """What would have been found, and how surely, measured or by construction; "" is unmeasured,
+    and nothing passes unmeasured."""
     controls: tuple[Control, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
@@ -125,11 +128,12 @@ class Settled:
     p_adjusted: float | None
 
 
-def settle(findings: Sequence[Finding], *, alpha: float, quick: bool = False) -> list[Settled]:
+def settle(findings: Sequence[Finding], *, alpha: float) -> list[Settled]:
     """The verdicts of one audit, in the order of the findings.
 
     Holm's correction runs over all findings that carry a p-value. A pass whose decisive controls
-    did not hold, and any pass of a quick audit (which plants nothing), becomes "cannot tell".
+    did not hold, or whose power is unmeasured (as in a quick audit, which plants nothing), becomes
+    "cannot tell".
 
     Raises:
         ValueError: two findings of one key, or a p-value without an outcome for its rejection.
@@ -144,10 +148,10 @@ def settle(findings: Sequence[Finding], *, alpha: float, quick: bool = False) ->
     adjusted = dict(
         zip((f.key for f in tested), holm([f.p for f in tested if f.p is not None]), strict=True)
     )
-    return [_settled(f, adjusted.get(f.key), alpha, quick) for f in findings]
+    return [_settled(f, adjusted.get(f.key), alpha) for f in findings]
 
 
-def _settled(finding: Finding, p: float | None, alpha: float, quick: bool) -> Settled:
+def _settled(finding: Finding, p: float | None, alpha: float) -> Settled:
     if p is not None and p <= alpha and finding.rejected is not None:
         outcome = finding.rejected
     else:
@@ -157,12 +161,8 @@ def _settled(finding: Finding, p: float | None, alpha: float, quick: bool) -> Se
         if missed:
             reason = _missed(missed[0])
             outcome = Outcome("cannot tell", f"Cannot tell: {reason}.")
-        elif quick:
-            outcome = replace(
-                outcome,
-                verdict="cannot tell",
-                sentence=f"{outcome.sentence} Power unmeasured: a quick audit plants no controls.",
-            )
+        elif not finding.power:
+            outcome = Outcome("cannot tell", f"{outcome.sentence} Power unmeasured.")
     return Settled(finding, outcome.verdict, outcome.sentence, None if p is None else float(p))
 
 

@@ -81,7 +81,11 @@ def _copies(data: Searched, evidence: Evidence, options: Options) -> Finding:
     flagged = np.flatnonzero(count * single <= options.alpha)
     flagged = flagged[np.argsort(single[flagged], kind="stable")]
     r, r_null = np.exp(-made[1]), np.exp(-null[1])
-    power = None if options.quick else copy_power(data, test, options)
+    power = None
+    if not options.quick:
+        rng = options.rng("memorization/planted")
+        limit = strict(options.alpha) / count
+        power = copy_power(data, test, limit, options.planted, rng)
     compared = (
         f"the smallest ratio is {r.min():.2f}, that of {len(r_null)} volumes that are no copies "
         f"{r_null.min():.2f}"
