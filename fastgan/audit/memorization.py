@@ -10,25 +10,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.audit.copy_search import MIRRORS
 from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Finding, Outcome, Table, Verdict
+from fastgan.audit.judgement import Finding, Outcome, Verdict
 from fastgan.audit.memorization_figures import flagged_pairs, ratios_and_power
 from fastgan.audit.memorization_power import (
-    LEVELS,
-    THIRDS,
-    CopyPower,
     copy_power,
     prevalence_controls,
     quiet_copies,
     strict,
 )
 from fastgan.audit.memorization_search import Searched, isolations, searched
-from fastgan.audit.outliers import CopyTest, ratio
+from fastgan.audit.memorization_tables import (
+    context,
+    flag_table,
+    power_sentence,
+    power_tables,
+)
+from fastgan.audit.outliers import CopyTest
 from fastgan.audit.prevalence import Sides, nearest_subject
-from fastgan.audit.statistics import area_under_curve, clopper_pearson
+from fastgan.audit.statistics import clopper_pearson
 from fastgan.errors import AuditError
 
 __all__ = ["LARGEST_SHARE", "SMALL_SHARE", "judge"]
@@ -40,7 +41,6 @@ SMALL_SHARE = 0.6
 """Upper end up to which copying that was found is a warning: less than 1 in 5 is copied."""
 
 _LEAST_SUBJECTS = 20
-_LISTED = 20
 
 
 def judge(evidence: Evidence, options: Options) -> list[Finding]:
@@ -81,12 +81,16 @@ def _copies(data: Searched, evidence: Evidence, options: Options) -> Finding:
     flagged = np.flatnonzero(count * single <= options.alpha)
     flagged = flagged[np.argsort(single[flagged], kind="stable")]
     r, r_null = np.exp(-made[1]), np.exp(-null[1])
-    power = None if options.quick else copy_power(data, test, options)
+    power = None
+    if not options.quick:
+        rng = options.rng("memorization/planted")
+        limit = strict(options.alpha) / count
+        power = copy_power(data, test, limit, options.planted, rng)
     compared = (
         f"the smallest ratio is {r.min():.2f}, that of {len(r_null)} volumes that are no copies "
         f"{r_null.min():.2f}"
     )
-    found = "" if power is None else _power_sentence(power)
+    found = "" if power is None else power_sentence(power)
     finding = Finding(
         "memorization",
         *_QUESTIONS["_copies"],
@@ -108,14 +112,15 @@ def _copies(data: Searched, evidence: Evidence, options: Options) -> Finding:
         n_volumes=count,
         n_subjects=data.n_training + data.n_holdout,
         power=found,
-        tables=(*_flag_table(data, single, r, flagged), *_power_tables(power, evidence)),
+        tables=(*flag_table(data, single, r, flagged), *power_tables(power, evidence)),
         methods=(
             "r = d1 / mean(d2, ..., d10), Euclidean distances to the training volumes, each volume "
             "moved so that its body is centred, once as it lies and once in its best of eight "
             f"mirror images. Null: {len(data.holdout_subject)} held-out volumes, and "
             f"{len(data.left_out)} training volumes against all other subjects, by the same "
             "searches. p: generalised Pareto tail of -log r above the 95 % quantile of the null, "
-            "shape at least 0.1; Bonferroni over two searches and all generated volumes. Planted "
+            "of fewer than 2,000 values down to the 90 % one, shape at least 0.1; Bonferroni over "
+            "two searches and all generated volumes. Planted "
             f"copies count as found at p <= {strict(options.alpha):g}, which Holm's correction "
             "over 20 tests never undercuts."
         ),
@@ -183,7 +188,7 @@ def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding
         n_subjects=data.n_training + data.n_holdout,
         power=power,
         controls=controls,
-        tables=(_context(data),),
+        tables=(context(data),),
         methods=(
             f"Of each generated volume, the nearest patient among {data.n_training} in training "
             f"and {data.n_holdout} held out, centred and in its best of eight mirror images. q is "
@@ -199,18 +204,6 @@ def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding
     )
 
 
-def _power_sentence(power: CopyPower) -> str:
-    points = []
-    for level in LEVELS[:3]:
-        found = power.noise[level]
-        hits = int(np.count_nonzero(found))
-        points.append(f"{level:g}: {clopper_pearson(hits, found.size)[0]:.2f}")
-    return (
-        "One copy would have been found with at least this power, by noise in units of the "
-        f"distance between neighbours: {', '.join(points)}."
-    )
-
-
 def _limits(data: Searched, evidence: Evidence) -> str:
     if data.n_training == len(data.training) and data.n_holdout == len(data.holdout_subject):
         return (
@@ -218,94 +211,3 @@ def _limits(data: Searched, evidence: Evidence) -> str:
             "patient may lie on both sides and hide copies."
         )
     return "Subjects are as the manifest names them."
-
-
-def _flag_table(
-    data: Searched,
-    single: NDArray[np.floating],
-    r: NDArray[np.floating],
-    flagged: NDArray[np.int64],
-) -> tuple[Table, ...]:
-    if not len(flagged):
-        return ()
-    near = data.of_generated[1]
-    rows = []
-    for i in flagged[:_LISTED]:
-        mirror = MIRRORS[int(near.mirror[i, 0])]
-        axes = " ".join(axis for axis, on in zip("DHW", mirror, strict=True) if on)
-        p = min(1.0, len(single) * float(single[i]))
-        number = int(data.generated[i])
-        rows.append((number, int(near.index[i, 0]), round(float(r[i]), 3), f"{p:.1e}", axes))
-    return (
-        Table(
-            "Generated volumes that look copied",
-            ("generated volume", "training volume", "ratio", "p, corrected", "mirrored along"),
-            tuple(rows),
-            f"{len(flagged)} in all; numbers count from 0 in the order of the audit.",
-        ),
-    )
-
-
-def _power_tables(power: CopyPower | None, evidence: Evidence) -> tuple[Table, ...]:
-    if power is None:
-        return ()
-
-    def cell(found: NDArray[np.bool_]) -> str:
-        hits = int(np.count_nonzero(found))
-        low, high = clopper_pearson(hits, found.size)
-        return f"{hits / found.size:.2f} [{low:.2f}, {high:.2f}]"
-
-    runs = next(iter(power.transforms.values())).size
-    noise = tuple(
-        (f"{level:g}", *(cell(row) for row in found), cell(found))
-        for level, found in power.noise.items()
-    )
-    changes = tuple(
-        (kind, "yes" if kind in evidence.augmentations else "no", cell(found))
-        for kind, found in power.transforms.items()
-    )
-    note = f"Share found [95 % interval] of {runs} planted runs a cell, one copy in each."
-    return (
-        Table("Planted copies by noise and size", ("noise", *THIRDS, "all"), noise, note),
-        Table(
-            f"Planted copies that were changed, with noise {LEVELS[0]:g}",
-            ("change", "used in training", "found"),
-            changes,
-            note,
-        ),
-    )
-
-
-def _context(data: Searched) -> Table:
-    made, held = data.of_generated[0].distance, data.of_holdout[0].distance
-    a, b = made[:, 0], held[:, 0]
-    z = (area_under_curve(a, b) - 0.5) / np.sqrt((len(a) + len(b) + 1) / (12 * len(a) * len(b)))
-    return Table(
-        "Common measures, for context",
-        ("measure", "value", "what it misses"),
-        (
-            (
-                "C_T, one cell",
-                round(-float(z), 2),
-                "below -2 reads as copying; it does not move for one copy in a hundred, and falls "
-                "for a generator of too little variety",
-            ),
-            (
-                "distance to closest record, median over that of held-out volumes",
-                round(float(np.median(a) / np.median(b)), 3),
-                "below 1 reads as copying; does not move for few copies",
-            ),
-            (
-                "the same, 5 % quantile",
-                round(float(np.quantile(a, 0.05) / np.quantile(b, 0.05)), 3),
-                "does not move for one copy in a thousand",
-            ),
-            (
-                "ratio of nearest to next distances, median",
-                round(float(np.median(ratio(made))), 3),
-                f"{np.median(ratio(held)):.3f} for held-out volumes; says nothing of single copies",
-            ),
-        ),
-        "C_T: Meehan, Chaudhuri and Dasgupta 2020, with the whole space as one cell; volumes count "
-        "as independent. None of these decides a verdict.",
-    )

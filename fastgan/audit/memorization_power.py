@@ -34,7 +34,7 @@ LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Noise of planted copies, in typical distances of a held-out volume to training."""
 
 THIRDS = ("smallest third", "middle third", "largest third")
-SHARES = (0.1, 0.2, 0.3, 0.5)
+SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
 """Shares of the generated set that are replaced by copies."""
 
 DECISIVE_SHARE = 0.5
@@ -92,14 +92,14 @@ class CopyPower:
         return tuple(points)
 
 
-def copy_power(data: Searched, test: CopyTest, options: Options) -> CopyPower:
-    """Plant `options.planted` copies of random training volumes for each point.
+def copy_power(
+    data: Searched, test: CopyTest, limit: float, planted: int, rng: np.random.Generator
+) -> CopyPower:
+    """Plant copies of random training volumes, `planted` for each point.
 
-    A run replaces one of the G generated volumes, so it is found where G times its p-value is at
-    most `strict(options.alpha)`.
+    A copy is found where its p-value is at most `limit`: the level of the set over the number of
+    generated volumes, as a run replaces one of them.
     """
-    limit = strict(options.alpha) / len(data.generated)
-    rng = options.rng("memorization/planted")
 
     def found(copies: Floats) -> Flags:
         flags: Flags = test.p(isolations(data.in_training.search(copies))) <= limit
@@ -109,12 +109,12 @@ def copy_power(data: Searched, test: CopyTest, options: Options) -> CopyPower:
     for level in LEVELS:
         rows = []
         for third in range(len(THIRDS)):
-            volumes = rng.choice(np.flatnonzero(data.size_third == third), options.planted)
+            volumes = rng.choice(np.flatnonzero(data.size_third == third), planted)
             rows.append(found(noisy(data.training[volumes], level * data.typical, rng)))
         noise[level] = np.stack(rows)
     transforms = {}
     for kind in TRANSFORMS:
-        volumes = data.training[rng.integers(len(data.training), size=options.planted)]
+        volumes = data.training[rng.integers(len(data.training), size=planted)]
         changed = transformed(kind, volumes, rng, data.spacing)
         transforms[kind] = found(noisy(changed, LEVELS[0] * data.typical, rng))
     return CopyPower(noise, transforms)
