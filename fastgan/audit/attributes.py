@@ -9,7 +9,7 @@ from fastgan.audit.controls import by_subject, found_control, power_level, quiet
 from fastgan.audit.descriptors import named_statistics, voxel_descriptors
 from fastgan.audit.evidence import Evidence, Options
 from fastgan.audit.group_tests import CrossFit, Groups, max_t
-from fastgan.audit.judgement import Finding, Outcome, Table
+from fastgan.audit.judgement import Control, Finding, Outcome, Table
 from fastgan.audit.regions import require_labels, standard_rows
 from fastgan.audit.statistics import auc, auc_interval, holm, permutation_p
 from fastgan.errors import AuditError
@@ -72,7 +72,8 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
     rng = options.rng("shortcuts/columns")
     runs = 0 if options.quick else CONTROL_RUNS
     count = options.permutations
-    rows, p = [], []
+    rows: list[tuple[str | float | int, ...]] = []
+    p = []
     quiet: list[float] = []
     found: list[float] = []
     for name, levels in usable.items():
@@ -112,7 +113,7 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
     worst = int(np.argmin(adjusted))
     names = list(usable)
     risky = [n for n, value in zip(names, adjusted, strict=True) if value <= options.alpha]
-    controls = (
+    controls: tuple[Control, ...] = (
         ()
         if options.quick
         else (
@@ -141,7 +142,7 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
         floor_name="a column unrelated to the label or to the voxels",
         n_volumes=len(cohort),
         n_subjects=cohort.n_subjects,
-        power="" if options.quick else f"{controls[0].name}: seen in {controls[0].rate:.0%}",
+        power="" if not controls else f"{controls[0].name}: seen in {controls[0].rate:.0%}",
         controls=controls,
         tables=(
             Table(

@@ -9,6 +9,7 @@ p-value exact.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +88,12 @@ class Groups:
         share = np.bincount(self.strata, weights=member[0]) / counts
         out: Floats = member - share[self.strata].astype(np.float32)
         return out
+
+    def rows(self, chosen: NDArray[np.integer]) -> Groups:
+        """The same groups with some of the rows; the first chosen stands for what is observed."""
+        part = copy(self)
+        part.codes = self.codes[chosen]
+        return part
 
     def p(self, statistic: Floats) -> float:
         """p-value of large values of a statistic [1 + B] of these rows."""
