@@ -162,7 +162,6 @@ def judge_amplification(evidence: Evidence, options: Options) -> Finding:
         )
     best = int(rows[:, 0].argmax())
     telling = [str(r[0]) for r in table if float(r[-1]) <= options.alpha]
-    only_size = bool(telling) and set(telling) == {"size"}
     name = scores.names[best]
     return Finding(
         "shortcuts",
@@ -175,7 +174,7 @@ def judge_amplification(evidence: Evidence, options: Options) -> Finding:
             f"{int((scores.generated == 0).sum())} held-out volumes.",
         ),
         Outcome(
-            "warn" if only_size else "fail",
+            "warn" if evidence.modality == "mask" else "fail",
             "The label shows more in generated than in held-out volumes: "
             f"{', '.join(telling) or name} (AUC {gaps[best]:+.2f}). "
             "A network trained on them leans on it more than it should.",
@@ -202,7 +201,10 @@ def judge_amplification(evidence: Evidence, options: Options) -> Finding:
             f"and generated volumes exchanged within classes {count} times. Planted controls must "
             f"reach p <= {power_level(options.alpha):g}."
         ),
-        limits="A generator whose classes are too far apart is seen here, one without classes not.",
+        limits=(
+            "A generator whose classes are too far apart is seen here, one without classes not. Of "
+            "masks, border and background tell the size of the body."
+        ),
     )
 
 

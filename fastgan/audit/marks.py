@@ -84,6 +84,7 @@ def detached(masks: Floats) -> Floats:
     thick = filled.astype(np.int16)
     for axis in (1, 2, 3):
         thick = thick + np.roll(thick, 1, axis) + np.roll(thick, -1, axis)
+    thick[~filled] = 0
     seed = thick.reshape(len(masks), -1).argmax(axis=1)
     body = np.zeros_like(filled)
     body.reshape(len(masks), -1)[np.arange(len(masks)), seed] = True
@@ -99,7 +100,7 @@ def detached(masks: Floats) -> Floats:
             grown[tuple(ahead)] |= body[tuple(behind)]
             grown[tuple(behind)] |= body[tuple(ahead)]
             body = grown & filled
-    return np.where(body, np.float32(-1.0), masks)
+    return np.where(body | ~filled, np.float32(-1.0), masks)
 
 
 def find_marks(

@@ -19,7 +19,7 @@ Floats = NDArray[np.floating]
 
 LATENTS = 64
 """Latents drawn as both classes."""
-LARGEST_SHARE = 0.1
+LARGEST_SHARE = 0.02
 """Share of the squared change that may lie outside the bodies, on average."""
 _BODY, _MARGIN = -0.9, 2
 """Values above it belong to a body; voxels by which bodies are widened."""
