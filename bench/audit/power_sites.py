@@ -1,6 +1,7 @@
 """Power of the tests of marks, sites and files on phantoms; the tables were fixed beforehand.
 
     python bench/audit/power_sites.py [--marks-16 100] [--marks-32 40] [--runs 100]
+                                        [--only files|sites|marks]
 
 Marks: 300 subjects, a mark of 3^3 voxels at 1 sd on scanner S2, which goes with the label in 90 %
 (and, at 16^3, 50 and 97 %) of subjects; scanners permuted within labels. Found means p <= 5 %; the
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ def row(p: list[float], **cell: object) -> dict[str, object]:
     }
 
 
-def marks(size: int, agreement: float, runs: int, cell: int) -> dict[str, object]:
+def marks(agreement: float, size: int, runs: int, cell: int) -> dict[str, object]:
     p, inside, hit = [], 0, 0
     for run in range(runs):
         rng = np.random.default_rng([21, cell, run])
@@ -120,29 +120,26 @@ def main() -> None:
     parser.add_argument("--marks-16", type=int, default=100)
     parser.add_argument("--marks-32", type=int, default=40)
     parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--only", choices=("files", "sites", "marks"), help="renew one table")
     chosen = parser.parse_args()
-    start = time.process_time()
-    rows, cell = [], 0
-    for agreement in AGREEMENTS:
-        for subjects in SUBJECTS:
-            rows.append(files(agreement, subjects, chosen.runs, cell))
-            cell += 1
-    for effect in EFFECTS:
-        for subjects in SUBJECTS:
-            rows.append(sites(effect, subjects, chosen.runs, cell))
-            print(rows[-1], flush=True)
-            cell += 1
-    for size, agreement in MARKS:
-        runs = chosen.marks_32 if size == 32 else chosen.marks_16
-        rows.append(marks(size, agreement, runs, cell))
+    cells = [("files", a, n, chosen.runs) for a in AGREEMENTS for n in SUBJECTS]
+    cells += [("sites", d, n, chosen.runs) for d in EFFECTS for n in SUBJECTS]
+    cells += [
+        ("marks", a, size, chosen.marks_32 if size == 32 else chosen.marks_16) for size, a in MARKS
+    ]
+    rows = json.loads(OUT.read_text())["rows"] if chosen.only else []
+    rows = [r for r in rows if r["table"] != chosen.only]
+    for cell, (table, strength, n, runs) in enumerate(cells):
+        if chosen.only not in (None, table):
+            continue
+        study = {"files": files, "sites": sites, "marks": marks}[table]
+        rows.append(study(strength, n, runs, cell))
         print(rows[-1], flush=True)
-        cell += 1
         OUT.parent.mkdir(parents=True, exist_ok=True)
         about = {
             "command": "python bench/audit/power_sites.py",
             "permutations": PERMUTATIONS,
             "strict_level": STRICT,
-            "cpu_seconds": round(time.process_time() - start),
         }
         OUT.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
 

@@ -2,7 +2,7 @@
 
     python bench/audit/size_sites.py [--runs 1000] [--processes 1]
 
-Volumes of 8^3 lung texture, of 40 subjects with 1, 2 or 4 volumes each. The label makes the middle
+Volumes of 8^3 lung texture, of 24 subjects with 1, 2 or 4 volumes each. The label makes the middle
 brighter, and sites go with the label in 70 % of subjects, so that only tests within classes may
 keep quiet. Seeds are fixed: run r of clustering c is SeedSequence([20, c, r]). Writes
 bench/results/audit/size_sites.json: rejections at 1 % and 5 % of each test and clustering, with
@@ -16,6 +16,7 @@ import json
 import math
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from fastgan.audit.regions import regions, standard_rows
 from fastgan.audit.site_tests import test_groups
 from fastgan.audit.statistics import holm
 
-SUBJECTS, SIZE, PERMUTATIONS = 40, 8, 199
+SUBJECTS, SIZE, PERMUTATIONS = 24, 8, 99
 LEVELS = (0.01, 0.05)
 OUT = Path(__file__).resolve().parents[1] / "results" / "audit" / "size_sites.json"
 
@@ -114,42 +115,46 @@ def above_nominal(rejections: int, runs: int, level: float) -> float:
     return min(1.0, float(np.exp(log).sum()))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--processes", type=int, default=1)
-    chosen = parser.parse_args()
-    runs = chosen.runs
-    cases = [(clustering, run) for clustering in (1, 2, 4) for run in range(runs)]
-    with multiprocessing.get_context("spawn").Pool(chosen.processes) as pool:
-        p_values = pool.starmap(one_run, cases, chunksize=25)
+def counted(clustering: int, each: list[dict[str, float]]) -> list[dict[str, Any]]:
+    """One row a test and level."""
     rows = []
-    for i, clustering in enumerate((1, 2, 4)):
-        each = p_values[i * runs : (i + 1) * runs]
-        for test in each[0]:
-            p = np.array([found[test] for found in each])
-            for level in LEVELS:
-                rejections = int((p <= level).sum())
-                rows.append(
-                    {
-                        "test": test,
-                        "volumes_per_subject": clustering,
-                        "level": level,
-                        "rejections": rejections,
-                        "runs": runs,
-                        "p_above_nominal": above_nominal(rejections, runs, level),
-                    }
-                )
+    for test in each[0]:
+        p = np.array([found[test] for found in each])
+        for level in LEVELS:
+            rejections = int((p <= level).sum())
+            row = {"test": test, "volumes_per_subject": clustering, "level": level}
+            row |= {"rejections": rejections, "runs": len(each)}
+            rows.append(row | {"p_above_nominal": above_nominal(rejections, len(each), level)})
+    return rows
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """The result file, Holm-corrected over the rows there are."""
     for row, adjusted in zip(rows, holm([r["p_above_nominal"] for r in rows]), strict=True):
         row["p_holm"] = float(adjusted)
-    OUT.parent.mkdir(parents=True, exist_ok=True)
     about = {
         "command": "python bench/audit/size_sites.py",
         "subjects": SUBJECTS,
         "voxels": SIZE**3,
         "permutations": PERMUTATIONS,
     }
+    OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--processes", type=int, default=1)
+    chosen = parser.parse_args()
+    runs = chosen.runs
+    rows: list[dict[str, Any]] = []
+    with multiprocessing.get_context("spawn").Pool(chosen.processes) as pool:
+        for clustering in (1, 2, 4):
+            each = pool.starmap(one_run, [(clustering, r) for r in range(runs)], chunksize=25)
+            rows += counted(clustering, each)
+            write(rows)
+            print(clustering, flush=True)
     print("| test | volumes a subject | at 1 % | at 5 % |\n|---|---|---|---|")
     for one, five in zip(rows[::2], rows[1::2], strict=True):
         shares = " | ".join(f"{r['rejections'] / runs:.3f}" for r in (one, five))

@@ -201,10 +201,12 @@ class CrossFit:
         if not keep.any():
             raise AuditError("classifier: no feature varies")
         x = x[:, keep] / scale[keep]
-        values, vectors = np.linalg.eigh(x.T @ x)
+        wide = x.shape[1] > len(x)  # the smaller of the two products has the same eigenvalues
+        values, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
         order = np.argsort(values)[::-1][:_MOST_COMPONENTS]
         order = order[values[order] > 1e-9 * values[order[0]]]
-        self.components = x @ vectors[:, order]
+        chosen = vectors[:, order]
+        self.components = chosen * np.sqrt(values[order]) if wide else x @ chosen
         """[N, P] principal components."""
         self.ridge = _ridge(values[order], max(2.0, len(people) / 10))
         fold_of = np.zeros(len(people), np.int64)

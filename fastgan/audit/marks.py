@@ -82,7 +82,7 @@ def detached(masks: Floats) -> Floats:
     """
     filled = masks > _FAINT
     thick = filled.astype(np.int16)
-    for axis in (1, 2, 3):
+    for axis in (1, 2, 3, 1, 2, 3):  # twice, so that a full cube of a mark is thinner than a body
         thick = thick + np.roll(thick, 1, axis) + np.roll(thick, -1, axis)
     thick[~filled] = 0
     seed = thick.reshape(len(masks), -1).argmax(axis=1)

@@ -184,7 +184,7 @@ def swapped(kind):
 @pytest.mark.parametrize(
     ("kind", "expected", "words"),
     [
-        ("lesion", "pass", "64 of 64 latents"),
+        ("lesion", "pass", "of 64 latents look more like malignant"),
         ("marked", "fail", "written into the background"),
         ("ignored", "fail", "changes nothing"),
     ],
