@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 
 from fastgan.audit.amplification import contrast_rows
+from fastgan.audit.cross_fit import CrossFit
 from fastgan.audit.descriptors import named_statistics, voxel_descriptors
 from fastgan.audit.evidence import Cohort, Evidence
 from fastgan.audit.file_fields import feature_columns
-from fastgan.audit.group_tests import CrossFit, Groups, max_t
+from fastgan.audit.group_tests import Groups, max_t
 from fastgan.audit.marks import find_marks
 from fastgan.audit.phantom_fields import lung_texture
 from fastgan.audit.regions import regions, standard_rows

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgan.audit.controls import by_subject, found_control, power_level, quiet_control
+from fastgan.audit.cross_fit import CrossFit
 from fastgan.audit.descriptors import named_statistics, voxel_descriptors
 from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.group_tests import CrossFit, Groups, max_t
+from fastgan.audit.group_tests import Groups, max_t
 from fastgan.audit.judgement import Control, Finding, Outcome, Table
 from fastgan.audit.regions import require_labels, standard_rows
 from fastgan.audit.statistics import auc, auc_interval, holm, permutation_p

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgan.audit.controls import by_subject, found_control, power_level, quiet_control
+from fastgan.audit.cross_fit import CrossFit, stratified_auc
 from fastgan.audit.descriptors import block_values, size_of
 from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.group_tests import CrossFit, Groups, stratified_auc
+from fastgan.audit.group_tests import Groups
 from fastgan.audit.judgement import Control, Finding, Outcome, Table, Verdict
 from fastgan.audit.statistics import bootstrap_interval, permutation_p
 from fastgan.errors import AuditError
@@ -48,8 +49,14 @@ class Region:
 
 
 def regions(evidence: Evidence) -> list[Region]:
-    """Corners, border and, where there is any, background."""
+    """Corners, border and, where there is any, background.
+
+    Raises:
+        AuditError: an axis of fewer than 8 voxels.
+    """
     values = evidence.training.values
+    if min(values.shape[1:]) < 8:
+        raise AuditError(f"needs volumes of at least 8 voxels a side, got {values.shape[1:]}")
     grid = np.indices((8, 8, 8))
     outermost = (grid == 0) | (grid == 7)
     corner, border = outermost.all(axis=0).ravel(), outermost.any(axis=0).ravel()

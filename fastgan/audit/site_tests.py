@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgan.audit.controls import found_control, power_level
+from fastgan.audit.cross_fit import CrossFit
 from fastgan.audit.descriptors import named_statistics, voxel_descriptors
 from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.group_tests import CrossFit, Groups, MaxT, combined, max_t, mean_discrepancy
+from fastgan.audit.group_tests import Groups, MaxT, combined, max_t, mean_discrepancy
 from fastgan.audit.judgement import Control, Table
 from fastgan.audit.statistics import permutation_p
 from fastgan.errors import AuditError

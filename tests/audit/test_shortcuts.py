@@ -219,3 +219,10 @@ def test_judge_answers_what_it_can_and_says_why_not():
     three = replace(three, training=three.training.subset(np.arange(3)))
     with pytest.raises(AuditError, match="at least 20 training subjects of each class"):
         shortcuts.judge(three, QUICK)
+
+
+def test_volumes_too_small_for_regions_are_named():
+    case = mask_evidence(60)
+    small = replace(case.training, values=case.training.values[:, :6, :6, :6])
+    with pytest.raises(AuditError, match="at least 8 voxels a side, got"):
+        judge_regions(replace(case, training=small), QUICK)
