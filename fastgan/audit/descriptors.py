@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgan.audit.shape import body, shape_statistics
+from fastgan.errors import AuditError
 
 __all__ = ["block_means", "block_values", "named_statistics", "size_of", "voxel_descriptors"]
 
@@ -41,8 +42,13 @@ def block_values(values: Floats, blocks: int) -> Floats:
 def voxel_descriptors(values: Floats) -> Floats:
     """[N, F] a pyramid of block means, intensity quantiles and fine detail, for classifiers.
 
+    Raises:
+        AuditError: an axis of fewer than 4 voxels.
+
     Cost: a few passes over the voxels.
     """
+    if min(values.shape[1:]) < 4:
+        raise AuditError(f"needs volumes of at least 4 voxels a side, got {values.shape[1:]}")
     flat = values.reshape(len(values), -1)
     quantiles = np.quantile(flat, _QUANTILES, axis=1).T
     parts = [block_means(values, 4), block_values(values, 2), quantiles, flat.std(axis=1)[:, None]]

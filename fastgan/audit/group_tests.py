@@ -8,6 +8,8 @@ p-value exact.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,22 +18,11 @@ from numpy.typing import NDArray
 from fastgan.audit.statistics import Exchange, permutation_p
 from fastgan.errors import AuditError
 
-__all__ = [
-    "CrossFit",
-    "Groups",
-    "MaxT",
-    "auc_rows",
-    "centred",
-    "max_t",
-    "mean_discrepancy",
-    "stratified_auc",
-]
+__all__ = ["Groups", "MaxT", "centred", "combined", "max_t", "mean_discrepancy", "standardised"]
 
 Floats = NDArray[np.floating]
 Column = NDArray[np.str_] | NDArray[np.integer]
 
-FOLDS = 5
-_MOST_COMPONENTS = 60
 _CHUNK = 2048  # features of one matrix product
 
 
@@ -86,6 +77,12 @@ class Groups:
         share = np.bincount(self.strata, weights=member[0]) / counts
         out: Floats = member - share[self.strata].astype(np.float32)
         return out
+
+    def rows(self, chosen: NDArray[np.integer]) -> Groups:
+        """The same groups with some of the rows; the first chosen stands for what is observed."""
+        part = copy(self)
+        part.codes = self.codes[chosen]
+        return part
 
     def p(self, statistic: Floats) -> float:
         """p-value of large values of a statistic [1 + B] of these rows."""
@@ -157,126 +154,24 @@ def standardised(contrast: Floats, values: Floats) -> Floats:
     return out
 
 
-class CrossFit:
-    """A linear classifier that scores every subject by a fit to other subjects.
+def combined(statistics: Sequence[Floats]) -> Floats:
+    """[rows] the smallest of several tests' p-values, negative: large where any test is.
 
-    Ridge regression of group membership on the principal components of the features, which is a
-    regularised linear discriminant. The ridge is set by its degrees of freedom, a tenth of the
-    number of subjects. Scores are linear in the membership, so permutations cost matrix products.
+    Each statistic [rows] is ranked among all rows, the observed one included, so the combination
+    is symmetric and its own permutation p-value exact. Rows of one rank in different tests are told
+    apart by how far they stand out, or the best of each test would tie.
 
-    Args:
-        features: [N, F].
-        subjects: [N] positions.
-        strata: [N] positions; differences between strata are taken out of the features.
-        rng: of the folds.
-
-    Raises:
-        AuditError: no feature varies, or fewer than ten subjects.
-
-    Source: Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests" (the use); Hastie,
-    Tibshirani and Friedman 2009, "The elements of statistical learning", 4.3 (the classifier).
+    Source: Westfall and Young 1993, "Resampling-based multiple testing", min-P.
     """
-
-    def __init__(
-        self,
-        features: Floats,
-        subjects: NDArray[np.integer],
-        strata: NDArray[np.integer],
-        rng: np.random.Generator,
-    ) -> None:
-        people = np.unique(subjects)
-        if len(people) < 2 * FOLDS:
-            raise AuditError(f"classifier: needs at least {2 * FOLDS} subjects, got {len(people)}")
-        x = centred(features, strata).astype(np.float64)
-        scale = x.std(axis=0)
-        keep = scale > 1e-6 * max(float(np.abs(features).max(initial=0.0)), 1e-30)
-        if not keep.any():
-            raise AuditError("classifier: no feature varies")
-        x = x[:, keep] / scale[keep]
-        values, vectors = np.linalg.eigh(x.T @ x)
-        order = np.argsort(values)[::-1][:_MOST_COMPONENTS]
-        order = order[values[order] > 1e-9 * values[order[0]]]
-        self.components = x @ vectors[:, order]
-        """[N, P] principal components."""
-        self.ridge = _ridge(values[order], max(2.0, len(people) / 10))
-        fold_of = np.zeros(len(people), np.int64)
-        fold_of[rng.permutation(len(people))] = np.arange(len(people)) % FOLDS
-        self.folds = fold_of[np.searchsorted(people, subjects)]
-        """[N] the fold in which each is scored."""
-
-    def scores(self, targets: Floats) -> Floats:
-        """Scores [R, N] of R memberships [R, N], each centred."""
-        out = np.empty(targets.shape)
-        for fold in range(FOLDS):
-            test = self.folds == fold
-            fitted = self.components[~test]
-            normal = fitted.T @ fitted + self.ridge * np.eye(fitted.shape[1])
-            own = targets[:, ~test] - targets[:, ~test].mean(axis=1, keepdims=True)
-            weights = np.linalg.solve(normal, fitted.T @ own.T.astype(np.float64))
-            # Without the mean of the other folds: it would order volumes by fold, not by content.
-            out[:, test] = (self.components[test] @ weights).T
-        return out
-
-    def auc(self, groups: Groups, rows: NDArray[np.integer] | None = None) -> Floats:
-        """[rows] `stratified_auc` of the groups' rows (all, or those chosen)."""
-        at = np.arange(len(groups.codes)) if rows is None else rows
-        areas = []
-        for group in groups.contrasts:
-            scores = self.scores(groups.contrast(group)[at])
-            areas.append(stratified_auc(scores, groups.codes[at] == group, groups.strata))
-        mean: Floats = np.mean(areas, axis=0)
-        return mean
-
-
-def _ridge(values: Floats, freedom: float) -> float:
-    """Ridge at which sum(v / (v + ridge)) of the eigenvalues is `freedom`, or almost none."""
-    low, high = 1e-6 * float(values[0]), 1e3 * float(values.sum())
-    for _ in range(60):
-        middle = float(np.sqrt(low * high))
-        low, high = (
-            (middle, high) if (values / (values + middle)).sum() > freedom else (low, middle)
-        )
-    return high
-
-
-def auc_rows(scores: Floats, positive: NDArray[np.bool_]) -> Floats:
-    """Area under the curve of each row of scores [R, N] for positives [R, N], ties counted half.
-
-    >>> auc_rows(np.array([[1.0, 2.0, 2.0, 3.0]]), np.array([[False, False, True, True]]))
-    array([0.875])
-    """
-    order = np.argsort(scores, axis=1, kind="stable")
-    ordered = np.take_along_axis(scores, order, axis=1)
-    ranks = np.broadcast_to(np.arange(1.0, scores.shape[1] + 1), scores.shape).copy()
-    tied = ordered[:, 1:] == ordered[:, :-1]
-    for row in np.nonzero(tied.any(axis=1))[0]:
-        _, inverse, counts = np.unique(ordered[row], return_inverse=True, return_counts=True)
-        ranks[row] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    chosen = np.take_along_axis(positive, order, axis=1)
-    many = chosen.sum(axis=1)
-    out: Floats = ((ranks * chosen).sum(axis=1) - many * (many + 1) / 2) / (
-        many * (positive.shape[1] - many)
-    )
-    return out
-
-
-def stratified_auc(
-    scores: Floats, positive: NDArray[np.bool_], strata: NDArray[np.integer]
-) -> Floats:
-    """[R] `auc_rows` within each stratum, averaged by its number of pairs.
-
-    NaN where no stratum holds both.
-    """
-    total, weight = np.zeros(len(scores)), np.zeros(len(scores))
-    for stratum in np.unique(strata):
-        at = strata == stratum
-        many = positive[:, at].sum(axis=1)
-        pairs = many * (at.sum() - many)
-        if pairs[0]:  # permutations within strata leave the counts as they are
-            total += pairs * auc_rows(scores[:, at], positive[:, at])
-            weight += pairs
-    out: Floats = total / np.where(weight > 0, weight, np.nan)
-    return out
+    rows = len(statistics[0])
+    least = np.ones(rows)
+    for values in statistics:
+        ordered = np.sort(values)
+        above = rows - np.searchsorted(ordered, values, side="left")
+        middle = np.median(values)
+        far = np.maximum(values - middle, 0.0) / max(float(values.std()), 1e-12)
+        np.minimum(least, (above - 0.999 * far / (1 + far)) / rows, out=least)
+    return -least
 
 
 def mean_discrepancy(groups: Groups, components: Floats) -> Floats:
@@ -299,21 +194,21 @@ def mean_discrepancy(groups: Groups, components: Floats) -> Floats:
     total, weight = np.zeros(len(groups.codes)), 0.0
     for stratum in range(groups.strata.max() + 1):
         at = groups.strata == stratum
-        pairs = other[np.ix_(at, at)].astype(np.float32)
-        values = kernel[np.ix_(at, at)].astype(np.float32) * pairs
-        codes = groups.codes[:, at]
+        values = np.where(other[np.ix_(at, at)], kernel[np.ix_(at, at)], 0.0).astype(np.float32)
+        codes, who = groups.codes[:, at], np.unique(groups.subjects[at], return_inverse=True)[1]
         inside = [k for k in range(len(groups.names)) if (codes[0] == k).sum() > 1]
         members = {k: (codes == k).astype(np.float32) for k in inside}
-        through = {k: (members[k] @ values, members[k] @ pairs) for k in inside}
-
-        def mean(a: int, b: int, through=through, members=members) -> Floats:  # type: ignore[no-untyped-def]
-            above, below = ((part * members[b]).sum(axis=1) for part in through[a])
-            out: Floats = above / np.maximum(below, 1.0)
-            return out
-
+        through = {k: members[k] @ values for k in inside}
+        people = np.equal.outer(np.arange(who.max() + 1), who).astype(np.float32)
+        each = {k: members[k] @ people.T for k in inside}  # volumes of each subject in a group
+        mean = {}
         for i, a in enumerate(inside):
-            for b in inside[i + 1 :]:
-                total += at.sum() * (mean(a, a) + mean(b, b) - 2 * mean(a, b))
+            for b in inside[i:]:
+                pairs = each[a].sum(axis=1) * each[b].sum(axis=1) - (each[a] * each[b]).sum(axis=1)
+                mean[a, b] = (through[a] * members[b]).sum(axis=1) / np.maximum(pairs, 1.0)
+        for a, b in mean:
+            if a != b:
+                total += at.sum() * (mean[a, a] + mean[b, b] - 2 * mean[a, b])
                 weight += at.sum()
     if not weight:
         raise AuditError("maximum mean discrepancy: no stratum holds two volumes of two groups")

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgan.audit.controls import by_subject, found_control, planted_p, power_level, quiet_control
+from fastgan.audit.cross_fit import auc_rows
 from fastgan.audit.duplicates import repeated_volumes, shared_subjects
 from fastgan.audit.evidence import COLUMNS, Cohort, Evidence, Options
 from fastgan.audit.file_fields import CONTENT, feature_columns, file_fields
-from fastgan.audit.group_tests import Groups, MaxT, auc_rows, max_t
+from fastgan.audit.group_tests import Groups, MaxT, max_t
 from fastgan.audit.judgement import Control, Finding, Outcome, Table
 from fastgan.audit.statistics import permutation_p
 from fastgan.errors import AuditError

@@ -9,14 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgan.audit.controls import by_subject, found_control, power_level, quiet_control
+from fastgan.audit.cross_fit import CrossFit, stratified_auc
 from fastgan.audit.descriptors import block_values, size_of
 from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.group_tests import CrossFit, Groups, stratified_auc
+from fastgan.audit.group_tests import Groups
 from fastgan.audit.judgement import Control, Finding, Outcome, Table, Verdict
 from fastgan.audit.statistics import bootstrap_interval, permutation_p
 from fastgan.errors import AuditError
 
-__all__ = ["Region", "judge_regions", "regions", "require_labels", "standard_rows", "without_size"]
+__all__ = [
+    "Region",
+    "judge_regions",
+    "regions",
+    "require_labels",
+    "standard_rows",
+    "varied_columns",
+    "without_size",
+]
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
@@ -40,8 +49,14 @@ class Region:
 
 
 def regions(evidence: Evidence) -> list[Region]:
-    """Corners, border and, where there is any, background."""
+    """Corners, border and, where there is any, background.
+
+    Raises:
+        AuditError: an axis of fewer than 8 voxels.
+    """
     values = evidence.training.values
+    if min(values.shape[1:]) < 8:
+        raise AuditError(f"needs volumes of at least 8 voxels a side, got {values.shape[1:]}")
     grid = np.indices((8, 8, 8))
     outermost = (grid == 0) | (grid == 7)
     corner, border = outermost.all(axis=0).ravel(), outermost.any(axis=0).ravel()
@@ -95,13 +110,13 @@ def without_size(features: Floats, values: Floats) -> Floats:
     return out
 
 
-def varied(features: Floats) -> Floats:
-    """Those of [N, F] features in which a fiftieth of the volumes, and ten, differ from the median.
+def varied_columns(features: Floats) -> Bools:
+    """[F] in which of [N, F] a fiftieth of the volumes, and ten, differ from the median.
 
     A corner that one lesion reaches says something of that one and nothing of a class.
     """
     apart = np.abs(features - np.median(features, axis=0)) > 1e-3
-    out: Floats = features[:, apart.sum(axis=0) >= max(10, 0.02 * len(features))]
+    out: Bools = apart.sum(axis=0) >= max(10, 0.02 * len(features))
     return out
 
 
@@ -122,7 +137,8 @@ def judge_regions(evidence: Evidence, options: Options) -> Finding:
     fits: dict[str, CrossFit] = {}
     features = {}
     for region in regions(evidence):
-        described = varied(region.describe(cohort.values))
+        described = region.describe(cohort.values)
+        described = described[:, varied_columns(described)]
         if described.shape[1]:
             described = without_size(described, cohort.values) if masks else described
             features[region.name] = described

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fastgan.audit.group_tests import CrossFit, Groups, auc_rows, centred, max_t, mean_discrepancy
+from fastgan.audit.cross_fit import CrossFit, auc_rows
+from fastgan.audit.group_tests import Groups, centred, max_t, mean_discrepancy
 from fastgan.errors import AuditError
 
 
@@ -94,6 +95,20 @@ def test_scores_are_ridge_regression_fitted_to_the_other_subjects():
         np.testing.assert_allclose(
             scores[row][fold], ridge.predict(fit.components[fold]), rtol=1e-5
         )
+
+
+def test_more_features_than_volumes_are_scored_alike():
+    linear = pytest.importorskip("sklearn.linear_model")
+    values, group, people = sample(50, features=80, shift=1.0)
+    fit = CrossFit(values, people, np.zeros(50, np.int64), np.random.default_rng(0))
+    target = groups_of(group, people).contrast(1)[:1]
+    scores = fit.scores(target)[0]
+    x = (values - values.mean(0)) / values.std(0)
+    for fold in range(5):
+        test = fit.folds == fold
+        own = target[0][~test] - target[0][~test].mean()
+        ridge = linear.Ridge(alpha=fit.ridge, fit_intercept=False).fit(x[~test], own)
+        np.testing.assert_allclose(scores[test], ridge.predict(x[test]), rtol=1e-3, atol=1e-5)
 
 
 def test_ridge_has_a_tenth_of_the_subjects_as_degrees_of_freedom():
