@@ -16,7 +16,7 @@ from fastgan.audit.translation import judge
 from fastgan.errors import AuditError
 
 RECIPE = Recipe(size=24, extent=36.0)
-SUBJECTS = 30
+SUBJECTS = 36
 UNIT = (1.5, 1.5, 1.5)
 
 
