@@ -77,7 +77,7 @@ def judge_augmentation(evidence: Evidence, options: Options, tool: Instrument) -
             for name in DESTROYERS
         }
         tables.append(_table(evidence, ruined, harmless, list(ruined), controls=True))
-        controls = _controls(ruined, harmless, max(1, len(used)), options)
+        controls = _controls(ruined, harmless, len(used), options)
     worst = max(used or effects, key=lambda name: effects[name].certified())
     flipped, decided = (int(n.sum()) for n in (effects[worst].flipped, effects[worst].decided))
     least = smallest_certifiable(effects[worst].decided)
@@ -108,8 +108,8 @@ def judge_augmentation(evidence: Evidence, options: Options, tool: Instrument) -
         ),
         limits=(
             f"{int((~readings.decided).sum())} of {len(readings.labels)} patients are undecided: "
-            "for them the classifier says nothing. What it does not see, it cannot miss. It was "
-            "taught that a shift changes nothing."
+            "for them the classifier says nothing. A change of what it never looks at goes unseen. "
+            "It was taught that a shift changes nothing."
         ),
     )
 
@@ -230,17 +230,20 @@ def _table(
 
 
 def _controls(
-    ruined: dict[str, Effect], harmless: Effect, tests: int, options: Options
+    ruined: dict[str, Effect], harmless: Effect, used: int, options: Options
 ) -> tuple[Control, ...]:
+    # A run without augmentation has changed no label, whatever the classifier sees.
+    tests, decisive = max(1, used), used > 0
     rng, runs = options.rng("labels/controls"), options.planted
     planted: list[Control] = []
     for name, found in ruined.items():
         hits = chance_to_refute(found, rng, runs, tests=tests)
-        planted.append(_found(f"augmentation with {name}", hits, runs))
+        planted.append(_found(f"augmentation with {name}", hits, runs, decisive=decisive))
     hits = chance_to_refute(harmless, rng, runs, tests=tests)
     quiet = hits / runs <= 1 - POWER
+    interval = clopper_pearson(hits, runs)
     planted.append(
-        Control("harmless change", "quiet", hits / runs, clopper_pearson(hits, runs), runs, quiet)
+        Control("harmless change", "quiet", hits / runs, interval, runs, quiet, decisive)
     )
     for share in ERASED_SHARES:
         hits = chance_to_refute(ruined["lesion erased"], rng, runs, share=share, tests=tests)
@@ -248,13 +251,13 @@ def _controls(
     return tuple(planted)
 
 
-def _found(name: str, hits: int, runs: int, *, decisive: bool = True) -> Control:
+def _found(name: str, hits: int, runs: int, *, decisive: bool) -> Control:
     interval = clopper_pearson(hits, runs)
     return Control(name, "found", hits / runs, interval, runs, hits / runs >= POWER, decisive)
 
 
 def _power(controls: tuple[Control, ...], least: float) -> str:
-    curve = [c for c in controls if not c.decisive]
+    curve = [c for c in controls if c.name.startswith("lesion erased in")]
     if not curve:
         return ""
     shares = ", ".join(f"{c.name.rsplit(' ', 1)[1]}: {c.rate:.0%}" for c in curve)
