@@ -297,6 +297,7 @@ def test_laws_hold_and_planted_faults_break_them():
         return do
 
     assert all(law.holds for law in check_laws(values, thick))
+    assert all(law.holds for law in check_laws(values[:, 5:11], UNIT))  # thin, and isotropic
     off = faulty({"always": {"scale": 1.1}})
     broken = {law.name for law in check_laws(values, thick, off) if not law.holds}
     assert "turned and turned back is unchanged" in broken
