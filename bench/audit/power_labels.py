@@ -34,8 +34,8 @@ from fastgan.audit.phantoms import CLASSES, Lesion, Recipe, phantoms
 from fastgan.audit.statistics import clopper_pearson
 
 SEED = 20261125
-RUNS = 60
-STEPS = 40
+RUNS = 20
+STEPS = 30
 RECIPE = Recipe(
     size=16,
     extent=24.0,
