@@ -51,6 +51,10 @@ class Readings:
         """K."""
         return int(self.probabilities.shape[1])
 
+    def subset(self, chosen: Labels) -> Readings:
+        """Those of the chosen positions."""
+        return Readings(self.labels[chosen], self.probabilities[chosen], self.wobbled[:, chosen])
+
     @property
     def decided(self) -> NDArray[np.bool_]:
         """[N] subjects whose class no harmless change alters."""

@@ -46,6 +46,8 @@ class Noise:
     low: Floats
     high: Floats
     """One-sided bounds at the level that was asked for."""
+    overall_high: float
+    """The same of the share among all generated volumes, whatever their class."""
 
 
 def agreement(said: Labels, labels: Labels, subjects: Names, num_classes: int) -> Agreement:
@@ -101,10 +103,16 @@ def noise(
     a = _beta(real.own, real.own_size, rng)
     e = _beta(real.other, real.other_size, rng)
     g = _beta(found / counts, counts, rng)
-    # Where a and e meet the classifier says nothing about the label, and no bound is had.
-    q = np.where(a > e, (a - g) / np.maximum(a - e, 1e-9), np.inf)
+    # Where a and e meet the classifier says nothing about the label: all may be wrong.
+    q = np.where(a > e, np.minimum((a - g) / np.maximum(a - e, 1e-9), 1.0), 1.0)
     share = (real.own - found / counts) / np.maximum(real.own - real.other, 1e-9)
-    return Noise(share, np.quantile(q, 1 - level, axis=0), np.quantile(q, level, axis=0))
+    overall = q @ (counts / counts.sum())
+    return Noise(
+        share,
+        np.quantile(q, 1 - level, axis=0),
+        np.quantile(q, level, axis=0),
+        float(np.quantile(overall, level)),
+    )
 
 
 def planted_noise(

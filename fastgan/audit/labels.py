@@ -115,7 +115,7 @@ def _laws(evidence: Evidence, options: Options) -> Finding:
         tables=(Table("Laws", ("law", "error"), tuple(map(_law_row, laws))),),
         methods=(
             "10 degrees about each axis and a zoom of 1.1 of `data.augment`; root mean square "
-            "difference over the middle half of each axis."
+            "difference within a ball that no edge reaches."
         ),
     )
 

@@ -41,7 +41,7 @@ class Law:
 
     name: str
     error: float
-    """Root mean square difference inside, over that of half a voxel there and back."""
+    """Root mean square difference, over that of half a voxel there and back."""
 
     @property
     def holds(self) -> bool:
@@ -62,7 +62,8 @@ def check_laws(
     """
     do = transform or _augmented(spacing)
     half = np.full((len(values), 3), 0.5)
-    unit = _difference(moved(moved(values, half), -half), values)
+    inside = _inside(values.shape[1:], spacing)
+    unit = _difference(moved(moved(values, half), -half), values, inside)
     pairs: list[tuple[Floats, Floats]] = [
         (do(do(values, {"flip": True}), {"flip": True}), values),
         *_turns(do, values),
@@ -72,7 +73,7 @@ def check_laws(
             do(values, {"scale": ZOOM**2}),
         ),
     ]
-    errors = [_difference(a, b) for a, b in pairs]
+    errors = [_difference(a, b, inside) for a, b in pairs]
     grouped = [errors[0], max(errors[1:4]), max(errors[4:7]), errors[7], errors[8]]
     # Constant volumes obey everything.
     return [Law(name, e / unit if unit else e) for name, e in zip(LAWS, grouped, strict=True)]
@@ -98,8 +99,17 @@ def _augmented(spacing: tuple[float, float, float]) -> Transform:
     return do
 
 
-def _difference(a: Floats, b: Floats) -> float:
-    """Root mean square over the middle half of each axis, which no edge reaches."""
-    middle = tuple(slice(n // 4, n - n // 4) for n in a.shape[1:])
-    gap = a[(slice(None), *middle)] - b[(slice(None), *middle)]
-    return float(np.sqrt(np.square(gap, dtype=np.float64).mean()))
+def _inside(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> NDArray[np.bool_]:
+    """[D, H, W] a ball about the centre that no law reads beyond the edges for."""
+    ends = [(n - 1) / 2 for n in shape]
+    axes = [(np.arange(n) - end) * s for n, end, s in zip(shape, ends, spacing, strict=True)]
+    squares = [g**2 for g in np.meshgrid(*axes, indexing="ij")]
+    radius = min(end * s for end, s in zip(ends, spacing, strict=True)) / ZOOM**2
+    ball: NDArray[np.bool_] = squares[0] + squares[1] + squares[2] <= (0.9 * radius) ** 2
+    return ball
+
+
+def _difference(a: Floats, b: Floats, inside: NDArray[np.bool_]) -> float:
+    """Root mean square over the voxels inside; 0 where there are none."""
+    gap = (a - b)[:, inside]
+    return float(np.sqrt(np.square(gap, dtype=np.float64).mean())) if gap.size else 0.0

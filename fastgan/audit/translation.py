@@ -16,7 +16,7 @@ from fastgan.audit.tolerance import planted_control, power_of, rate_outcome
 from fastgan.audit.translation_lesions import judge_lesions
 from fastgan.audit.translation_truth import judge_truth
 from fastgan.errors import AuditError
-from fastgan.models.structure import Structure, structure
+from fastgan.models.structure import Structure, same_contrast, structure
 
 __all__ = ["judge"]
 
@@ -63,7 +63,8 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
 
 def _structure(evidence: Evidence, made: Floats, options: Options) -> Finding:
     holdout = evidence.holdout
-    same = evidence.modality in ("ct", "mask")
+    # Where it is not said what the other domain is, no tissue is expected to look alike.
+    same = same_contrast(evidence.modality, evidence.about.get("modality_b", "mr"))
     found = _compared(holdout.values, made, same)
     faults = (found.inverted | found.drifted).numpy()
     flagged, subjects = _subjects(faults, holdout.subjects)

@@ -19,8 +19,8 @@ __all__ = ["Classifier", "build_classifier"]
 
 SLOPE = 0.2
 MINIMUM = 2
-# Blocks become channels until an axis has at most so many of them: strided convolutions of one
-# channel at full size would cost more than everything behind them.
+# Blocks become channels until an axis has at most so many of them, half as many if it is short:
+# strided convolutions of one channel at full size would cost more than everything behind them.
 MOST_BLOCKS = 16
 FACTORS = (1, 2, 3, 4, 5, 6, 8)
 
@@ -95,7 +95,7 @@ def build_classifier(
 ) -> Classifier:
     """A classifier for volumes of `shape`.
 
-    Blocks of voxels become channels, so that no axis is longer than 16 where it divides; then
+    Blocks of voxels become channels, so that axes have at most 16 of them where it divides; then
     convolution, norm, LeakyReLU(0.2) per stage, halving axes down to 2. The first stage has no
     norm, so that intensities and sizes reach the logits. Weights: He's normal, drawn from torch's
     global generator.
@@ -149,6 +149,7 @@ def build_classifier(
 
 
 def _block(length: int) -> int:
-    """The smallest factor that leaves at most MOST_BLOCKS, else the largest that divides."""
+    """The smallest factor that leaves few enough blocks, else the largest that divides."""
+    most = MOST_BLOCKS if length > MOST_BLOCKS else MOST_BLOCKS // 2
     dividing = [f for f in FACTORS if length % f == 0]
-    return next((f for f in dividing if length // f <= MOST_BLOCKS), dividing[-1])
+    return next((f for f in dividing if length // f <= most), dividing[-1])

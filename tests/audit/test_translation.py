@@ -16,7 +16,7 @@ from fastgan.audit.translation import judge
 from fastgan.errors import AuditError
 
 RECIPE = Recipe(size=24, extent=36.0)
-SUBJECTS = 30
+SUBJECTS = 36
 UNIT = (1.5, 1.5, 1.5)
 
 
@@ -60,6 +60,7 @@ def evidence(drawn, translate):
         None,
         UNIT,
         modality="ct",
+        about={"modality_b": "mr"},
         translate=translate,
         target=replace(other.second, name="target"),
         truth=first.second,
@@ -67,8 +68,7 @@ def evidence(drawn, translate):
 
 
 def verdicts(drawn, translate):
-    # Two kinds of contrast are not "ct" alike: there is no rule against anticorrelation.
-    found = judge(replace(evidence(drawn, translate), modality="mr"), Options())
+    found = judge(evidence(drawn, translate), Options())
     return {s.finding.key: s.verdict for s in settle(found, alpha=0.05)}, found
 
 
@@ -155,6 +155,12 @@ def test_structure(translate, expected):
     assert len(controls) == 3 and all(c.held for c in controls)
 
 
+def test_anticorrelation_is_a_fault_between_like_modalities_alone(drawn):
+    alike = replace(evidence(drawn, true_map), about={"modality_b": "ct"})
+    found = {f.key: f for f in judge(alike, Options(quick=True))}
+    assert found["translation.structure"].accepted.verdict == "fail"
+
+
 def test_quick_plants_nothing_and_cannot_pass(drawn):
     found = judge(evidence(drawn, true_map), Options(quick=True))
     assert all(not f.controls for f in found)
@@ -182,7 +188,7 @@ def test_conspicuity_survives_linear_maps_and_finds_its_place():
     calm = (0.1 * rng.standard_normal((20, 20, 20)) - 0.3).astype(np.float32)
     ball = planted(calm, (9, 10, 11), 2.5, 6.0)
     seen = conspicuity(ball, (9, 10, 11), 2.5)
-    assert seen == pytest.approx(6.0, rel=0.15)
+    assert seen == pytest.approx(6.0, rel=0.25)  # the ramp of the rim costs a little
     assert conspicuity(-0.8 * ball, (9, 10, 11), 2.5) == pytest.approx(-seen, rel=0.02)
     place = conspicuous_places(ball, 2.5, 1)[0]
     assert np.abs(np.subtract(place, (9, 10, 11))).max() <= 1
