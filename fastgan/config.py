@@ -110,6 +110,9 @@ class ModelConfig(_Section):
     smooth_output: bool = False
     """Filter the generator's output by (1, 2, 1) / 4 along each axis: for masks and other volumes
     without voxel noise, whose borders are then smooth from the first step on."""
+    minibatch_stddev: int = Field(default=0, ge=0)
+    """Show the critic how far its features spread over groups of this many volumes, within each
+    class: against generated volumes that differ too little. Divides the batch size; 0: off."""
     translator: Literal["resnet", "unet"] = "resnet"
     """Both translators of a cyclegan; their norm is `generator_norm`."""
     translator_channels: Widths = (32, 64)

@@ -22,9 +22,10 @@ __all__ = ["REACH", "SHARE", "Values", "levels", "unlevelled"]
 
 Values = TypeVar("Values", np.ndarray, Tensor)
 
-SHARE = 0.3
-"""Half of [-1, 1] that partial voxels take: the slope is then about that of the distances."""
-REACH = 2.5
+SHARE = 0.2
+"""Half of [-1, 1] that partial voxels take: little, so that small changes of a level move a border,
+and no less than half the slope of the distances."""
+REACH = 3.0
 """Mean voxel sizes from the border to where levels end at +-1."""
 
 

@@ -136,11 +136,17 @@ class AdversarialGAN(Variant):
             is not in the batch).
         """
         critic = self.modules["critic"]
+        group = getattr(critic, "group", 0)
+        if group and real.shape[0] % group:
+            # Groups of real and generated volumes together would tell the critic nothing.
+            raise ConfigError(
+                f"minibatch_stddev {group} does not divide a batch of {real.shape[0]} volumes"
+            )
         with torch.no_grad():
             fake = self.modules["generator"](z, labels).to(real.dtype)
         metrics = collapse_metrics(real, fake) if watched else {}
-        # No layer couples samples, so both halves share one pass. The penalty's mix stays apart:
-        # its input gradient would sweep over all three.
+        # What couples samples does so within groups that divide a half, so both share one pass. The
+        # penalty's mix stays apart: its input gradient would sweep over all three.
         both = self.augment(torch.cat([real, fake]), rng)
         twice = None if labels is None else torch.cat([labels, labels])
         on_real, on_fake = _score(critic, both, twice).chunk(2)

@@ -32,6 +32,7 @@ def build_variant(
     spectral_norm: bool = False,
     fold: Sequence[int] = (1, 1, 1),
     smooth_output: bool = False,
+    minibatch_stddev: int = 0,
     objective: str = "wgan-gp",
     critic_steps: int = 5,
     penalty: str = "wgan-gp",
@@ -62,6 +63,7 @@ def build_variant(
         spectral_norm: of the critic's weights.
         fold: block of voxels that both networks treat as channels of one.
         smooth_output: of the generator; see `build_generator`.
+        minibatch_stddev: of the critic; see `build_critic`.
         objective: name in `objectives`.
         critic_steps: critic updates per generator update.
         penalty: wgan-gp | r1 | r2 | none.
@@ -102,6 +104,7 @@ def build_variant(
             num_classes=labels.num_classes,
             spectral_norm=spectral_norm,
             fold=fold,
+            minibatch_stddev=minibatch_stddev,
         )
     return AdversarialGAN(
         generator,

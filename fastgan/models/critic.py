@@ -29,6 +29,8 @@ __all__ = ["Critic", "build_critic"]
 
 SLOPE = 0.2
 MINIMUM = 2
+# Of variances; the root's slope, and a penalty's second one, stay moderate where a feature is flat.
+SPREAD_EPS = 1e-4
 
 
 class Critic(nn.Module):
@@ -38,8 +40,10 @@ class Critic(nn.Module):
 
     Attributes:
         shape, channels, num_classes: of the volumes and labels.
+        group: samples over which features spread; 0: the score of a sample is its own.
 
-    Source: projection: Miyato and Koyama 2018, "cGANs with projection discriminator".
+    Source: projection: Miyato and Koyama 2018, "cGANs with projection discriminator"; spread:
+    Karras et al. 2018, "Progressive growing of GANs", section 3 (there one number for all).
     """
 
     def __init__(
@@ -50,12 +54,14 @@ class Critic(nn.Module):
         num_classes: int,
         blocks: tuple[int, int, int],
         features: int,
+        group: int,
         stages: ConvChain,
     ) -> None:
         super().__init__()
         self.shape, self.channels, self.num_classes = shape, channels, num_classes
-        self.blocks = blocks
+        self.blocks, self.group = blocks, group
         self.stages = stages
+        features *= 2 if group else 1
         self.head = nn.Linear(features, 1)
         he_normal_(self.head, negative_slope=1.0)
         if num_classes:
@@ -84,11 +90,28 @@ class Critic(nn.Module):
         # bfloat16 keeps three digits of a sum over thousands of features, so not under autocast.
         with torch.autocast(x.device.type, enabled=False):
             wide = features.to(self.head.bias.dtype)
+            if self.group:
+                wide = torch.cat([wide, self._spread(wide, labels)], 1)
             score: Tensor = self.head(wide).squeeze(1)
             if not self.num_classes:
                 return score
             asked: Tensor = self.embed(labels)
             return score + (asked * wide).sum(1)
+
+    def _spread(self, features: Tensor, labels: Tensor | None) -> Tensor:
+        """[B, F]: standard deviation of each feature among a sample's group and class."""
+        batch = features.shape[0]
+        if batch % self.group:
+            raise ConfigError(
+                f"critic: minibatch_stddev {self.group} does not divide a batch of {batch}"
+            )
+        members = features.unflatten(0, (-1, self.group))
+        classes = torch.zeros(batch, device=features.device) if labels is None else labels
+        classes = classes.unflatten(0, (-1, self.group))
+        alike = (classes[:, :, None] == classes[:, None, :]).to(features.dtype)
+        share = alike / alike.sum(2, keepdim=True)
+        deviation = members - share @ members
+        return (share @ deviation.square() + SPREAD_EPS).sqrt().flatten(0, 1)
 
 
 def build_critic(
@@ -101,6 +124,7 @@ def build_critic(
     num_classes: int = 0,
     spectral_norm: bool = False,
     fold: Sequence[int] = (1, 1, 1),
+    minibatch_stddev: int = 0,
 ) -> Critic:
     """A critic for volumes of `shape`.
 
@@ -119,6 +143,9 @@ def build_critic(
         spectral_norm: divide every weight matrix by its largest singular value (of the [out,
             in * kernel] matrix, by power iteration; an embedding's too).
         fold: block of voxels that the first stage takes as channels; (1, 1, 1) for none.
+        minibatch_stddev: beside each feature of the coarsest grid the score sees its standard
+            deviation among the samples of one class in a group of this many neighbours of the
+            batch, which this has to divide; 0: no such thing.
 
     Raises:
         ConfigError: an unknown name, or a shape the stages cannot bring down to a small grid.
@@ -153,6 +180,7 @@ def build_critic(
         num_classes=num_classes,
         blocks=(fold[0], fold[1], fold[2]),
         features=widths[-1] * math.prod(ladder.coarsest),
+        group=minibatch_stddev,
         stages=ConvChain(*stages),
     )
     if spectral_norm:

@@ -86,6 +86,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"objective": "hinge", "penalty": "none", "spectral_norm": True},
     {"objective": "least-squares", "penalty": "r2", "augment": ("flip", "shift", "intensity")},
     {"one_sided": True, "generator_norm": "none", "critic_norm": "layer", **CONDITIONAL},
+    {"minibatch_stddev": 3, **CONDITIONAL},
     {"penalty": "none", "weight_clip": 0.05},
     {"penalty": "none", "weight_clip": 0.05, "architecture": "residual", **CONDITIONAL},
     {"objective": "non-saturating", "penalty": "none", **CONDITIONAL},
@@ -258,6 +259,13 @@ def test_rejects_networks_of_other_classes() -> None:
         AdversarialGAN(
             modules["generator"], modules["critic"], labels=LabelPrior(("a", "b"), (1, 1))
         )
+
+
+def test_rejects_groups_that_would_mix_real_and_generated() -> None:
+    """Twice 6 volumes are three groups of 4, of which one would be of both kinds."""
+    gan = variant(minibatch_stddev=4)
+    with pytest.raises(ConfigError, match="minibatch_stddev 4 does not divide a batch of 6"):
+        next(iter(gan.phases(0, batches(False), Draws(0)))).loss()
 
 
 def test_spectral_norm_bounds_a_wasserstein_critic() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from fastgan import ops
 from fastgan.errors import ConfigError
 from fastgan.models import build_critic
+from fastgan.models.critic import SPREAD_EPS
 from fastgan.models.generator import ARCHITECTURES
 from fastgan.nn import NORMS
 
@@ -46,21 +48,30 @@ def test_layouts(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("num_classes", [0, 3])
-@pytest.mark.parametrize("spectral_norm", [False, True])
+@pytest.mark.parametrize(
+    ("norm", "spectral_norm", "group"),
+    # Groups meet the other settings in the features alone.
+    [*itertools.product(NORMS, [False, True], [0]), ("none", False, 2), ("instance", False, 2)],
+)
 def test_penalty_reaches_parameters(
     architecture: str,
-    norm: str,
     num_classes: int,
+    norm: str,
     spectral_norm: bool,
+    group: int,
     use_stock_operators: Callable[[], None],
 ) -> None:
     critic = small(
-        architecture=architecture, norm=norm, num_classes=num_classes, spectral_norm=spectral_norm
+        architecture=architecture,
+        norm=norm,
+        num_classes=num_classes,
+        spectral_norm=spectral_norm,
+        minibatch_stddev=group,
     )
     real, at = torch.randn(2, 4, 1, 8, 6, 12).unbind()
-    labels = torch.tensor([0, 1, 2, 0]) if num_classes else None
+    # A group of one class and one of two, where a sample is alone in its class.
+    labels = torch.tensor([1, 1, 2, 0]) if num_classes else None
     # A power iteration per forward would make the copies drift apart.
     critic.eval()
     wide = copy.deepcopy(critic).double()
@@ -100,6 +111,44 @@ def test_projection_matches_its_formula() -> None:
     assert (critic(x, labels) - critic(x, 1 - labels)).abs().min() > 1e-3
 
 
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_spread_matches_its_formula(num_classes: int) -> None:
+    """Beside every feature its standard deviation within group and class."""
+    critic = small(num_classes=num_classes, minibatch_stddev=4).double()
+    x = torch.randn(8, 1, 8, 6, 12, dtype=torch.float64)
+    labels = torch.tensor([0, 1, 0, 0, 2, 2, 2, 2])
+    features = critic.stages(x).permute(0, 2, 3, 4, 1).flatten(1)
+    spread = torch.empty_like(features)
+    for i in range(8):
+        group = slice(i // 4 * 4, i // 4 * 4 + 4)
+        alike = labels[group] == labels[i] if num_classes else slice(None)
+        variance = features[group][alike].var(0, unbiased=False)
+        spread[i] = (variance + SPREAD_EPS).sqrt()
+    wide = torch.cat([features, spread], 1)
+    expected = critic.head(wide)[:, 0]
+    if num_classes:
+        expected = expected + (critic.embed.weight[labels] * wide).sum(1)
+    scores = critic(x, labels if num_classes else None)
+    torch.testing.assert_close(scores, expected)
+
+
+def test_groups_know_nothing_of_each_other() -> None:
+    """Real and generated volumes may share a pass, and their scores are as in passes of their own.
+
+    Within a group volumes that are alike score otherwise than volumes that differ.
+    """
+    critic = small(num_classes=2, minibatch_stddev=4)
+    real, fake = torch.randn(2, 4, 1, 8, 6, 12).unbind()
+    labels = torch.tensor([0, 1, 1, 0])
+    both = critic(torch.cat([real, fake]), torch.cat([labels, labels]))
+    torch.testing.assert_close(both[:4], critic(real, labels))
+    torch.testing.assert_close(both[4:], critic(fake, labels))
+    copies = real[:1].expand_as(real)
+    same = torch.zeros(4, dtype=torch.int64)
+    alone = critic(copies, same)
+    assert (alone[0] - critic(torch.cat([real[:1], fake[1:]]), same)[0]).abs() > 1e-3
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_spectral_norm_bounds_every_weight(architecture: str) -> None:
     critic = small(architecture=architecture, num_classes=3, spectral_norm=True)
@@ -135,6 +184,8 @@ def test_rejects_inputs() -> None:
         small()(torch.randn(2, 1, 8, 6, 12), torch.tensor([0, 1]))
     with pytest.raises(ConfigError, match="missing"):
         small(num_classes=2)(torch.randn(2, 1, 8, 6, 12))
+    with pytest.raises(ConfigError, match="minibatch_stddev 4 does not divide a batch of 6"):
+        small(minibatch_stddev=4)(torch.randn(6, 1, 8, 6, 12))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
