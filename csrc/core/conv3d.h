@@ -31,4 +31,31 @@ struct ConvSingleParams {
   void* y;             // [B, D', H', W', K]; output of fprop
 };
 
+// Weight gradient of a convolution in one group, any kernel, stride, padding and dilation; tensors
+// are channels last. 16 input channels are worked on at once, or the fewer channels of neighbours
+// along W. Sums are float32 over a slice of outputs, float64 over slices. Results do not depend on
+// the number of threads.
+struct ConvWgradParams {
+  static constexpr int64_t kLanes = 16;
+
+  // Whether C channels fill the lanes: C = 16 n, or C divides 16 and 16 / C divides kW, undilated.
+  bool fills_lanes() const {
+    if (C < 1 || C % kLanes == 0) return C >= 1;
+    return kLanes % C == 0 && kernel[2] % (kLanes / C) == 0 && dilation[2] == 1;
+  }
+
+  int64_t B, C, K;
+  int64_t in[3];        // D, H, W
+  int64_t out[3];       // D', H', W'
+  int64_t kernel[3];    // kD, kH, kW
+  int64_t stride[3];    // at least 1
+  int64_t padding[3];   // at least 0
+  int64_t dilation[3];  // at least 1
+  Dtype dtype;          // float32 or bfloat16, of every tensor
+  int threads;          // upper bound
+  const void* g;        // [B, D', H', W', K]
+  const void* x;        // [B, D, H, W, C]
+  void* weight;         // [K, kD, kH, kW, C], output
+};
+
 }  // namespace fastgan

@@ -81,9 +81,13 @@ def _direct(
     groups: int,
 ) -> bool:
     """Whether a pass of one input channel has, and should take, the extension's own kernel."""
+    serves = native_conv3d.serves(weight, stride, padding, dilation, groups)
+    return serves and _native(operand)
+
+
+def _native(operand: Tensor) -> bool:
+    """Whether the extension's kernels should take a pass that they serve."""
     if operand.device.type != "cpu" or operand.dtype not in native_conv3d.DTYPES:
-        return False
-    if not native_conv3d.serves(weight, stride, padding, dilation, groups):
         return False
     return dispatch.choose("conv3d", operand) == "native"
 
@@ -185,6 +189,11 @@ def wgrad(
     if _direct(g, fresh.shape, stride, padding, dilation, groups):
         last = laid_out(g, torch.channels_last_3d)
         return native_conv3d.wgrad(last, x.contiguous(), fresh, stride, padding)
+    last = form == torch.channels_last_3d
+    served = native_conv3d.serves_packed_wgrad(x.shape[1], kernel, dilation, groups)
+    if last and served and _native(x):
+        tensors = (laid_out(g, form), laid_out(x, form), fresh)
+        return native_conv3d.packed_wgrad(*tensors, stride, padding, dilation)
     weight = g.new_empty(1).expand(fresh.shape)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(g, x.shape[2:], kernel, stride, padding, dilation)
