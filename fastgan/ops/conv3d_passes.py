@@ -149,11 +149,10 @@ def dgrad(
     if _direct(g, weight.shape, stride, padding, dilation, groups):
         last = laid_out(g, torch.channels_last_3d)
         return native_conv3d.dgrad(last, weight.contiguous(), fresh, stride, padding)
-    # Shape alone is read of the input; its storage is one element.
-    x = g.new_empty(1).expand(fresh.shape)
+    # Only the shape is read of the input, and the strides: by them the library lays out its result.
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(g, size, weight.shape[2:], stride, padding, dilation)
-    tensors = (laid_out(g, form).to(safe), x.to(safe), weight.to(safe))
+    tensors = (laid_out(g, form).to(safe), fresh.to(safe), weight.to(safe))
     d_x = _aten.convolution_backward(*tensors, None, *geometry, [True, False, False])[0]
     return laid_out(d_x.to(fresh.dtype), form)
 
@@ -194,10 +193,9 @@ def wgrad(
     if last and served and _native(x):
         tensors = (laid_out(g, form), laid_out(x, form), fresh)
         return native_conv3d.packed_wgrad(*tensors, stride, padding, dilation)
-    weight = g.new_empty(1).expand(fresh.shape)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(g, x.shape[2:], kernel, stride, padding, dilation)
-    tensors = (laid_out(g, form).to(safe), laid_out(x, form).to(safe), weight.to(safe))
+    tensors = (laid_out(g, form).to(safe), laid_out(x, form).to(safe), fresh.to(safe))
     d_weight = _aten.convolution_backward(*tensors, None, *geometry, [False, True, False])[1]
     return laid_out(d_weight.to(fresh.dtype), form)
 
