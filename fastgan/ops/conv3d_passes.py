@@ -188,9 +188,8 @@ def wgrad(
     if _direct(g, fresh.shape, stride, padding, dilation, groups):
         last = laid_out(g, torch.channels_last_3d)
         return native_conv3d.wgrad(last, x.contiguous(), fresh, stride, padding)
-    last = form == torch.channels_last_3d
-    served = native_conv3d.serves_packed_wgrad(x.shape[1], kernel, dilation, groups)
-    if last and served and _native(x):
+    packs = native_conv3d.serves_packed_wgrad(x.shape[1], kernel, dilation, groups)
+    if packs and form == torch.channels_last_3d and _native(x):
         tensors = (laid_out(g, form), laid_out(x, form), fresh)
         return native_conv3d.packed_wgrad(*tensors, stride, padding, dilation)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
