@@ -12,7 +12,7 @@ SOURCES := fastgan kernels examples tests bench setup.py .ci
 # Of `make variants`.
 VARIANT_STEPS ?= 200
 
-.PHONY: demo test variants bench bench-gates lint format wheel clean
+.PHONY: demo test variants bench bench-gates error-study mutation lint format wheel clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -22,6 +22,8 @@ help:
 	@echo "make variants  train every variant for 200 steps, kill and resume it, compare bit for bit"
 	@echo "make bench   the operators beside stock PyTorch"
 	@echo "make bench-gates   fail where a ratio of make bench misses its goal"
+	@echo "make error-study   rounding errors beside stock PyTorch"
+	@echo "make mutation      do the tests notice a wrong formula"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make wheel   build the wheel and check what is in it"
 
@@ -51,11 +53,20 @@ bench: $(VENV)/ready-dev
 	OMP_WAIT_POLICY=active $(BIN)/python -m pytest bench --benchmark-columns=median,min,rounds \
 		--benchmark-sort=min
 	$(BIN)/python bench/penalty.py --keep-heap
-	$(BIN)/python bench/penalty.py
+	$(BIN)/python bench/penalty.py --no-compile --rounds 5
+	$(BIN)/python bench/training.py --keep-heap
 
 # The ratios that `make bench` wrote, against their goals.
 bench-gates: $(VENV)/ready-dev
 	$(BIN)/python bench/gates.py
+
+# Rounding errors of every operator beside PyTorch's, 500 shapes each; minutes.
+error-study: $(VENV)/ready-dev
+	$(BIN)/python tests/ops/error_study.py
+
+# Do the tests notice a wrong formula? A seeded sample of mutants; half an hour.
+mutation: $(VENV)/ready-dev
+	$(BIN)/python -m tests.mutation
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check $(SOURCES)
