@@ -1,7 +1,7 @@
 """norm_act beside stock PyTorch: forward, backward and second derivative, instance grouping.
 
-Each provider's result is compared with float64 before it is timed. Inductor compiles the group_norm
-form with its gradients ahead of time: the value with its backward, and for the second derivative the
+Each provider's result is compared with float64 before it is timed. Inductor compiles the form with
+group_norm, gradients ahead of time: the value with its backward, and for the second derivative the
 slope with its backward, so that no pass computes again what the one before has kept.
 """
 

@@ -1,4 +1,4 @@
-// Convolutions with one input channel, and weight gradients of several, for Python. Outputs are
+// Convolutions with one input channel, and gradients of those with several, for Python. Outputs are
 // allocated by the caller; see core/conv3d.h for the contract.
 #include "cpu/conv3d.h"
 
@@ -98,13 +98,12 @@ void wgrad(py::handle y, py::handle x, py::handle weight, const Axes& stride, co
   cpu::conv_single_wgrad(params);
 }
 
-void wgrad_packed(py::handle g, py::handle x, py::handle weight, const Axes& stride,
-                  const Axes& padding, const Axes& dilation, int threads) {
-  const char* op = "conv_wgrad";
-  const TensorView out = part(op, g, "g", Layout::kChannelsLast, 5);
-  const TensorView in = part(op, x, "x", Layout::kChannelsLast, 5);
-  const TensorView kernel = part(op, weight, "d_weight", Layout::kChannelsLast, 5);
-  ConvWgradParams params{};
+// Geometry of a convolution of several channels, all tensors channels last.
+template <class Params>
+Params packed_params(const char* op, const TensorView& out, const TensorView& in,
+                     const TensorView& kernel, const Axes& stride, const Axes& padding,
+                     const Axes& dilation, int threads) {
+  Params params{};
   params.B = in.sizes[0];
   params.C = in.sizes[1];
   params.K = out.sizes[1];
@@ -123,7 +122,7 @@ void wgrad_packed(py::handle g, py::handle x, py::handle weight, const Axes& str
     fits = fits && room >= 0 && params.out[i] == room / stride[i] + 1;
   }
   if (!fits || !params.fills_lanes()) {
-    fail_value(op, "g [B, K, ...], x [B, C, ...] and d_weight [K, C, ...] must fit together",
+    fail_value(op, "g [B, K, ...], x [B, C, ...] and weight [K, C, ...] must fit together",
                out.describe() + ", " + in.describe() + ", " + kernel.describe());
   }
   params.dtype = *in.dtype;
@@ -131,8 +130,29 @@ void wgrad_packed(py::handle g, py::handle x, py::handle weight, const Axes& str
   params.g = out.data;
   params.x = in.data;
   params.weight = kernel.data;
+  return params;
+}
+
+template <class Params, void (*kPass)(const Params&)>
+void packed(const char* op, py::handle g, py::handle x, py::handle weight, const Axes& stride,
+            const Axes& padding, const Axes& dilation, int threads) {
+  const auto params = packed_params<Params>(
+      op, part(op, g, "g", Layout::kChannelsLast, 5), part(op, x, "x", Layout::kChannelsLast, 5),
+      part(op, weight, "weight", Layout::kChannelsLast, 5), stride, padding, dilation, threads);
   py::gil_scoped_release unlocked;
-  cpu::conv_wgrad(params);
+  kPass(params);
+}
+
+void dgrad_packed(py::handle g, py::handle weight, py::handle x, const Axes& stride,
+                  const Axes& padding, const Axes& dilation, int threads) {
+  packed<ConvDgradParams, cpu::conv_dgrad>("conv_dgrad", g, x, weight, stride, padding, dilation,
+                                           threads);
+}
+
+void wgrad_packed(py::handle g, py::handle x, py::handle weight, const Axes& stride,
+                  const Axes& padding, const Axes& dilation, int threads) {
+  packed<ConvWgradParams, cpu::conv_wgrad>("conv_wgrad", g, x, weight, stride, padding, dilation,
+                                           threads);
 }
 
 }  // namespace
@@ -141,7 +161,8 @@ void bind_conv3d(py::module_& module) {
   module.def("conv_single_fprop", &fprop, "Writes y.");
   module.def("conv_single_dgrad", &dgrad, "Writes x.");
   module.def("conv_single_wgrad", &wgrad, "Writes weight.");
-  module.def("conv_wgrad", &wgrad_packed, "Writes d_weight.");
+  module.def("conv_dgrad", &dgrad_packed, "Writes x.");
+  module.def("conv_wgrad", &wgrad_packed, "Writes weight.");
 }
 
 }  // namespace fastgan::bindings

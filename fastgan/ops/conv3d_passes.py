@@ -147,8 +147,14 @@ def dgrad(
         return fresh.zero_()
     form = memory_format(g)
     if _direct(g, weight.shape, stride, padding, dilation, groups):
-        last = laid_out(g, torch.channels_last_3d)
-        return native_conv3d.dgrad(last, weight.contiguous(), fresh, stride, padding)
+        direct = laid_out(g, torch.channels_last_3d)
+        return native_conv3d.dgrad(direct, weight.contiguous(), fresh, stride, padding)
+    served = native_conv3d.serves_packed_dgrad(
+        fresh.shape[1], weight.shape[2:], stride, dilation, groups
+    )
+    if served and form == torch.channels_last_3d and _native(g):
+        last = (laid_out(g, form), laid_out(weight, form), fresh)
+        return native_conv3d.packed_dgrad(*last, stride, padding, dilation)
     # Only the shape is read of the input, and the strides: by them the library lays out its result.
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(g, size, weight.shape[2:], stride, padding, dilation)
@@ -186,12 +192,12 @@ def wgrad(
         return fresh.zero_()
     form = memory_format(x)
     if _direct(g, fresh.shape, stride, padding, dilation, groups):
-        last = laid_out(g, torch.channels_last_3d)
-        return native_conv3d.wgrad(last, x.contiguous(), fresh, stride, padding)
-    packs = native_conv3d.serves_packed_wgrad(x.shape[1], kernel, dilation, groups)
-    if packs and form == torch.channels_last_3d and _native(x):
-        tensors = (laid_out(g, form), laid_out(x, form), fresh)
-        return native_conv3d.packed_wgrad(*tensors, stride, padding, dilation)
+        direct = laid_out(g, torch.channels_last_3d)
+        return native_conv3d.wgrad(direct, x.contiguous(), fresh, stride, padding)
+    served = native_conv3d.serves_packed_wgrad(x.shape[1], kernel, dilation, groups)
+    if served and form == torch.channels_last_3d and _native(x):
+        last = (laid_out(g, form), laid_out(x, form), fresh)
+        return native_conv3d.packed_wgrad(*last, stride, padding, dilation)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(g, x.shape[2:], kernel, stride, padding, dilation)
     tensors = (laid_out(g, form).to(safe), laid_out(x, form).to(safe), fresh.to(safe))

@@ -1,8 +1,8 @@
 """Compiled kernels of `conv3d` where PyTorch's library is weak: on tensors, without derivatives.
 
 Between one channel and 16 n: the library pads the one, and its input gradient costs ten times its
-forward. Weight gradients of 4, 8 or 16 n input channels: without AVX-512 the library unfolds the
-volume and multiplies matrices, at half the speed of its other passes.
+forward. Gradients of several channels, without AVX-512: for that of the weight the library unfolds
+the volume and multiplies matrices, and that of a strided input is slow where channels are few.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ __all__ = [
     "DTYPES",
     "dgrad",
     "fprop",
+    "packed_dgrad",
     "packed_wgrad",
     "serves",
+    "serves_packed_dgrad",
     "serves_packed_wgrad",
     "supports",
     "wgrad",
@@ -131,6 +133,52 @@ def serves_packed_wgrad(
     if channels % LANES == 0:
         return True
     return LANES % channels == 0 and kernel[2] % (LANES // channels) == 0 and dilation[2] == 1
+
+
+def serves_packed_dgrad(
+    channels: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> bool:
+    """Whether `packed_dgrad` takes x of so many channels, and beats the library at it here."""
+    along = stride[2]
+    if groups != 1 or channels < 4 or along == 1 or dilation[2] != 1:
+        return False
+    if reason() is not None or loaded().isa() == "avx512":
+        return False
+    return along * channels % LANES == 0 and kernel[2] % along == 0
+
+
+def packed_dgrad(
+    g: Tensor,
+    weight: Tensor,
+    d_x: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    """Write the gradient of x for the gradient g of y into d_x, and return it.
+
+    Args:
+        g: [B, K, D', H', W'] channels_last_3d float32 or bfloat16 on the CPU.
+        weight: [K, C, kD, kH, kW] channels_last_3d; the stride along W divides kW, undilated there,
+            and makes a multiple of 16 of C.
+        d_x: [B, C, D, H, W] channels_last_3d; written.
+        stride: at least 1 for each axis.
+        padding: zeros on both sides of each axis.
+        dilation: at least 1 for each axis.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as `fprop`.
+
+    Deterministic: yes, for any number of threads.
+    Cost: 2 B K C kD kH kW D' H' W' flops; float32 copies of g and of the weight.
+    """
+    geometry = (stride, padding, dilation)
+    loaded().conv_dgrad(g, weight, d_x, *geometry, torch.get_num_threads())
+    return d_x
 
 
 def packed_wgrad(

@@ -9,15 +9,19 @@ import importlib.util
 import json
 import os
 import random
+import resource
 import signal
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy  # noqa: F401  loaded once, before the forks
+# Loaded once, before the forks.
+import numpy  # noqa: F401
 import pytest
 import torch
+import torch._dynamo
+import torch.testing._internal.optests
 
 from tests.mutation import cpp_mutants, python_mutants
 
@@ -36,6 +40,7 @@ PYTHON = {
         "test_conv3d.py",
         "test_conv3d_single.py",
         "test_conv3d_wgrad.py",
+        "test_conv3d_dgrad.py",
         "test_conv_transpose3d.py",
     ],
     "fastgan/ops/norm_act_conv_passes.py": ["test_norm_act_conv.py", "test_penalty_budget.py"],
@@ -44,6 +49,7 @@ CPP = {
     "norm_act": ["test_norm_act.py", "test_native.py"],
     "bias_act": ["test_bias_act.py"],
     "conv3d_wgrad": ["test_conv3d_wgrad.py"],
+    "conv3d_dgrad": ["test_conv3d_dgrad.py"],
     "conv3d": ["test_conv3d_single.py"],
 }
 # Compiling takes longest and sees no more of a formula than eager mode does.
@@ -63,15 +69,14 @@ class Extension(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(name, self.path, loader=loader)
 
 
-def mutants(with_cpp: bool) -> list[dict[str, Any]]:
+def mutants() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for name in PYTHON:
         for index, text in enumerate(python_mutants.sites((ROOT / name).read_text())):
             found.append({"file": name, "index": index, "what": text, "tests": PYTHON[name]})
-    if with_cpp:
-        for index, (name, text) in enumerate(cpp_mutants.sites()):
-            stem = next(key for key in CPP if Path(name).stem.startswith(key))
-            found.append({"file": f"csrc/{name}", "index": index, "what": text, "tests": CPP[stem]})
+    for index, (name, text) in enumerate(cpp_mutants.sites()):
+        stem = next(key for key in CPP if Path(name).stem.startswith(key))
+        found.append({"file": f"csrc/{name}", "index": index, "what": text, "tests": CPP[stem]})
     return found
 
 
@@ -86,15 +91,15 @@ def sample(found: list[dict[str, Any]], count: int, seed: int) -> list[dict[str,
     return chosen
 
 
-def run(mutant: dict[str, Any] | None, extension: Path | None, tests: list[str]) -> int:
+def run(mutant: dict[str, Any], extension: Path | None, tests: list[str]) -> int:
     """In a child process: pytest's exit code, with the mutant in place."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     if extension is not None:
         sys.meta_path.insert(0, Extension(extension))
-    if mutant is not None and mutant["file"].startswith("csrc"):
+    if mutant["file"].startswith("csrc"):
         os.environ["FASTGAN_MUTANT"] = str(mutant["index"])
-    elif mutant is not None:
+    else:
         module = mutant["file"].removesuffix(".py").replace("/", ".")
         python_mutants.install(module, ROOT / mutant["file"], mutant["index"])
     paths = [str(ROOT / "tests" / "ops" / name) for name in tests]
@@ -102,25 +107,38 @@ def run(mutant: dict[str, Any] | None, extension: Path | None, tests: list[str])
     return int(pytest.main([*options, *paths]))
 
 
-def judged(
-    mutant: dict[str, Any] | None, extension: Path | None, tests: list[str], limit: int
-) -> str:
-    """ "killed", "crashed", "timed out" or "survived"."""
+def started(mutant: dict[str, Any], extension: Path | None, limit: int) -> int:
+    """The process that tries a mutant."""
     child = os.fork()
     if child == 0:
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
         # CPU time, so that a busy machine changes no verdict
-        import resource
-
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
-        os._exit(run(mutant, extension, tests))
-    _, status = os.waitpid(child, 0)
+        os._exit(run(mutant, extension, mutant["tests"]))
+    return child
+
+
+def verdict(status: int) -> str:
+    """ "killed", "crashed", "timed out" or "survived", from a wait status."""
     if os.WIFSIGNALED(status):
-        signals = (signal.SIGXCPU, signal.SIGKILL)
-        return "timed out" if os.WTERMSIG(status) in signals else "crashed"
+        late = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
+        return "timed out" if late else "crashed"
     return "survived" if os.WEXITSTATUS(status) == 0 else "killed"
+
+
+def judged(
+    chosen: list[dict[str, Any]], extension: Path | None, limit: int, jobs: int
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Every mutant with its verdict, as they come."""
+    waiting, running = list(chosen), {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            mutant = waiting.pop(0)
+            running[started(mutant, extension, limit)] = mutant
+        child, status = os.wait()
+        yield running.pop(child), verdict(status)
 
 
 def main() -> int:
@@ -130,19 +148,20 @@ def main() -> int:
     parser.add_argument(
         "--limit", type=int, default=90, help="seconds of CPU time a mutant may take"
     )
-    parser.add_argument("--no-cpp", action="store_true", help="leave out the C++ mutants")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", choices=("python", "cpp"), help="leave out the others")
     parser.add_argument("--out", type=Path, default=ROOT / "tests" / "mutation" / "result.json")
     args = parser.parse_args()
-    extension = None if args.no_cpp else cpp_mutants.build(ROOT / "build" / "mutation")
-    chosen = sample(mutants(not args.no_cpp), args.count, args.seed)
+    with_cpp = args.only != "python"
+    extension = cpp_mutants.build(ROOT / "build" / "mutation") if with_cpp else None
+    chosen = sample(mutants(), args.count, args.seed)
+    if args.only:
+        chosen = [m for m in chosen if m["file"].startswith("csrc") == (args.only == "cpp")]
     results: list[dict[str, Any]] = []
-    for mutant in chosen:
-        start = time.monotonic()
-        verdict = judged(mutant, extension, mutant["tests"], args.limit)
-        entry = {key: mutant[key] for key in ("file", "index", "what")} | {"verdict": verdict}
+    for mutant, found in judged(chosen, extension, args.limit, args.jobs):
+        entry = {key: mutant[key] for key in ("file", "index", "what")} | {"verdict": found}
         results.append(entry)
-        print(f"{len(results):4} {verdict:9} {time.monotonic() - start:5.0f} s", end="  ")
-        print(f"{mutant['file']}:{mutant['what']}", flush=True)
+        print(f"{len(results):4} {found:9} {mutant['file']}:{mutant['what']}", flush=True)
         report = {"seed": args.seed, "torch": torch.__version__, "mutants": results}
         args.out.write_text(json.dumps(report, indent=1) + "\n")
     survivors = [r for r in results if r["verdict"] == "survived"]

@@ -29,6 +29,8 @@ FILES = (
     "cpu/conv3d_kernels.cpp",
     "cpu/conv3d_wgrad.cpp",
     "cpu/conv3d_wgrad_kernels.cpp",
+    "cpu/conv3d_dgrad.cpp",
+    "cpu/conv3d_dgrad_kernels.cpp",
 )
 HEADER = """#pragma once
 extern int fastgan_mutant;
@@ -45,7 +47,8 @@ int fastgan_mutant = chosen();
 # Loops that do not end, sizes of memory and types say nothing about formulas.
 SKIPPED = re.compile(
     r"^\s*(//|#|for \(|while |template|constexpr|static_assert|typedef|using|while)"
-    r"|constexpr|vector<|unique_ptr|chunk_rows =|lanes \*=|threads|new float|if constexpr|prefetch|operator()|_\(part\."
+    r"|constexpr|vector<|unique_ptr|chunk_rows =|lanes \*=|threads|new float|prefetch"
+    r"|template operator|_\(part\."
 )
 SITE = re.compile(
     r"(?P<sum> [+-] (?=[\w(]))"
@@ -96,20 +99,29 @@ def build(folder: Path) -> Path:
         FileNotFoundError: there is no in-place build to take the other objects from.
     """
     native = next((ROOT / "build" / "native").glob("cpython-*"))
-    shutil.rmtree(folder / "csrc", ignore_errors=True)
-    shutil.copytree(ROOT / "csrc", folder / "csrc")
+    shutil.copytree(ROOT / "csrc", folder / "csrc", dirs_exist_ok=True, copy_function=_update)
     count = 0
     for name in FILES:
-        path = folder / "csrc" / name
-        text, described = mutate(path.read_text(), count)
+        text, described = mutate((ROOT / "csrc" / name).read_text(), count)
         count += len(described)
-        path.write_text('#include "mutant.h"\n' + text)
-    (folder / "csrc" / "mutant.h").write_text(HEADER)
-    (folder / "csrc" / "cpu" / "mutant.cpp").write_text(DEFINITION)
+        _write(folder / "csrc" / name, '#include "mutant.h"\n' + text)
+    _write(folder / "csrc" / "mutant.h", HEADER)
+    _write(folder / "csrc" / "cpu" / "mutant.cpp", DEFINITION)
     ninja = _ninja((native / "build.ninja").read_text(), native, folder)
     (folder / "build.ninja").write_text(ninja)
     subprocess.run(["ninja", "-C", str(folder)], check=True)
     return next(folder.glob("_C*.so"))
+
+
+def _update(source: str, target: str) -> None:
+    if Path(source).relative_to(ROOT / "csrc").as_posix() not in FILES:
+        _write(Path(target), Path(source).read_text())
+
+
+def _write(path: Path, text: str) -> None:
+    """Leave what is up to date alone, so that it is not compiled again."""
+    if not path.is_file() or path.read_text() != text:
+        path.write_text(text)
 
 
 def _ninja(text: str, native: Path, folder: Path) -> str:
@@ -127,7 +139,7 @@ def _ninja(text: str, native: Path, folder: Path) -> str:
         level = target[1].rpartition(".o")[0].rpartition(".")[2]
         stem = Path(target[2]).stem
         best = level == "avx2" or not stem.endswith("_kernels")
-        if stem in stems and best:
+        if target[1].startswith("cpu/") and stem in stems and best:
             kept.append(block)
         else:
             objects[target[1]] = str(native / target[1])

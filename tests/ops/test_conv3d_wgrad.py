@@ -178,5 +178,5 @@ def test_rejects_what_does_not_fit() -> None:
         packed(case._replace(stride=(1, 1, 1)), g, x)
     with pytest.raises(ValueError, match="x must be contiguous on the CPU, channels last"):
         packed(case, g, x.contiguous())
-    with pytest.raises(TypeError, match="g must be float32 or bfloat16"):
+    with pytest.raises(TypeError, match="must be float32 or bfloat16"):
         packed(case, g.double(), x)
