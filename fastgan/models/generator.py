@@ -22,6 +22,7 @@ from fastgan.nn import (
     he_normal_,
     run_chain,
     smooth,
+    weights_channels_last,
 )
 from fastgan.nn.choices import check_choice
 from fastgan.ops import unfold
@@ -178,7 +179,7 @@ def build_generator(
         stages.append(NormAct3d(widths[-1], norm, num_classes=norm_classes, negative_slope=0.0))
         last = Conv3d(widths[-1], outputs, 3, padding=1)
     he_normal_(last, negative_slope=1.0)
-    return Generator(
+    generator = Generator(
         shape=(int(shape[0]), int(shape[1]), int(shape[2])),
         channels=channels,
         latent_dim=latent_dim,
@@ -191,3 +192,4 @@ def build_generator(
         stages=nn.ModuleList(stages),
         last=last,
     )
+    return weights_channels_last(generator)

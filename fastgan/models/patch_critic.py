@@ -12,7 +12,14 @@ from torch.nn.utils import parametrizations
 from fastgan.errors import ConfigError
 from fastgan.models.ladder import folded_shape
 from fastgan.models.translator import check_stride, check_volume
-from fastgan.nn import NORMS, Conv3d, ConvNormAct3d, channels_last, he_normal_
+from fastgan.nn import (
+    NORMS,
+    Conv3d,
+    ConvNormAct3d,
+    channels_last,
+    he_normal_,
+    weights_channels_last,
+)
 from fastgan.nn.choices import check_choice
 from fastgan.ops import fold
 
@@ -130,4 +137,4 @@ def build_patch_critic(
         for module in list(critic.modules()):
             if isinstance(module, nn.Conv3d):
                 parametrizations.spectral_norm(module)
-    return critic
+    return weights_channels_last(critic)

@@ -20,6 +20,7 @@ from fastgan.nn import (
     ResidualDown3d,
     channels_last,
     he_normal_,
+    weights_channels_last,
 )
 from fastgan.nn.choices import check_choice
 from fastgan.ops import fold, unfold
@@ -175,7 +176,7 @@ def build_translator(
     body = [*residual, NormAct3d(widths[-1], norm, negative_slope=0.0)] if blocks else []
     head = Conv3d(widths[0] * (2 if skips and steps else 1), folded, kernel, padding=kernel // 2)
     he_normal_(head, negative_slope=1.0)
-    return Translator(
+    translator = Translator(
         channels=channels,
         blocks=(fold[0], fold[1], fold[2]),
         stem=ConvNormAct3d(folded, widths[0], norm=norm, negative_slope=0.0, kernel=kernel),
@@ -185,6 +186,7 @@ def build_translator(
         skips=skips,
         head=head,
     )
+    return weights_channels_last(translator)
 
 
 def check_stride(setting: str, shape: Sequence[int], halvings: int) -> None:

@@ -10,7 +10,7 @@ from fastgan.nn.conv import Conv3d, ConvTranspose3d
 from fastgan.nn.conv_norm_act import ConvNormAct3d
 from fastgan.nn.initialise import he_normal_
 from fastgan.nn.labels import check_labels
-from fastgan.nn.layout import channels_last
+from fastgan.nn.layout import channels_last, weights_channels_last
 from fastgan.nn.norm_act import NORMS, NormAct3d
 from fastgan.nn.resample import average_pool, smooth, upsample
 from fastgan.nn.residual import ResidualDown3d, ResidualUp3d
@@ -31,4 +31,5 @@ __all__ = [
     "run_chain",
     "smooth",
     "upsample",
+    "weights_channels_last",
 ]

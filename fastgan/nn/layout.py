@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TypeVar
 
-__all__ = ["channels_last"]
+import torch
+from torch import Tensor, nn
+
+__all__ = ["channels_last", "weights_channels_last"]
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -26,3 +30,14 @@ def channels_last(x: Tensor) -> Tensor:
         b, _, d, h, w = x.shape
         return x.reshape(b, d, h, w, 1).permute(0, 4, 1, 2, 3)
     return x.contiguous(memory_format=torch.channels_last_3d)
+
+
+def weights_channels_last(module: _Module) -> _Module:
+    """`module` with the weights of its convolutions in NDHWC strides, values unchanged.
+
+    Their gradients arrive so, and libraries bring such weights to their own layout faster.
+    """
+    for parameter in module.parameters():
+        if parameter.dim() == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    return module

@@ -81,9 +81,13 @@ def _direct(
     groups: int,
 ) -> bool:
     """Whether a pass of one input channel has, and should take, the extension's own kernel."""
+    serves = native_conv3d.serves(weight, stride, padding, dilation, groups)
+    return serves and _native(operand)
+
+
+def _native(operand: Tensor) -> bool:
+    """Whether the extension's kernels should take a pass that they serve."""
     if operand.device.type != "cpu" or operand.dtype not in native_conv3d.DTYPES:
-        return False
-    if not native_conv3d.serves(weight, stride, padding, dilation, groups):
         return False
     return dispatch.choose("conv3d", operand) == "native"
 
@@ -143,13 +147,18 @@ def dgrad(
         return fresh.zero_()
     form = memory_format(g)
     if _direct(g, weight.shape, stride, padding, dilation, groups):
-        last = laid_out(g, torch.channels_last_3d)
-        return native_conv3d.dgrad(last, weight.contiguous(), fresh, stride, padding)
-    # Shape alone is read of the input; its storage is one element.
-    x = g.new_empty(1).expand(fresh.shape)
+        direct = laid_out(g, torch.channels_last_3d)
+        return native_conv3d.dgrad(direct, weight.contiguous(), fresh, stride, padding)
+    served = native_conv3d.serves_packed_dgrad(
+        fresh.shape[1], weight.shape[2:], stride, dilation, groups
+    )
+    if served and form == torch.channels_last_3d and _native(g):
+        last = (laid_out(g, form), laid_out(weight, form), fresh)
+        return native_conv3d.packed_dgrad(*last, stride, padding, dilation)
+    # Only the shape is read of the input, and the strides: by them the library lays out its result.
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(g, size, weight.shape[2:], stride, padding, dilation)
-    tensors = (laid_out(g, form).to(safe), x.to(safe), weight.to(safe))
+    tensors = (laid_out(g, form).to(safe), fresh.to(safe), weight.to(safe))
     d_x = _aten.convolution_backward(*tensors, None, *geometry, [True, False, False])[0]
     return laid_out(d_x.to(fresh.dtype), form)
 
@@ -183,12 +192,15 @@ def wgrad(
         return fresh.zero_()
     form = memory_format(x)
     if _direct(g, fresh.shape, stride, padding, dilation, groups):
-        last = laid_out(g, torch.channels_last_3d)
-        return native_conv3d.wgrad(last, x.contiguous(), fresh, stride, padding)
-    weight = g.new_empty(1).expand(fresh.shape)
+        direct = laid_out(g, torch.channels_last_3d)
+        return native_conv3d.wgrad(direct, x.contiguous(), fresh, stride, padding)
+    served = native_conv3d.serves_packed_wgrad(x.shape[1], kernel, dilation, groups)
+    if served and form == torch.channels_last_3d and _native(x):
+        last = (laid_out(g, form), laid_out(x, form), fresh)
+        return native_conv3d.packed_wgrad(*last, stride, padding, dilation)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(g, x.shape[2:], kernel, stride, padding, dilation)
-    tensors = (laid_out(g, form).to(safe), laid_out(x, form).to(safe), weight.to(safe))
+    tensors = (laid_out(g, form).to(safe), laid_out(x, form).to(safe), fresh.to(safe))
     d_weight = _aten.convolution_backward(*tensors, None, *geometry, [False, True, False])[1]
     return laid_out(d_weight.to(fresh.dtype), form)
 

@@ -1,7 +1,7 @@
 """Which implementation of an operator runs, and why not another.
 
 Operators composed of other operators take no part in the choice. Convolutions do where one channel
-meets 16 n: the rest is PyTorch's own.
+meets 16 n, and in weight gradients of several channels: the rest is PyTorch's own.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ OPERATORS = tuple(_CANDIDATES)
 _ALL = "float32, bfloat16 and float64"
 _ALL_VOXELS = "floats of 16 to 64 bits, int16, int8 and uint8"
 _SERVES = {
-    ("conv3d", "native"): "one channel to or from 16 n, 3 or 4 taps, stride 1 or 2; no float64",
+    (
+        "conv3d",
+        "native",
+    ): "one channel to or from 16 n (3 or 4 taps, stride 1 or 2); weight gradients",
     ("conv3d", "reference"): "PyTorch's own kernels, for all the rest",
     ("nearest", "native"): _ALL_VOXELS,
     ("nearest", "triton"): _ALL_VOXELS,

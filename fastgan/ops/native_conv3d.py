@@ -1,6 +1,8 @@
-"""The compiled kernels of `conv3d` between one channel and 16 n, on tensors, without derivatives.
+"""Compiled kernels of `conv3d` where PyTorch's library is weak: on tensors, without derivatives.
 
-PyTorch's library pads the one channel, and its input gradient costs ten times its forward.
+Between one channel and 16 n: the library pads the one, and its input gradient costs ten times its
+forward. Gradients of several channels, without AVX-512: for that of the weight the library unfolds
+the volume and multiplies matrices, and that of a strided input is slow where channels are few.
 """
 
 from __future__ import annotations
@@ -10,9 +12,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastgan.ops.native import loaded, supports
+from fastgan.ops.native import loaded, reason, supports
 
-__all__ = ["DTYPES", "dgrad", "fprop", "serves", "supports", "wgrad"]
+__all__ = [
+    "DTYPES",
+    "dgrad",
+    "fprop",
+    "packed_dgrad",
+    "packed_wgrad",
+    "serves",
+    "serves_packed_dgrad",
+    "serves_packed_wgrad",
+    "supports",
+    "wgrad",
+]
 
 LANES = 16
 DTYPES = (torch.float32, torch.bfloat16)
@@ -108,4 +121,92 @@ def wgrad(
     Cost: flops as `fprop`, 4 / kW as many; g and x once.
     """
     loaded().conv_single_wgrad(g, x, d_weight, stride, padding, torch.get_num_threads())
+    return d_weight
+
+
+def serves_packed_wgrad(
+    channels: int, kernel: Sequence[int], dilation: Sequence[int], groups: int
+) -> bool:
+    """Whether `packed_wgrad` takes x of so many channels, and beats the library at it here."""
+    if groups != 1 or channels < 4 or reason() is not None or loaded().isa() == "avx512":
+        return False
+    if channels % LANES == 0:
+        return True
+    return LANES % channels == 0 and kernel[2] % (LANES // channels) == 0 and dilation[2] == 1
+
+
+def serves_packed_dgrad(
+    channels: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> bool:
+    """Whether `packed_dgrad` takes x of so many channels, and beats the library at it here."""
+    along = stride[2]
+    if groups != 1 or channels < 4 or along == 1 or dilation[2] != 1:
+        return False
+    if reason() is not None or loaded().isa() == "avx512":
+        return False
+    return along * channels % LANES == 0 and kernel[2] % along == 0
+
+
+def packed_dgrad(
+    g: Tensor,
+    weight: Tensor,
+    d_x: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    """Write the gradient of x for the gradient g of y into d_x, and return it.
+
+    Args:
+        g: [B, K, D', H', W'] channels_last_3d float32 or bfloat16 on the CPU.
+        weight: [K, C, kD, kH, kW] channels_last_3d; the stride along W divides kW, undilated there,
+            and makes a multiple of 16 of C.
+        d_x: [B, C, D, H, W] channels_last_3d; written.
+        stride: at least 1 for each axis.
+        padding: zeros on both sides of each axis.
+        dilation: at least 1 for each axis.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as `fprop`.
+
+    Deterministic: yes, for any number of threads.
+    Cost: 2 B K C kD kH kW D' H' W' flops; float32 copies of g and of the weight.
+    """
+    geometry = (stride, padding, dilation)
+    loaded().conv_dgrad(g, weight, d_x, *geometry, torch.get_num_threads())
+    return d_x
+
+
+def packed_wgrad(
+    g: Tensor,
+    x: Tensor,
+    d_weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    """Write the gradient of the weight for the gradient g of y into d_weight, and return it.
+
+    Args:
+        g: [B, K, D', H', W'] channels_last_3d float32 or bfloat16 on the CPU.
+        x: [B, C, D, H, W] likewise; C a multiple of 16, or a divisor whose product with kW is one
+            (undilated along W).
+        d_weight: [K, C, kD, kH, kW] channels_last_3d; written.
+        stride: at least 1 for each axis.
+        padding: zeros on both sides of each axis.
+        dilation: at least 1 for each axis.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as `fprop`.
+
+    Deterministic: yes, for any number of threads.
+    Cost: 2 B K C kD kH kW D' H' W' flops; blocks of g are packed kD C / 16 times and of x kD K / 32
+        times, in the cache; one float32 sum a weight and slice of g, at most 64 slices.
+    """
+    geometry = (stride, padding, dilation)
+    loaded().conv_wgrad(g, x, d_weight, *geometry, torch.get_num_threads())
     return d_weight

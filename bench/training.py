@@ -1,0 +1,240 @@
+"""A training step of the shipped nodule networks beside a plain PyTorch loop, in one process.
+
+    python bench/training.py [--keep-heap] [--rounds 12]
+
+One step of examples/nodules_32.yaml is an update of the critic with its penalty, one of the
+generator, both Adams and the average of weights, on a batch of 16 bundled nodules:
+
+    ours           `fastgan.train.Training.advance`, with its metrics and its watch for NaN
+    plain-NCDHW    torch.nn modules, activations in place, autograd.grad, fused Adam, no metrics
+    plain-NDHWC    the same in channels_last_3d
+
+All start from the same weights and see the same batches, latents and mixes; the losses of the first
+steps must agree before a time is printed. Writes bench/results/<device>/training-<heap>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import tempfile
+import time
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fastgan import config as configuration
+from fastgan.cli.process import keep_freed_memory
+from fastgan.data import open_dataset
+from fastgan.models.generator import HEADROOM
+from fastgan.nn import smooth
+from fastgan.random import Draws
+from fastgan.train import RunFolder, describe
+from fastgan.train.build import variant_of
+from fastgan.train.loop import Training
+from fastgan.train.optim import lr_factor
+
+LAST = torch.channels_last_3d
+CHECKED_STEPS, TOLERANCE = 4, 5e-3
+
+
+class PlainGenerator(nn.Module):
+    """The generator of the example, of torch.nn modules and the weights of ours."""
+
+    def __init__(self, ours: Any, form: torch.memory_format) -> None:
+        super().__init__()
+        self.embed, self.start = copy.deepcopy(ours.embed), copy.deepcopy(ours.start)
+        first, second = ours.stages
+        self.up, self.last = _plain(second.conv, form), _plain(ours.last, form)
+        self.first = copy.deepcopy(first.affine)
+        self.second = copy.deepcopy(second.norm_act.affine)
+        self.grid, self.width, self.form = ours.grid, ours.width, form
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        x = self.start(torch.cat([z, self.embed(labels)], 1))
+        # The linear layer's features are in NDHWC order.
+        x = x.view(-1, *self.grid, self.width).permute(0, 4, 1, 2, 3)
+        x = x.contiguous(memory_format=self.form)
+        x = self.last(_normed(self.up(_normed(x, self.first, labels)), self.second, labels))
+        b, _, d, h, w = x.shape
+        x = x.view(b, 2, 2, 2, d, h, w) if x.is_contiguous() else x.unflatten(1, (2, 2, 2))
+        x = x.permute(0, 4, 1, 5, 2, 6, 3).reshape(b, 1, 2 * d, 2 * h, 2 * w)
+        return HEADROOM * torch.tanh(smooth(x))
+
+
+class PlainCritic(nn.Module):
+    """Likewise the critic."""
+
+    def __init__(self, ours: Any, form: torch.memory_format) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(_plain(stage.conv, form) for stage in ours.stages)
+        for conv, stage in zip(self.convs, ours.stages, strict=True):
+            conv.bias = nn.Parameter(stage.norm_act.bias.detach().clone())
+        self.head, self.embed = copy.deepcopy(ours.head), copy.deepcopy(ours.embed)
+        self.form = form
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        b, _, d, h, w = x.shape
+        x = x.reshape(b, d // 2, 2, h // 2, 2, w // 2, 2).permute(0, 2, 4, 6, 1, 3, 5)
+        x = x.reshape(b, 8, d // 2, h // 2, w // 2).contiguous(memory_format=self.form)
+        for conv in self.convs:
+            x = functional.leaky_relu_(conv(x), 0.2)
+        features = x.permute(0, 2, 3, 4, 1).flatten(1)
+        return self.head(features).squeeze(1) + (self.embed(labels) * features).sum(1)
+
+
+def _plain(ours: nn.Module, form: torch.memory_format) -> nn.Module:
+    kind = nn.ConvTranspose3d if isinstance(ours, nn.ConvTranspose3d) else nn.Conv3d
+    sizes = (ours.in_channels, ours.out_channels, ours.kernel_size)
+    plain = kind(*sizes, stride=ours.stride, padding=1, bias=ours.bias is not None)
+    plain.load_state_dict(ours.state_dict())
+    return plain.to(memory_format=form)
+
+
+def _normed(x: Tensor, affine: nn.Embedding, labels: Tensor) -> Tensor:
+    """Conditional instance norm and ReLU."""
+    weight, bias = affine(labels)[:, :, None, None, None].chunk(2, 1)
+    return functional.relu_(torch.addcmul(bias, functional.instance_norm(x), weight))
+
+
+class PlainLoop:
+    """What a user writes without this project."""
+
+    def __init__(self, variant: Any, dataset: Any, config: Any, form: torch.memory_format) -> None:
+        self.generator = PlainGenerator(variant.modules["generator"], form)
+        self.critic = PlainCritic(variant.modules["critic"], form)
+        self.average = [p.detach().clone() for p in self.generator.parameters()]
+        self.config, self.dataset, self.form = config, dataset, form
+        self.prior, self.latent = variant.labels, variant.latent_dim
+        train = config.train
+        self.rates = {"critic": train.lr_critic, "generator": train.lr_generator}
+        self.adams = {
+            name: torch.optim.Adam(net.parameters(), lr=1.0, betas=train.betas, fused=True)
+            for name, net in (("critic", self.critic), ("generator", self.generator))
+        }
+        self.draws, self.step = Draws(config.seed), 0
+
+    def advance(self) -> tuple[Tensor, Tensor]:
+        """One step; the losses of critic and generator."""
+        step, draws = self.step, self.draws
+        size = self.config.train.batch_size
+        batch = self.dataset.sample(size, draws.numpy(step, "batch/critic/0"))
+        real, labels = batch.volumes, batch.labels
+        z = draws.normal(step, "latent/critic/0", (size, self.latent))
+        with torch.no_grad():
+            fake = self.generator(z, labels)
+        both = torch.cat([real, fake])
+        scores = self.critic(both, torch.cat([labels, labels]))
+        loss = scores[size:].mean() - scores[:size].mean()
+        share = torch.rand(size, generator=draws.torch_generator(step, "mix/critic/0"))
+        mix = torch.lerp(fake, real, share.view(-1, 1, 1, 1, 1)).requires_grad_()
+        (slope,) = torch.autograd.grad(self.critic(mix, labels).sum(), mix, create_graph=True)
+        penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        critic_loss = loss + self.config.gan.penalty_weight * penalty
+        self._update("critic", critic_loss)
+
+        z = draws.normal(step, "latent/generator", (size, self.latent))
+        drawn = self.prior.draw(size, draws.numpy(step, "labels/generator"))
+        self.critic.requires_grad_(False)
+        generator_loss = -self.critic(self.generator(z, drawn), drawn).mean()
+        self._update("generator", generator_loss)
+        self.critic.requires_grad_(True)
+        with torch.no_grad():
+            decay = min(self.config.train.ema_decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(self.average, list(self.generator.parameters()), 1 - decay)
+        self.step += 1
+        return critic_loss.detach(), generator_loss.detach()
+
+    def _update(self, name: str, loss: Tensor) -> None:
+        adam, train = self.adams[name], self.config.train
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        for parameter in adam.param_groups[0]["params"]:
+            # The fused kernel walks memory.
+            if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+                parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
+        adam.param_groups[0]["lr"] = self.rates[name] * lr_factor(
+            self.step, train.steps, train.lr_decay
+        )
+        adam.step()
+
+
+def loops(folder: Path) -> tuple[Training, dict[str, PlainLoop], str]:
+    with as_file(files("fastgan.examples") / "nodules_32.yaml") as path:
+        config = configuration.load(path)
+    config.train.precision = "float32"
+    dataset = open_dataset(config.data, "train")
+    variant = variant_of(config, describe(dataset))
+    plain = {
+        "plain-NCDHW": PlainLoop(variant, dataset, config, torch.contiguous_format),
+        "plain-NDHWC": PlainLoop(variant, dataset, config, LAST),
+    }
+    run = RunFolder.create(folder, config, describe(dataset))
+    ours = Training(variant, dataset, config, run, torch.device("cpu"))
+    return ours, plain, config.name
+
+
+def check(ours: Training, plain: dict[str, PlainLoop]) -> None:
+    """The losses of the first steps agree."""
+    for step in range(CHECKED_STEPS):
+        ours.advance()
+        metrics = ours.metrics()
+        expected = [metrics["critic/loss"], metrics["generator/loss"]]
+        scale = max(map(abs, expected))
+        for name, loop in plain.items():
+            for found, known in zip(loop.advance(), expected, strict=True):
+                if not abs(found.item() - known) <= TOLERANCE * scale:
+                    raise SystemExit(f"{name}: loss {found.item()} at step {step}, ours {known}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep-heap", action="store_true", help="freed memory is kept, for all")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    args = parser.parse_args()
+    heap = "kept" if args.keep_heap and keep_freed_memory() else "default"
+    with tempfile.TemporaryDirectory() as folder:
+        ours, plain, name = loops(Path(folder))
+        check(ours, plain)
+        before = os.getloadavg()[0]
+        runs: dict[str, Any] = {"ours": ours, **plain}
+        seconds: dict[str, list[float]] = {key: [] for key in runs}
+        for _ in range(args.rounds):
+            for key, loop in runs.items():
+                start = time.perf_counter()
+                loop.advance()
+                seconds[key].append(time.perf_counter() - start)
+    times = {
+        key: {"median": 1e3 * sorted(s)[len(s) // 2], "min": 1e3 * min(s)}
+        for key, s in seconds.items()
+    }
+    for key, t in times.items():
+        print(f"{key:14}{t['median']:9.1f}{t['min']:9.1f} ms")
+    best = min(t["median"] for key, t in times.items() if key != "ours")
+    print(f"{best / times['ours']['median']:.2f}x the best plain loop (medians)")
+    report = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "heap": heap,
+        "load before": before,
+        "load after": os.getloadavg()[0],
+        "workload": f"{name}, a full step of batch 16, float32",
+        "rounds": args.rounds,
+        "milliseconds": {"training step": times},
+    }
+    capability = torch.backends.cpu.get_cpu_capability().lower().replace(" ", "-")
+    path = args.out / f"cpu-{capability}" / f"training-{heap}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()

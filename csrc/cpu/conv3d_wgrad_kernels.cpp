@@ -1,0 +1,64 @@
+// Compiled once per ISA level with FASTGAN_ISA = baseline, avx2 or avx512. Everything but the entry
+// has internal linkage: see FASTGAN_FORMULA.
+#include "cpu/conv3d_wgrad_kernels.h"
+
+#include "cpu/conv3d_lanes.h"
+
+namespace fastgan::cpu {
+namespace {
+
+static_assert(ConvWgradParams::kLanes == Lanes::kWidth);
+
+// Output channels worked on at once: their sums fill three quarters of the registers.
+constexpr int kTile = kVectorBytes == 64 ? 24 : kVectorBytes == 32 ? 6 : 3;
+
+// N output channels, from block.g on.
+template <int N>
+void tile(const ConvWgradBlock& block, const float* from, float* sums) {
+  Lanes sum[N];
+#pragma GCC unroll 32
+  for (int k = 0; k < N; ++k) sum[k] = Lanes{};
+  for (int64_t p = 0; p < block.planes; ++p) {
+    for (int64_t r = 0; r < block.rows; ++r) {
+      const float* x = block.x + p * block.plane + r * block.row;
+      for (int64_t o = 0; o < block.width; ++o, x += block.step, from += block.channels) {
+        const Lanes value = read(x);
+#pragma GCC unroll 32
+        for (int k = 0; k < N; ++k) sum[k].add_product(value, from[k]);
+      }
+    }
+  }
+  // a block's sums are added as one: long sums lose less in two steps
+#pragma GCC unroll 32
+  for (int k = 0; k < N; ++k) {
+    const Lanes before = read(sums + k * Lanes::kWidth);
+#pragma GCC unroll 16
+    for (int i = 0; i < Lanes::kVectors; ++i) sum[k].part[i] += before.part[i];
+    write(sums + k * Lanes::kWidth, sum[k]);
+  }
+}
+
+// tile<count>, 1 <= count <= N.
+template <int N>
+void tile_of(int64_t count, const ConvWgradBlock& block, const float* from, float* sums) {
+  if (count == N) return tile<N>(block, from, sums);
+  if constexpr (N > 1) tile_of<N - 1>(count, block, from, sums);
+}
+
+void wgrad(const ConvWgradBlock& block, float* sums) {
+  // tiles of nearly equal size: a small one would wait for its own sums
+  const int64_t tiles = (block.channels + kTile - 1) / kTile;
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int64_t begin = block.channels * i / tiles, end = block.channels * (i + 1) / tiles;
+    tile_of<kTile>(end - begin, block, block.g + begin, sums + begin * Lanes::kWidth);
+  }
+}
+
+}  // namespace
+
+namespace FASTGAN_ISA {
+
+ConvWgradKernel conv_wgrad_kernel() { return &wgrad; }
+
+}  // namespace FASTGAN_ISA
+}  // namespace fastgan::cpu

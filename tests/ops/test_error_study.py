@@ -1,0 +1,32 @@
+"""A sample of the error study: `make error-study` runs 500 shapes of each operator."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+
+def _loaded() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "error_study", Path(__file__).with_name("error_study.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+STUDY = _loaded()
+
+
+@pytest.mark.parametrize("dtype", STUDY.DTYPES, ids=str)
+@pytest.mark.parametrize("name", STUDY.OPERATORS)
+def test_errors_are_no_larger_than_pytorchs(name: str, dtype: torch.dtype) -> None:
+    found = STUDY.study(name, dtype, shapes=40, seed=1)
+    assert found.worst <= STUDY.WORST, found.worst_shape
+    assert found.mean <= STUDY.GOALS[dtype]
