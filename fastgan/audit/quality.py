@@ -23,7 +23,7 @@ from fastgan.audit.feature_distances import (
 from fastgan.audit.features import Features, PyramidFeatures, standardised
 from fastgan.audit.judgement import Control, Finding, Outcome, Table
 from fastgan.audit.memorization_power import NEEDED_POWER
-from fastgan.audit.similarity import ms_ssim
+from fastgan.audit.similarity import similarity_table
 from fastgan.audit.statistics import bootstrap_interval, clopper_pearson, subject_bootstrap
 from fastgan.errors import AuditError
 
@@ -35,7 +35,6 @@ LEAST_DIVERSITY = 0.8
 _LEAST = 20
 _DRAWS = 500
 _FLOORS = 100
-_PAIRS = 100
 
 Floats = NDArray[np.floating]
 
@@ -268,10 +267,21 @@ def _diversity(
         n_volumes=len(made) + len(holdout),
         n_subjects=holdout.n_subjects,
         power=f"by the interval: a ratio below {low:.2f} is ruled out",
-        tables=_similarities(evidence, options),
+        tables=_similarities(evidence, options.rng("quality/similarity")),
         methods=f"{about} Euclidean distances; bootstrap over subjects, both ends conservative.",
         limits="A set may be varied and yet miss rare patients: see recall and coverage.",
     )
+
+
+def _similarities(evidence: Evidence, rng: np.random.Generator) -> tuple[Table, ...]:
+    # Two different masks agree in their empty background: 0.9 and more, whatever they show.
+    if evidence.modality == "mask":
+        return ()
+    try:
+        cohorts = (evidence.require_generated(), evidence.holdout)
+        return (similarity_table(cohorts, rng),)
+    except AuditError:  # too small for the window
+        return ()
 
 
 class _Within:
@@ -286,29 +296,3 @@ class _Within:
         w = np.bincount(drawn, minlength=len(self.distance)).astype(np.float64)
         # A volume drawn twice is no pair.
         return float(w @ self.distance @ w / (w.sum() ** 2 - (w**2).sum()))
-
-
-def _similarities(evidence: Evidence, options: Options) -> tuple[Table, ...]:
-    if evidence.modality == "mask":
-        # Two different masks agree in their empty background: 0.9 and more, whatever they show.
-        return ()
-    rng = options.rng("quality/similarity")
-    rows = []
-    for cohort in (evidence.require_generated(), evidence.holdout):
-        first, second = rng.integers(len(cohort), size=(2, 4 * _PAIRS))
-        apart = cohort.subjects[first] != cohort.subjects[second]
-        first, second = first[apart][:_PAIRS], second[apart][:_PAIRS]
-        try:
-            found = ms_ssim(cohort.values[first], cohort.values[second])
-        except AuditError:
-            return ()
-        rows.append((cohort.name, f"{found.mean():.3f}", f"{found.std():.3f}", len(found)))
-    return (
-        Table(
-            "Structural similarity of pairs of different subjects",
-            ("volumes", "mean", "deviation", "pairs"),
-            tuple(rows),
-            "MS-SSIM, 1 for equal volumes: generated pairs that are more alike than held-out ones "
-            "lack variety.",
-        ),
-    )
