@@ -1,6 +1,6 @@
 """Power of the tests of marks, sites and files on phantoms; the tables were fixed beforehand.
 
-    python bench/audit/power_sites.py [--runs 100] [--only files|sites|marks]
+    python bench/audit/power_sites.py [--only files|sites|marks]
 
 Marks: 300 subjects, a mark of 3^3 voxels at 1 sd on scanner S2, which goes with the label in 90 %
 (and, at 16^3, 50 and 97 %) of subjects; scanners permuted within labels. Found means p <= 5 %; the
@@ -32,6 +32,7 @@ STRICT = 0.0025
 MARKS = ((16, 0.9, 100), (32, 0.9, 20), (16, 0.5, 30), (16, 0.97, 30))
 """Size, agreement, runs."""
 EFFECTS, SUBJECTS = (0.3, 0.5, 0.8), (40, 80, 160)
+FILE_RUNS, SITE_RUNS = 100, 40
 AGREEMENTS = (0.6, 0.7, 0.8)
 OUT = Path(__file__).resolve().parents[1] / "results" / "audit" / "power_sites.json"
 
@@ -117,11 +118,10 @@ def files(agreement: float, subjects: int, runs: int, cell: int) -> dict[str, ob
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--only", choices=("files", "sites", "marks"), help="renew one table")
     chosen = parser.parse_args()
-    cells = [("files", a, n, chosen.runs) for a in AGREEMENTS for n in SUBJECTS]
-    cells += [("sites", d, n, chosen.runs) for d in EFFECTS for n in SUBJECTS]
+    cells = [("files", a, n, FILE_RUNS) for a in AGREEMENTS for n in SUBJECTS]
+    cells += [("sites", d, n, SITE_RUNS) for d in EFFECTS for n in SUBJECTS]
     cells += [("marks", a, size, runs) for size, a, runs in MARKS]
     rows = json.loads(OUT.read_text())["rows"] if chosen.only else []
     rows = [r for r in rows if r["table"] != chosen.only]

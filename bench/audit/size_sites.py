@@ -3,7 +3,7 @@
     python bench/audit/size_sites.py [--runs 1000] [--processes 1]
 
 Volumes of 8^3 lung texture, of 24 subjects with 1, 2 or 4 volumes each. The label makes the middle
-brighter, and sites go with the label in 70 % of subjects, so that only tests within classes may
+brighter, and sites go with the label in two thirds of subjects, so that only tests within classes may
 keep quiet. Seeds are fixed: run r of clustering c is SeedSequence([20, c, r]). Writes
 bench/results/audit/size_sites.json: rejections at 1 % and 5 % of each test and clustering, with
 the p-value that the size is above nominal, Holm-corrected over all of them.
@@ -52,10 +52,12 @@ def one_run(clustering: int, run: int) -> dict[str, float]:
     """p-values of all tests on one data set without a fault."""
     rng = np.random.default_rng([20, clustering, run])
     people = np.repeat(np.arange(SUBJECTS), clustering)
-    labels = rng.permutation(SUBJECTS)[people] % 2
-    site = (rng.random(SUBJECTS)[people] < np.where(labels == 1, 0.7, 0.3)).astype(int)
-    if len(np.unique(site)) < 2:
-        site[people == 0] = 1 - site[0]
+    order = rng.permutation(SUBJECTS)
+    labels = (order % 2)[people]
+    # Two thirds of the subjects of label 1 are at site 1, one third of those of label 0.
+    site = np.isin(order, np.r_[1 : 2 * SUBJECTS // 3 : 2, 0 : SUBJECTS // 3 : 2])[people].astype(
+        int
+    )
     values = volumes(rng, labels, people)
     p: dict[str, float] = {}
 
