@@ -17,8 +17,8 @@ from fastgan.ops.nearest import Groups, check_enough, check_groups, check_rows, 
 __all__ = ["NearestIndex", "Neighbours", "Transform"]
 
 # A pyramid costs less to build than this many searches of the same targets by brute force in a
-# batch; bench/nearest.py prints the count from which it pays.
-_QUERIES_FROM = 64
+# batch: 130 at most where it was measured. bench/nearest.py prints the count.
+_QUERIES_FROM = 160
 # Queries that are tried with the pyramid before all are, and the share of the data that they may
 # read: beyond it multiplying all pairs in a batch costs less than reading a part one by one.
 _TRIED, _MOST_READ = 8, 0.05
@@ -55,8 +55,8 @@ class NearestIndex:
     Args:
         target: [M, ..., D, H, W] volumes, or [M, F] vectors, for which there is no pyramid. Kept,
             not copied, where contiguous; must not change while the index lives.
-        method: "pyramid", "brute", or "auto": the pyramid from some tens of queries on, unless the
-            first of them read too much; then brute force from there on.
+        method: "pyramid", "brute", or "auto": the pyramid from 160 queries on, unless the first of
+            them read too much; then brute force from there on.
 
     Raises:
         ConfigError: an unknown method; a pyramid for what has none, or on a device without one.
