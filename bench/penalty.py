@@ -9,6 +9,9 @@ Writes bench/results/<device>/penalty-<heap>.json: milliseconds, medians and min
     eager-NDHWC      likewise, channels_last_3d, activation in place
     compiled         torch.compile of the torch.func.grad form, channels_last_3d
 
+and the most memory, in MiB, that PyTorch held at once beside what it held before (buffers inside
+libraries and kernels are not seen).
+
 Each provider's gradients are compared with ours before it is timed. Providers take turns, so that a
 disturbance of the machine meets all of them; the load is written beside the times.
 """
@@ -16,6 +19,7 @@ disturbance of the machine meets all of them; the load is written beside the tim
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -142,6 +146,16 @@ def timed(runs: dict[str, Step], rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
+def peak(run: Step) -> float:
+    """MiB that the step holds at most, beside what was there before it."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        run()
+    events = profile.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    return max(itertools.accumulate(change for _, change in changes)) / 2**20
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keep-heap", action="store_true", help="freed memory is kept, for all")
@@ -161,6 +175,7 @@ def main() -> None:
         "rounds": args.rounds,
     }
     times: dict[str, object] = {}
+    memory: dict[str, object] = {}
     for norm in ("none", "instance"):
         built = providers(args.size, norm, not args.no_compile)
         for what in ("penalty", "critic step"):
@@ -170,7 +185,9 @@ def main() -> None:
             print(f"{what}, norm {norm}: {best / found['ours']['min']:.2f}x the best peer (minima)")
             for name, t in found.items():
                 print(f"    {name:14}{t['median']:9.1f}{t['min']:9.1f} ms", flush=True)
+            memory[f"{what}, norm {norm}"] = {name: peak(p[what]) for name, p in built.items()}
     report["milliseconds"] = times
+    report["peak MiB"] = memory
     report["load after"] = os.getloadavg()[0]
     folder = args.out / f"cpu-{torch.backends.cpu.get_cpu_capability().lower().replace(' ', '-')}"
     folder.mkdir(parents=True, exist_ok=True)
