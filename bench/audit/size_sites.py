@@ -3,8 +3,8 @@
     python bench/audit/size_sites.py [--runs 1000] [--processes 1]
 
 Volumes of 8^3 lung texture, of 24 subjects with 1, 2 or 4 volumes each. The label makes the middle
-brighter, and sites go with the label in two thirds of subjects, so that only tests within classes may
-keep quiet. Seeds are fixed: run r of clustering c is SeedSequence([20, c, r]). Writes
+brighter, and sites go with the label in two thirds of subjects, so that only tests within classes
+may keep quiet. Seeds are fixed: run r of clustering c is SeedSequence([20, c, r]). Writes
 bench/results/audit/size_sites.json: rejections at 1 % and 5 % of each test and clustering, with
 the p-value that the size is above nominal, Holm-corrected over all of them.
 """
