@@ -106,13 +106,14 @@ class Critic(nn.Module):
             raise ConfigError(
                 f"critic: minibatch_stddev {self.group} does not divide a batch of {batch}"
             )
-        members = features.unflatten(0, (-1, self.group))
+        members = torch.unflatten(features, 0, (-1, self.group))
         classes = torch.zeros(batch, device=features.device) if labels is None else labels
-        classes = classes.unflatten(0, (-1, self.group))
+        classes = torch.unflatten(classes, 0, (-1, self.group))
         alike = (classes[:, :, None] == classes[:, None, :]).to(features.dtype)
         share = alike / alike.sum(2, keepdim=True)
         deviation = members - share @ members
-        return (share @ deviation.square() + SPREAD_EPS).sqrt().flatten(0, 1)
+        spread: Tensor = (share @ deviation.square() + SPREAD_EPS).sqrt().flatten(0, 1)
+        return spread
 
 
 def build_critic(
