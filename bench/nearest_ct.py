@@ -114,6 +114,7 @@ def show(side: int, found: dict[str, Any]) -> None:
                 f"auto {t['auto']:8.1f} ms"
             )
         saved = (found[name]["64"]["brute"] - found[name]["64"]["pyramid"]) / 64
-        pays = built / saved if saved > 0 else float("inf")
+        pays = built / saved if saved > 0 else None
         found[f"break-even, {name}, queries"] = pays
-        print(f"    pays from {pays:.0f} queries on, the index included", flush=True)
+        text = "does not pay" if pays is None else f"pays from {pays:.0f} queries on"
+        print(f"    {text}, the index included", flush=True)

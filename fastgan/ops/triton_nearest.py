@@ -17,7 +17,7 @@ _import_error: str | None = None
 try:
     import triton
 
-    from fastgan.kernels import nearest as _kernels
+    from fastgan.kernels import nearest as _kernels  # type: ignore[no-redef]
 
     _interpreted = bool(triton.knobs.runtime.interpret)
 except ImportError as error:
@@ -83,7 +83,7 @@ def nearest(
     bad_query, bad_target = non_finite(query), None
     splits = -(-query.shape[1] // _kernels.SEGMENT)
     block = max(1, min(_MOST_PAIRS // (splits * len(target)), 4 * _MOST_PROGRAMS))
-    for number in (~bad_query).nonzero()[:, 0].split(block):
+    for number in torch.split((~bad_query).nonzero()[:, 0], block):
         if not len(number):
             break
         # a copy only where rows have to be left out
@@ -109,7 +109,7 @@ def _distances(query: Tensor, target: Tensor) -> Tensor:
     """[n, M] squared distances of the first pass, by blocks of targets."""
     splits = -(-query.shape[1] // _kernels.SEGMENT)
     block = max(1, _MOST_PAIRS // (splits * len(query)))
-    parts = [_kernels.all_pairs(query, part) for part in target.split(block)]
+    parts = [_kernels.all_pairs(query, part) for part in torch.split(target, block)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
@@ -138,7 +138,7 @@ def _chosen(
         worst = worst + 4 * _kernels.SMALLEST * query.shape[1]
     row, column = ((found <= worst[:, None]) & ~banned).nonzero().unbind(1)
     if floating:
-        parts = zip(row.split(_MOST_CHOSEN), column.split(_MOST_CHOSEN), strict=True)
+        parts = zip(torch.split(row, _MOST_CHOSEN), torch.split(column, _MOST_CHOSEN), strict=True)
         value = torch.cat([_kernels.chosen_pairs(query, target, r, c) for r, c in parts])
     else:
         value = found[row, column]
