@@ -194,6 +194,20 @@ def test_rejects_bad_arguments(args, settings, message) -> None:
         bias_act(*args, **settings)
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["NCDHW", "NDHWC"])
+def test_every_thread_works_on_its_own_share(last) -> None:
+    x, b = torch.randn(2, 6, 20, 25, 37), torch.randn(6)
+    x = x.to(memory_format=torch.channels_last_3d) if last else x
+    g = torch.randn_like(x)
+    found = []
+    for name in ("native", "reference"):
+        with implementation(name):
+            leaf = x.clone().requires_grad_()
+            y = bias_act(leaf, b)
+            found.append((y, *torch.autograd.grad(y, leaf, g)))
+    assert all(torch.equal(f, e) for f, e in zip(*found, strict=True))
+
+
 def test_deterministic(device, orders) -> None:
     values = inputs(CASES[1], torch.float32, device)
     once, again = orders(both(CASES[1])[0], values), orders(both(CASES[1])[0], values)
