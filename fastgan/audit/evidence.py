@@ -102,8 +102,7 @@ class Evidence:
     modality: str = "mr"
     """"ct", "mr" or "mask": of masks, pictures show surfaces and -1 is background."""
     augmentations: tuple[str, ...] = ()
-    """What the run applied to real volumes while training: kinds of `data.augment.KINDS`, and
-    "shift" of the differentiable augmentation."""
+    """What the run applied to real volumes while training: names of `alterations.AUGMENTATIONS`."""
     draw: Draw | None = None
     """The generator, where the audit is of a run that has one."""
     translate: Translate | None = None

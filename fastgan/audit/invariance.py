@@ -70,7 +70,9 @@ class Effect:
     flipped: Labels
     """[K] decided subjects whose class changes."""
     decided: Labels
-    """[K] subjects."""
+    """[K] subjects whose class no harmless change alters."""
+    subjects: Labels
+    """[K] subjects, undecided ones included."""
     raw: float
     """Share of all subjects, undecided ones included, whose class changes."""
     drift: Floats
@@ -106,10 +108,9 @@ class Effect:
 
     def refuted(self, tests: int = 1, delta: float = DELTA) -> bool:
         """Whether some class surely flips or drifts by more than delta, corrected for K x tests."""
-        level = 1.0 - (1.0 - LEVEL) / (2 * len(self.drift) * tests)
+        level = _corrected(len(self.drift), tests)
         flips = refuting(self.flipped, self.decided, level, delta)
-        surely = np.abs(self.drift) - NormalDist().inv_cdf(level) * self.error
-        return bool(flips or (surely > delta).any())
+        return bool(flips or _drifting(self.drift, self.error, level, delta).any())
 
 
 def effect(readings: Readings, after: Floats) -> Effect:
@@ -127,6 +128,7 @@ def effect(readings: Readings, after: Floats) -> Effect:
     return Effect(
         flipped=np.array([np.count_nonzero(flips & decided & g) for g in groups]),
         decided=np.array([np.count_nonzero(decided & g) for g in groups]),
+        subjects=np.array([np.count_nonzero(g) for g in groups]),
         raw=float(flips.mean()),
         drift=np.array([change[g].mean() for g in groups]),
         error=np.array([change[g].std(ddof=1) / np.sqrt(np.count_nonzero(g)) for g in groups]),
@@ -154,7 +156,9 @@ def smallest_certifiable(decided: Labels) -> float:
 def chance_to_refute(
     found: Effect, rng: np.random.Generator, runs: int, *, share: float = 1.0, tests: int = 1
 ) -> int:
-    """In how many of `runs` samples of as many subjects the transform is refuted by its flips.
+    """In how many of `runs` samples of as many subjects the transform is refuted (`refuted`).
+
+    Flips are drawn from binomial distributions, mean drifts from normal ones.
 
     Args:
         found: what the transform did to the subjects that there are.
@@ -163,10 +167,28 @@ def chance_to_refute(
         share: of the subjects, to whom it is done; the others stay as they are.
         tests: transforms that are tested at once.
     """
-    level = 1.0 - (1.0 - LEVEL) / (2 * len(found.drift) * tests)
+    level = _corrected(len(found.drift), tests)
     rates = share * np.nan_to_num(found.rate)
-    drawn = np.stack([rng.binomial(n, r, runs) for n, r in zip(found.decided, rates, strict=True)])
-    return sum(refuting(drawn[:, run], found.decided, level) for run in range(runs))
+    flips = np.stack([rng.binomial(n, r, runs) for n, r in zip(found.decided, rates, strict=True)])
+    # A part of the subjects drifts: the mean of a mixture with those that stay.
+    spread = share * (1 - share) * np.square(found.drift) / np.maximum(found.subjects, 1)
+    error = np.sqrt(share * np.square(found.error) + spread)
+    drift = share * found.drift + error * rng.standard_normal((runs, len(error)))
+    drifted = _drifting(drift, error, level, DELTA).any(axis=1)
+    return sum(
+        bool(drifted[run]) or refuting(flips[:, run], found.decided, level) for run in range(runs)
+    )
+
+
+def _corrected(classes: int, tests: int) -> float:
+    """Level of one of the bounds of flips and drift in every class of every test (Bonferroni)."""
+    return 1.0 - (1.0 - LEVEL) / (2 * classes * tests)
+
+
+def _drifting(drift: Floats, error: Floats, level: float, delta: float) -> NDArray[np.bool_]:
+    """Which drifts are surely larger than delta, in either direction."""
+    surely: NDArray[np.bool_] = np.abs(drift) - NormalDist().inv_cdf(level) * error > delta
+    return surely
 
 
 @lru_cache(maxsize=4096)

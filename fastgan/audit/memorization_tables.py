@@ -16,6 +16,8 @@ from fastgan.audit.statistics import area_under_curve, clopper_pearson
 __all__ = ["context", "flag_table", "power_sentence", "power_tables"]
 
 _LISTED = 20
+# What a critic's own augmentation does more strongly.
+_STRONGER = {"flip": "mirror", "intensity": "contrast"}
 
 
 def power_sentence(power: CopyPower) -> str:
@@ -73,8 +75,9 @@ def power_tables(power: CopyPower | None, evidence: Evidence) -> tuple[Table, ..
         (f"{level:g}", *(cell(row) for row in found), cell(found))
         for level, found in power.noise.items()
     )
+    used = set(evidence.augmentations)
     changes = tuple(
-        (kind, "yes" if kind in evidence.augmentations else "no", cell(found))
+        (kind, "yes" if {kind, _STRONGER.get(kind)} & used else "no", cell(found))
         for kind, found in power.transforms.items()
     )
     note = f"Share found [95 % interval] of {runs} planted runs a cell, one copy in each."

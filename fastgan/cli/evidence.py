@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["evidence_of_config", "evidence_of_run", "facts_of"]
 
+DIFFERENTIABLE = {"flip": "mirror", "shift": "shift", "intensity": "contrast"}
+"""What the differentiable augmentation of a critic is called beside the classic one."""
 BATCH = 16
 """Volumes drawn or translated at once; the result does not depend on it beyond rounding."""
 LIDC_ATTRIBUTION = (
@@ -120,7 +122,7 @@ def _of_training(config: Config, training: Dataset, generated: Path | None) -> E
         spacing=training.spacing,
         classes=training.classes,
         modality=training.normalisation["modality"],
-        augmentations=tuple(dict.fromkeys((*config.data.classic, *config.gan.augment))),
+        augmentations=(*config.data.classic, *(DIFFERENTIABLE[k] for k in config.gan.augment)),
         about={"data": config.data.source} | ({"generated": str(generated)} if generated else {}),
     )
 
@@ -176,7 +178,8 @@ def _of_cyclegan(config: Config, folder: RunFolder, found: Checkpoint, device: s
         modality=training.a.normalisation["modality"],
         translate=translate,
         target=cohort_of(holdout.b, "held-out of domain B"),
-        about=_about(folder, found) | {"data": config.data.source},
+        about=_about(folder, found)
+        | {"data": config.data.source, "modality_b": training.b.normalisation["modality"]},
     )
 
 

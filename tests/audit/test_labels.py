@@ -12,7 +12,13 @@ from fastgan.audit.alterations import AUGMENTATIONS, alter, destroy, moved, wobb
 from fastgan.audit.classifier import train_ensemble
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.instrument import instrument, within_strata
-from fastgan.audit.invariance import Effect, Readings, effect, smallest_certifiable
+from fastgan.audit.invariance import (
+    Effect,
+    Readings,
+    chance_to_refute,
+    effect,
+    smallest_certifiable,
+)
 from fastgan.audit.judgement import settle
 from fastgan.audit.label_generated import judge_generated
 from fastgan.audit.label_noise import agreement, noise, planted_noise
@@ -208,7 +214,8 @@ def test_nobody_flipped_is_certified_to_three_percent_of_99():
 def test_a_rare_class_is_not_outvoted():
     """Every one of 20 flips, none of 980: 2 % of all, and a label destroyed."""
     spare = np.zeros(2)
-    found = Effect(np.array([0, 20]), np.array([980, 20]), 0.02, spare, spare, 0.0)
+    counts = np.array([980, 20])
+    found = Effect(np.array([0, 20]), counts, counts, 0.02, spare, spare, 0.0)
     assert found.refuted() and found.certified() == 1.0
 
 
@@ -220,6 +227,9 @@ def test_drift_without_flips_is_seen():
     found = effect(before, after)
     assert found.flipped.sum() == 0 and found.drift.tolist() == pytest.approx([0.0, -0.2])
     assert found.refuted() and found.certified() > 0.15
+    # What the controls count is what the verdict goes by.
+    assert chance_to_refute(found, np.random.default_rng(0), 50) == 50
+    assert chance_to_refute(found, np.random.default_rng(0), 50, share=0.1) == 0
 
 
 # Label noise
