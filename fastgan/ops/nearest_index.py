@@ -17,7 +17,7 @@ from fastgan.ops.nearest import Groups, check_enough, check_groups, check_rows, 
 __all__ = ["NearestIndex", "Neighbours", "Transform"]
 
 # A pyramid costs less to build than this many searches of the same targets by brute force in a
-# batch: 130 at most where it was measured. bench/nearest.py prints the count.
+# batch: 139 at most where it was measured. bench/nearest.py prints the count.
 _QUERIES_FROM = 160
 # Queries that are tried with the pyramid before all are, and the share of the data that they may
 # read: beyond it multiplying all pairs in a batch costs less than reading a part one by one.
