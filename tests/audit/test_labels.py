@@ -73,7 +73,7 @@ QUICK = Options(quick=True)
 
 def settled(evidence, options=OPTIONS):
     found = labels.judge(evidence, options)
-    return {s.finding.key: s for s in settle(found, alpha=0.05, quick=options.quick)}
+    return {s.finding.key: s for s in settle(found, alpha=0.05)}
 
 
 def test_a_sound_run_passes_and_its_controls_hold(evidence):
@@ -105,7 +105,9 @@ def test_an_augmentation_that_erases_lesions_fails(evidence, monkeypatch):
 def test_quick_plants_nothing_and_an_unknown_augmentation_is_no_pass(evidence):
     found = settled(replace(evidence, augmentations=("flip", "cutout")), QUICK)
     assert all(not s.finding.controls for s in found.values())
-    assert "pass" not in {s.verdict for s in found.values()}
+    # Only what needs no controls.
+    passed = {key for key, s in found.items() if s.verdict == "pass"}
+    assert passed <= {"labels.classifier", "labels.laws"}
     assert "cutout" in found["labels.augmentation"].sentence
 
 
