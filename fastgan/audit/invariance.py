@@ -174,9 +174,10 @@ def chance_to_refute(
     spread = share * (1 - share) * np.square(found.drift) / np.maximum(found.subjects, 1)
     error = np.sqrt(share * np.square(found.error) + spread)
     drift = share * found.drift + error * rng.standard_normal((runs, len(error)))
-    drifted = _drifting(drift, error, level, DELTA).any(axis=1)
+    drifting = _drifting(drift, error, level, DELTA)
     return sum(
-        bool(drifted[run]) or refuting(flips[:, run], found.decided, level) for run in range(runs)
+        bool(drifting[run].any()) or refuting(flips[:, run], found.decided, level)
+        for run in range(runs)
     )
 
 

@@ -29,7 +29,6 @@ from fastgan.audit.memorization_tables import (
 )
 from fastgan.audit.outliers import CopyTest
 from fastgan.audit.prevalence import Sides, nearest_subject
-from fastgan.audit.statistics import clopper_pearson
 from fastgan.errors import AuditError
 
 __all__ = ["LARGEST_SHARE", "SMALL_SHARE", "judge"]
@@ -167,10 +166,9 @@ def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding
         accepted = Outcome("cannot tell", f"Cannot tell, the interval is too wide: {measured}.")
     controls = () if options.quick else prevalence_controls(data, sides, options)
     power = "; ".join(
-        f"{control.name}: found with power {control.rate:.2f} "
-        f"(at least {clopper_pearson(round(control.rate * control.runs), control.runs)[0]:.2f})"
+        f"{control.name}: {control.rate:.2f} (at least {control.interval[0]:.2f})"
         for control in controls
-        if control.expected == "found"
+        if control.expected == "found" and control.decisive
     )
     return Finding(
         "memorization",

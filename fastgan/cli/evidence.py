@@ -123,7 +123,7 @@ def _of_training(config: Config, training: Dataset, generated: Path | None) -> E
         classes=training.classes,
         modality=training.normalisation["modality"],
         augmentations=(*config.data.classic, *(DIFFERENTIABLE[k] for k in config.gan.augment)),
-        about={"data": config.data.source} | ({"generated": str(generated)} if generated else {}),
+        about={"data": config.data.source} | ({"generated": generated.name} if generated else {}),
     )
 
 

@@ -230,12 +230,14 @@ def _slope_penalty(draw: torch.Generator, device: torch.device, shapes: int) -> 
 
     def ours(slope: Tensor, other: Tensor, share: Tensor, one_sided: bool) -> Tensor:
         mixed = slope_penalty_mix(slope, other, share.to(accumulator(slope)))
-        return slope_penalty_fwd(mixed, 1.0, one_sided)[0]
+        penalty: Tensor = slope_penalty_fwd(mixed, 1.0, one_sided)[0]
+        return penalty
 
     def stock(slope: Tensor, other: Tensor, share: Tensor, one_sided: bool) -> Tensor:
         mixed = torch.lerp(other, slope, share.view(-1, 1, 1, 1, 1))
         excess = torch.linalg.vector_norm(mixed.flatten(1), dim=1) - 1.0
-        return (excess.clamp(min=0) if one_sided else excess).square().mean()
+        penalty: Tensor = (excess.clamp(min=0) if one_sided else excess).square().mean()
+        return penalty
 
     problems: list[str] = []
     figures: dict[str, float] = {}

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import fastgan.kernels
-from fastgan.ops import certificates, dispatch, implementation, triton_norm_act
+from fastgan.ops import certificates, dispatch, implementation, native, triton_norm_act
 
 GPU = torch.device("cuda", 0)
-X: Any = types.SimpleNamespace(device=GPU, dtype=torch.float32)
+X: Any = types.SimpleNamespace(device=GPU, dtype=torch.float32, layout=torch.strided)
 RIGHT = certificates.digest("triton")
 
 
@@ -24,6 +24,7 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FASTGAN_IMPL", raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
     monkeypatch.setattr(triton_norm_act, "supports", lambda op, x: None)
+    monkeypatch.setattr(native, "supports", lambda op, x: "no CUDA kernels were built")
     monkeypatch.setattr(certificates, "FOLDER", tmp_path)
     certificates._results.cache_clear()
     yield

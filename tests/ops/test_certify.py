@@ -23,7 +23,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_right_kernels_pass(op: str) -> None:
     result = certify(op, "native", CPU, shapes=4 if op == "nearest" else 1)
     assert result.problems == []
-    assert all(figure <= trials.WORST for figure in result.figures.values()) and result.figures
+    most = trials.UNITS if op == "slope_penalty" else trials.WORST
+    assert all(figure <= most for figure in result.figures.values()) and result.figures
 
 
 def test_an_operator_without_a_trial_is_not_certified() -> None:
