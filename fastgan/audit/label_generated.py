@@ -100,7 +100,7 @@ def _outcome(tool: Instrument, bounds: Noise, surely: Noise, classes: tuple[str,
         return Outcome(
             "fail",
             f"Generated volumes labelled {classes[worst]} are often of another class: about "
-            f"{bounds.share[worst]:.0%} (at least {surely.low[worst]:.0%}).",
+            f"{min(bounds.share[worst], 1.0):.0%} (at least {surely.low[worst]:.0%}).",
         )
     if surely.low[worst] > 0.0:
         return Outcome(
