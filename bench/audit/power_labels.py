@@ -34,7 +34,7 @@ from fastgan.audit.phantoms import CLASSES, Lesion, Recipe, phantoms
 from fastgan.audit.statistics import clopper_pearson
 
 SEED = 20261125
-RUNS = 20
+RUNS = 60
 STEPS = 30
 RECIPE = Recipe(
     size=16,
