@@ -14,7 +14,9 @@ import fastgan.kernels
 from fastgan.ops import certificates, dispatch, implementation, native, triton_norm_act
 
 GPU = torch.device("cuda", 0)
-X: Any = types.SimpleNamespace(device=GPU, dtype=torch.float32, layout=torch.strided)
+X: Any = types.SimpleNamespace(
+    device=GPU, dtype=torch.float32, layout=torch.strided, ndim=5, shape=(1, 1, 2, 2, 2)
+)
 RIGHT = certificates.digest("triton")
 
 
