@@ -169,6 +169,8 @@ def loops(folder: Path) -> tuple[Training, dict[str, PlainLoop], str]:
     with as_file(files("fastgan.examples") / "nodules_32.yaml") as path:
         config = configuration.load(path)
     config.train.precision = "float32"
+    # The plain loop scores each volume by itself.
+    config.model.minibatch_stddev = 0
     dataset = open_dataset(config.data, "train")
     variant = variant_of(config, describe(dataset))
     plain = {
