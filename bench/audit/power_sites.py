@@ -29,10 +29,10 @@ from fastgan.audit.statistics import clopper_pearson, permutation_p
 
 PERMUTATIONS = 499
 STRICT = 0.0025
-MARKS = ((16, 0.9, 100), (32, 0.9, 20), (16, 0.5, 30), (16, 0.97, 30))
+MARKS = ((16, 0.9, 100), (32, 0.9, 60), (16, 0.5, 30), (16, 0.97, 30))
 """Size, agreement, runs."""
 EFFECTS, SUBJECTS = (0.3, 0.5, 0.8), (40, 80, 160)
-FILE_RUNS, SITE_RUNS = 100, 40
+FILE_RUNS, SITE_RUNS = 100, 100
 AGREEMENTS = (0.6, 0.7, 0.8)
 OUT = Path(__file__).resolve().parents[1] / "results" / "audit" / "power_sites.json"
 

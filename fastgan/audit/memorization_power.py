@@ -13,6 +13,7 @@ from fastgan.audit.memorization_search import Pair, Searched, isolations
 from fastgan.audit.outliers import CopyTest
 from fastgan.audit.planting import TRANSFORMS, noisy, transformed
 from fastgan.audit.prevalence import Sides, nearest_subject
+from fastgan.audit.split_by_chance import posing_controls
 from fastgan.audit.statistics import clopper_pearson
 
 __all__ = [
@@ -138,11 +139,7 @@ def quiet_copies(data: Searched, options: Options) -> Control:
 
 def prevalence_controls(data: Searched, sides: Sides, options: Options) -> tuple[Control, ...]:
     """Shares of mirrored copies, then held-out and training subjects that pose as generated."""
-    return (
-        *_mirrored_shares(data, sides, options),
-        _holdout_posing(data, options),
-        _training_posing(data, options),
-    )
+    return (*_mirrored_shares(data, sides, options), *posing_controls(data, options))
 
 
 def _mirrored_shares(data: Searched, sides: Sides, options: Options) -> list[Control]:
@@ -178,61 +175,6 @@ def _nearest(
         in_holdout[1].distance[:, 0],
         data.holdout_subject[in_holdout[1].index[:, 0]],
     )
-
-
-def _holdout_posing(data: Searched, options: Options) -> Control:
-    """Random halves of the held-out subjects pose as generated against training and the rest."""
-    rng = options.rng("memorization/holdout-posing")
-    near = data.of_holdout[1]
-    subject = data.holdout_subject[data.of_holdout_held.index]
-    sides: Sides | None = None
-    alarms = np.zeros(options.planted, bool)
-    for run in range(options.planted):
-        posing = _half(data.n_holdout, rng)
-        kept = np.setdiff1d(np.arange(data.n_holdout), posing)
-        if sides is None:
-            sides = Sides.draw(data.n_training, len(kept), rng, options.permutations)
-        rows = np.isin(data.holdout_subject, posing)
-        distance, owner = _among(data.of_holdout_held.distance[rows], subject[rows], kept)
-        who, trained = nearest_subject(
-            near.distance[rows, 0], data.training_subject[near.index[rows, 0]], distance, owner
-        )
-        alarms[run] = sides.p(who, trained) <= options.alpha
-    name = "held-out subjects posing as generated"
-    return outcome(name, alarms, "quiet", options.alpha, decisive=True)
-
-
-def _training_posing(data: Searched, options: Options) -> Control:
-    """Training subjects, as many as half of the held-out ones, pose against the rest and those."""
-    rng = options.rng("memorization/training-posing")
-    near, held = data.of_training[1], data.of_training_held
-    subject = data.training_subject[near.index]
-    own = data.training_subject[data.left_out]
-    count = max(1, min(data.n_holdout // 2, data.n_training // 4))
-    sides = Sides.draw(data.n_training - count, data.n_holdout, rng, options.permutations)
-    alarms = np.zeros(options.planted, bool)
-    for run in range(options.planted):
-        posing = rng.permutation(data.n_training)[:count]
-        kept = np.setdiff1d(np.arange(data.n_training), posing)
-        rows = np.isin(own, posing)
-        distance, owner = _among(near.distance[rows], subject[rows], kept)
-        who, trained = nearest_subject(
-            distance, owner, held.distance[rows, 0], data.holdout_subject[held.index[rows, 0]]
-        )
-        alarms[run] = rows.any() and sides.p(who, trained) <= options.alpha
-    name = "training subjects, left out, posing as generated"
-    return outcome(name, alarms, "quiet", options.alpha, decisive=True)
-
-
-def _among(
-    distance: Floats, subject: NDArray[np.int64], kept: NDArray[np.int64]
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Of neighbours [N, k], the nearest of kept subjects and its position among these."""
-    allowed = np.isin(subject, kept)
-    first = allowed.argmax(axis=1)
-    rows = np.arange(len(subject))
-    nearest = np.where(allowed[rows, first], distance[rows, first], np.inf)
-    return nearest, np.minimum(np.searchsorted(kept, subject[rows, first]), len(kept) - 1)
 
 
 def _half(subjects: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgan.audit.copy_search import CopySearch, Found, coarse
+from fastgan.audit.copy_search import NEIGHBOURS, CopySearch, Found, coarse
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.outliers import isolation
 from fastgan.audit.shape import body
@@ -50,7 +50,7 @@ class Searched:
     of_training: Pair
     """[L] in training volumes of other subjects."""
     of_training_held: Found
-    """[L] nearest held-out volume."""
+    """[L] in held-out volumes."""
     of_holdout: Pair
     """[H] in training."""
     of_holdout_held: Found
@@ -112,7 +112,7 @@ def searched(evidence: Evidence, options: Options) -> Searched:
         in_holdout,
         left_out,
         in_training.search(ours[left_out], groups=training_subject[left_out]),
-        in_holdout.search(ours[left_out], 1)[1],
+        in_holdout.search(ours[left_out], min(NEIGHBOURS, len(behind)))[1],
         in_training.search(behind),
         in_holdout.search(behind, min(_HELD_NEIGHBOURS, others), holdout_subject)[1],
         in_training.search(drawn),

@@ -82,10 +82,18 @@ class Sides:
         subject count as one unit.
         """
         place = np.where(trained, subject, subject + self.n_training)
-        weight = np.bincount(place, minlength=self.n_training + self.n_holdout)
-        # Sums of counts: exact in float32 up to 2^24 volumes.
-        null = self.exchanged @ weight.astype(np.float32)
-        return permutation_p(float(weight[: self.n_training].sum()), null)
+        counts = np.bincount(place, minlength=self.n_training + self.n_holdout)
+        return float(self.p_of_counts(counts[None].astype(np.float32))[0])
+
+    def p_of_counts(self, counts: Floats) -> Floats:
+        """The same of several sets, from how often each subject was nearest.
+
+        Args:
+            counts: [R, n_training + n_holdout] float32; sums are exact up to 2^24 volumes.
+        """
+        seen = counts[:, : self.n_training].sum(axis=1)
+        null = self.exchanged @ counts.T
+        return np.array([permutation_p(s, n) for s, n in zip(seen, null.T, strict=True)])
 
     def interval(
         self, subject: Whole, trained: NDArray[np.bool_], rng: np.random.Generator, draws: int

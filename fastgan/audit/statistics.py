@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -189,7 +191,10 @@ def bootstrap_interval(
     draws: int = 1000,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile interval of a statistic of volumes, with the subject as unit.
+    """Expanded percentile interval of a statistic of volumes, with the subject as unit.
+
+    Of n subjects the plain percentiles are too near by a factor of sqrt((n - 1) / n) and by using the
+    normal distribution where Student's belongs; the percentiles are moved outwards by both.
 
     At the end of its range (a share of 0, an area of 1) the interval has no width and says too
     little; a bound from `clopper_pearson` says more.
@@ -205,7 +210,8 @@ def bootstrap_interval(
     Raises:
         AuditError: fewer than two subjects, or undefined in more than one of ten draws.
 
-    Source: Davison and Hinkley 1997, "Bootstrap methods and their application", section 3.8.
+    Source: Davison and Hinkley 1997, "Bootstrap methods and their application", section 3.8; Hesterberg
+        2015, "What teachers should know about the bootstrap", section 5.3.
     """
     count = len(np.unique(subjects))
     if count < 2:
@@ -216,8 +222,17 @@ def bootstrap_interval(
         raise AuditError(
             f"interval: undefined in {draws - len(values)} of {draws} samples of {count} subjects"
         )
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    upper = _expanded((1 + level) / 2, count)
+    low, high = np.quantile(values, [1 - upper, upper])
     return float(low), float(high)
+
+
+def _expanded(probability: float, count: int) -> float:
+    """The percentile of `count` units that reaches as far as Student's t does at `probability`."""
+    z, freedom = NormalDist().inv_cdf(probability), count - 1
+    # Cornish and Fisher's expansion of Student's quantile: off by 0.6 % at 6 degrees of freedom.
+    t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    return NormalDist().cdf(t * math.sqrt(count / freedom))
 
 
 def area_under_curve(negative: Floats, positive: Floats) -> float:
