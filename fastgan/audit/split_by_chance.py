@@ -1,9 +1,9 @@
 """Is the split into training and held-out patients one of chance? Controls without any copying.
 
-Patients of one side pose as generated, and the question of how much is copied is asked of them. Where
-the split was drawn at random they raise alarms no more often than after other random splits of the
-same patients. One split alone does not tell: all posing patients share it, so by chance it may raise
-alarms in many of the runs or in none.
+Patients of one side pose as generated, and it is asked how much of them is copied. Where the split
+was drawn at random they raise alarms no more often than after other random splits of the same
+patients. A fixed share of alarms would be no limit: all runs share the split, so by chance it may
+raise alarms in many of them or in none.
 """
 
 from __future__ import annotations
@@ -102,9 +102,8 @@ class Neighbourhood:
 def posing_controls(data: Searched, options: Options) -> tuple[Control, Control]:
     """Held-out subjects, then training subjects, posing as generated.
 
-    Each holds unless fewer than 1 in 20 random splits of the same subjects raise as many alarms. With
-    more training volumes than have their neighbours looked up, moved subjects bring fewer volumes to a
-    random split than others, which changes how often chance raises alarms little.
+    Each holds unless fewer than 1 in 20 random splits of the same subjects raise as many alarms. Of
+    training volumes only those in `Searched.left_out` pose, whichever side a split puts them on.
     """
     around = Neighbourhood.of(data)
     training = np.arange(data.n_training + data.n_holdout) < data.n_training
@@ -115,9 +114,7 @@ def posing_controls(data: Searched, options: Options) -> tuple[Control, Control]
         by_chance = []
         for _ in range(_SPLITS):
             split = rng.permutation(training)
-            by_chance.append(
-                around.alarm_rate(split, split == who, options.planted, options, rng)
-            )
+            by_chance.append(around.alarm_rate(split, split == who, options.planted, options, rng))
         usual = float(np.quantile(by_chance, 1 - _LEVEL))
         controls.append(
             Control(

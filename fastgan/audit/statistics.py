@@ -193,8 +193,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Expanded percentile interval of a statistic of volumes, with the subject as unit.
 
-    Of n subjects the plain percentiles are too near by a factor of sqrt((n - 1) / n) and by using the
-    normal distribution where Student's belongs; the percentiles are moved outwards by both.
+    Plain percentiles of n subjects lie too near by a factor of sqrt((n - 1) / n) and by the normal
+    distribution in place of Student's; they are moved outwards by both.
 
     At the end of its range (a share of 0, an area of 1) the interval has no width and says too
     little; a bound from `clopper_pearson` says more.
@@ -210,8 +210,8 @@ def bootstrap_interval(
     Raises:
         AuditError: fewer than two subjects, or undefined in more than one of ten draws.
 
-    Source: Davison and Hinkley 1997, "Bootstrap methods and their application", section 3.8; Hesterberg
-        2015, "What teachers should know about the bootstrap", section 5.3.
+    Source: Davison and Hinkley 1997, "Bootstrap methods and their application", section 3.8;
+        Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3.
     """
     count = len(np.unique(subjects))
     if count < 2:
