@@ -96,7 +96,7 @@ def build(folder: Path) -> Path:
     """Compile the mutants; returns the extension.
 
     Raises:
-        FileNotFoundError: there is no in-place build to take the other objects from.
+        FileNotFoundError: there is no in-place build of these sources to take the other objects from.
     """
     native = next((ROOT / "build" / "native").glob("cpython-*"))
     shutil.copytree(ROOT / "csrc", folder / "csrc", dirs_exist_ok=True, copy_function=_update)
@@ -127,6 +127,8 @@ def _write(path: Path, text: str) -> None:
 def _ninja(text: str, native: Path, folder: Path) -> str:
     """The build file of the extension, with the mutated sources at their best level alone."""
     stems = {Path(name).stem for name in FILES if name.endswith(".cpp")}
+    if str(ROOT / "csrc") not in text:  # else the mutants would be compiled from elsewhere, unchanged
+        raise FileNotFoundError(f"{native} was built from other sources: build in place first")
     text = text.replace(str(ROOT / "csrc"), str(folder / "csrc"))
     text = text.replace("-I . ", f"-I {native} ")
     kept: list[str] = []

@@ -56,9 +56,11 @@ def _changes(tree: ast.Module) -> Iterator[tuple[str, Change]]:
 
 
 def _code(node: ast.AST) -> Iterator[ast.AST]:
-    """Nodes that run: not annotations, defaults of messages, or what only words an error."""
+    """Nodes that run: not annotations, defaults of messages, or what only guards or words an error."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Raise | ast.Import | ast.ImportFrom | ast.arguments):
+            continue
+        if isinstance(child, ast.keyword) and child.arg == "strict":
             continue
         if isinstance(child, ast.Call) and getattr(child.func, "id", "") == "require":
             yield from _code_from(child.args[0])
