@@ -96,7 +96,7 @@ def build(folder: Path) -> Path:
     """Compile the mutants; returns the extension.
 
     Raises:
-        FileNotFoundError: there is no in-place build of these sources to take the other objects from.
+        FileNotFoundError: there is no in-place build of these sources.
     """
     native = next((ROOT / "build" / "native").glob("cpython-*"))
     shutil.copytree(ROOT / "csrc", folder / "csrc", dirs_exist_ok=True, copy_function=_update)
@@ -127,7 +127,7 @@ def _write(path: Path, text: str) -> None:
 def _ninja(text: str, native: Path, folder: Path) -> str:
     """The build file of the extension, with the mutated sources at their best level alone."""
     stems = {Path(name).stem for name in FILES if name.endswith(".cpp")}
-    if str(ROOT / "csrc") not in text:  # else the mutants would be compiled from elsewhere, unchanged
+    if str(ROOT / "csrc") not in text:  # what would be compiled is no mutant
         raise FileNotFoundError(f"{native} was built from other sources: build in place first")
     text = text.replace(str(ROOT / "csrc"), str(folder / "csrc"))
     text = text.replace("-I . ", f"-I {native} ")

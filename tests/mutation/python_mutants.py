@@ -56,7 +56,7 @@ def _changes(tree: ast.Module) -> Iterator[tuple[str, Change]]:
 
 
 def _code(node: ast.AST) -> Iterator[ast.AST]:
-    """Nodes that run: not annotations, defaults of messages, or what only guards or words an error."""
+    """Nodes that run: not annotations, defaults of messages, or what guards or words an error."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Raise | ast.Import | ast.ImportFrom | ast.arguments):
             continue
