@@ -169,7 +169,7 @@ def judge_amplification(evidence: Evidence, options: Options) -> Finding:
         "Does the label show more in generated than in real volumes where it should not?",
         Outcome(
             "pass",
-            f"No evidence that {', '.join(scores.names)} tell the label better among "
+            f"No evidence that the label can be told better from {', '.join(scores.names)} among "
             f"{int(scores.generated.sum())} generated than among "
             f"{int((scores.generated == 0).sum())} held-out volumes.",
         ),

@@ -24,7 +24,7 @@ from fastgan.audit.memorization_search import Searched, isolations, searched
 from fastgan.audit.memorization_tables import (
     context,
     flag_table,
-    power_sentence,
+    power_by_noise,
     power_tables,
 )
 from fastgan.audit.outliers import CopyTest
@@ -89,14 +89,20 @@ def _copies(data: Searched, evidence: Evidence, options: Options) -> Finding:
         f"the smallest ratio is {r.min():.2f}, that of {len(r_null)} volumes that are no copies "
         f"{r_null.min():.2f}"
     )
-    found = "" if power is None else power_sentence(power)
+    least = {} if power is None else power_by_noise(power)
+    found = "; ".join(f"one copy with noise {level:g}: {p:.2f}" for level, p in least.items())
     finding = Finding(
         "memorization",
         *_QUESTIONS["_copies"],
         accepted=Outcome(
             "pass",
             f"No evidence of a copied training volume found among {count} generated volumes: "
-            f"{compared}." + (f" {found}" if found else ""),
+            f"{compared}."
+            + "".join(
+                f" One with noise of {level:g} of the distance between neighbours would have been "
+                f"found with a power of at least {p:.2f}."
+                for level, p in list(least.items())[:1]
+            ),
         ),
         rejected=Outcome(
             "fail",

@@ -13,24 +13,19 @@ from fastgan.audit.memorization_search import Searched
 from fastgan.audit.outliers import ratio
 from fastgan.audit.statistics import area_under_curve, clopper_pearson
 
-__all__ = ["context", "flag_table", "power_sentence", "power_tables"]
+__all__ = ["context", "flag_table", "power_by_noise", "power_tables"]
 
 _LISTED = 20
 # What a critic's own augmentation does more strongly.
 _STRONGER = {"flip": "mirror", "intensity": "contrast"}
 
 
-def power_sentence(power: CopyPower) -> str:
-    """What would have been found at the first three levels of noise."""
-    points = []
-    for level in LEVELS[:3]:
-        found = power.noise[level]
-        hits = int(np.count_nonzero(found))
-        points.append(f"{level:g}: {clopper_pearson(hits, found.size)[0]:.2f}")
-    return (
-        "One copy would have been found with at least this power, by noise in units of the "
-        f"distance between neighbours: {', '.join(points)}."
-    )
+def power_by_noise(power: CopyPower) -> dict[float, float]:
+    """Lower bound of the power to find one copy, at each level of noise."""
+    return {
+        level: clopper_pearson(int(np.count_nonzero(found)), found.size)[0]
+        for level, found in power.noise.items()
+    }
 
 
 def flag_table(

@@ -172,7 +172,7 @@ def judge_regions(evidence: Evidence, options: Options) -> Finding:
         "Can the label be told from corners, border or background alone?",
         Outcome(
             "pass",
-            f"No evidence that {', '.join(areas)} tell the label{given}: best AUC "
+            f"No evidence that the label can be told from {', '.join(areas)}{given}: best AUC "
             f"{areas[best][0]:.2f} ({best}), {len(cohort)} volumes, {cohort.n_subjects} subjects.",
         ),
         Outcome(

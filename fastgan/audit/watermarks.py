@@ -87,7 +87,7 @@ def _case(evidence: Evidence) -> _Case:
     names = labels.astype(str)
     if masks:
         every = np.ones(cohort.values.shape[1:], dtype=bool)
-        where = "apart from the body that each mask shows"
+        where = "outside the body that each mask shows"
         values = detached(cohort.values)
         return _Case(cohort, values, names, None, every, where, "the classes", AGREEMENT)
     region = shell(cohort.values.shape[1:])
@@ -121,15 +121,15 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
     power = "; ".join(f"{c.name}: {c.rate:.0%}" for c in controls[:-1])
     origin = case.between.startswith("volumes")
     severity, meaning = _meaning(evidence, case, marks, options, origin)
-    nothing = "" if tested else " No voxel there varies, so that any mark would stand out at once."
+    nothing = " compared" if tested else ": none there varies, so any mark would stand out at once"
     return Finding(
         "shortcuts",
         "shortcuts.marks",
         _QUESTION,
         Outcome(
             "pass",
-            f"No evidence of a mark {case.where} that differs between {case.between}: {tested} "
-            f"voxels that vary, {len(cohort)} volumes of {cohort.n_subjects} subjects.{nothing}",
+            f"No evidence of a mark that differs between {case.between} {case.where}: "
+            f"{len(cohort)} volumes of {cohort.n_subjects} subjects, {tested} voxels{nothing}.",
         ),
         Outcome(
             severity,
