@@ -24,7 +24,7 @@ from fastgan.audit.features import Features, PyramidFeatures, standardised
 from fastgan.audit.judgement import Control, Finding, Outcome, Table
 from fastgan.audit.memorization_power import NEEDED_POWER
 from fastgan.audit.similarity import similarity_table
-from fastgan.audit.statistics import bootstrap_interval, clopper_pearson, subject_bootstrap
+from fastgan.audit.statistics import clopper_pearson, subject_bootstrap, two_sample_interval
 from fastgan.errors import AuditError
 
 __all__ = ["LEAST_DIVERSITY", "judge"]
@@ -234,16 +234,14 @@ def _diversity(
     evidence: Evidence, options: Options, held: Floats, drawn: Floats, about: str
 ) -> Finding:
     holdout, made = evidence.holdout, evidence.require_generated()
-    means: list[float] = []
-    ends: list[tuple[float, float]] = []
-    for rows, subjects in ((drawn, made.subjects), (held, holdout.subjects)):
-        within = _Within(rows)
-        rng = options.rng(f"quality/diversity-{len(ends)}")
-        means.append(within(np.arange(len(rows))))
-        ends.append(bootstrap_interval(within, subjects, rng, _DRAWS // 2))
-    ratio = means[0] / means[1]
-    # The ends of a ratio of two independent intervals, each at its own end: conservative.
-    low, high = ends[0][0] / ends[1][1], ends[0][1] / ends[1][0]
+    ours, theirs = _Within(drawn), _Within(held)
+    ratio = ours(np.arange(len(drawn))) / theirs(np.arange(len(held)))
+    low, high = two_sample_interval(
+        lambda a, b: ours(a) / theirs(b),
+        (made.subjects, holdout.subjects),
+        options.rng("quality/diversity"),
+        _DRAWS // 2,
+    )
     compared = (
         f"generated volumes lie {ratio:.2f} times [{low:.2f}, {high:.2f}] as far apart as held-out "
         "ones"
@@ -268,7 +266,7 @@ def _diversity(
         n_subjects=holdout.n_subjects,
         power=f"by the interval: a ratio below {low:.2f} is ruled out",
         tables=_similarities(evidence, options.rng("quality/similarity")),
-        methods=f"{about} Euclidean distances; bootstrap over subjects, both ends conservative.",
+        methods=f"{about} Euclidean distances; bootstrap over the subjects of both sets.",
         limits="A set may be varied and yet miss rare patients: see recall and coverage.",
     )
 

@@ -25,6 +25,7 @@ __all__ = [
     "permutation_p",
     "permuted",
     "subject_bootstrap",
+    "two_sample_interval",
 ]
 
 Floats = NDArray[np.floating]
@@ -213,14 +214,37 @@ def bootstrap_interval(
     Source: Davison and Hinkley 1997, "Bootstrap methods and their application", section 3.8;
         Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3.
     """
-    count = len(np.unique(subjects))
+    drawn = subject_bootstrap(subjects, rng, draws)
+    return _interval([statistic(d) for d in drawn], len(np.unique(subjects)), level)
+
+
+def two_sample_interval(
+    statistic: Callable[[Positions, Positions], float],
+    subjects: tuple[Column, Column],
+    rng: np.random.Generator,
+    draws: int = 1000,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """As `bootstrap_interval`, of a statistic of two samples whose subjects are drawn apart.
+
+    Raises:
+        AuditError: fewer than two subjects on a side, or undefined in more than one of ten draws.
+    """
+    ours, theirs = (subject_bootstrap(one, rng, draws) for one in subjects)
+    values = [statistic(a, b) for a, b in zip(ours, theirs, strict=True)]
+    return _interval(values, min(len(np.unique(one)) for one in subjects), level)
+
+
+def _interval(drawn: Sequence[float], count: int, level: float) -> tuple[float, float]:
+    """Expanded percentiles of a statistic's bootstrap draws, from `count` subjects."""
     if count < 2:
         raise AuditError(f"interval: needs at least 2 subjects, got {count}")
-    values = np.array([statistic(drawn) for drawn in subject_bootstrap(subjects, rng, draws)])
+    values = np.array(drawn)
     values = values[~np.isnan(values)]
-    if len(values) < 0.9 * draws:
+    if len(values) < 0.9 * len(drawn):
         raise AuditError(
-            f"interval: undefined in {draws - len(values)} of {draws} samples of {count} subjects"
+            f"interval: undefined in {len(drawn) - len(values)} of {len(drawn)} samples of "
+            f"{count} subjects"
         )
     upper = _expanded((1 + level) / 2, count)
     low, high = np.quantile(values, [1 - upper, upper])

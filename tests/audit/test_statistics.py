@@ -18,6 +18,7 @@ from fastgan.audit.statistics import (
     permutation_p,
     permuted,
     subject_bootstrap,
+    two_sample_interval,
 )
 from fastgan.errors import AuditError
 
@@ -147,6 +148,18 @@ def test_bootstrap_interval_of_few_subjects_reaches_as_far_as_students():
         low, high = bootstrap_interval(lambda i, x=x: x[i].mean(), np.arange(12), rng, 300)
         missed += not low <= 0 <= high
     assert missed / 400 < 0.08  # plain percentiles miss in 9 %
+
+
+def test_two_sample_interval_of_a_difference_is_welchs():
+    rng = np.random.default_rng(6)
+    a, b = rng.standard_normal(400), 2 * rng.standard_normal(200)
+    low, high = two_sample_interval(
+        lambda i, j: a[i].mean() - b[j].mean(), (np.arange(400), np.arange(200)), rng, 4000
+    )
+    half = 1.96 * np.sqrt(a.var() / 400 + b.var() / 200)
+    middle = a.mean() - b.mean()
+    assert low == pytest.approx(middle - half, abs=0.1 * half)
+    assert high == pytest.approx(middle + half, abs=0.1 * half)
 
 
 def test_bootstrap_interval_refuses_what_is_mostly_undefined():
