@@ -43,6 +43,7 @@ def page(record: Record, settled: tuple[Settled, ...], *, patient: bool = False)
         for one in settled
     }
     withheld = sum(f.patient for one in settled for f in one.finding.figures) if not patient else 0
+    verdicts = [one.verdict for one in settled]
     text: str = _template("report.html.j2").render(
         record=record,
         pictures=pictures,
@@ -50,6 +51,7 @@ def page(record: Record, settled: tuple[Settled, ...], *, patient: bool = False)
         patient=patient,
         words=VERDICT_WORDS,
         summary=SUMMARY[record.verdict],
+        counts={name: verdicts.count(name) for name in VERDICT_WORDS if name in verdicts},
     )
     return text
 
