@@ -82,6 +82,7 @@ def _cohort(name: str, values: Floats, items: Sequence[Item], labels: np.ndarray
         labels,
         {key: column for key, column in columns.items() if (column != "").any()},
         files if all(file.is_file() for file in files) else (),
+        all(item.subject_named for item in items),
     )
 
 

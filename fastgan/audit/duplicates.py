@@ -29,6 +29,8 @@ def shared_subjects(evidence: Evidence) -> Finding:
         )
     elif len(names):
         outcome = Outcome("fail", f"{len(names)} files are in the training and the held-out set.")
+    elif evidence.nameless:
+        outcome = Outcome("cannot tell", f"Cannot tell: {evidence.nameless}.")
     else:
         outcome = Outcome(
             "pass",

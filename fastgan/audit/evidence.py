@@ -51,6 +51,8 @@ class Cohort:
     """Manifest column -> [N] text, "" where a row leaves it out."""
     files: tuple[Path, ...] = ()
     """[N] files as they lie on the disk, or () where the volumes come out of an archive."""
+    subjects_named: bool = True
+    """False where, for want of names, every file counts as a subject of its own."""
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values)
@@ -86,6 +88,7 @@ class Cohort:
             None if self.labels is None else self.labels[positions],
             {name: column[positions] for name, column in self.columns.items()},
             tuple(self.files[i] for i in positions) if self.files else (),
+            self.subjects_named,
         )
 
 
@@ -114,6 +117,16 @@ class Evidence:
     """Domain B of the same subjects as `holdout`, aligned, in the same order, where that exists."""
     about: Mapping[str, str] = field(default_factory=dict)
     """What the cards and the report say of the origin: run, checkpoint, hash, version."""
+
+    @property
+    def nameless(self) -> str:
+        """Why nothing that rests on a split by subjects can pass, or ""."""
+        if self.training.subjects_named and self.holdout.subjects_named:
+            return ""
+        return (
+            "the data do not say whose volumes they are, so one patient's may lie on both sides of "
+            "the split; name them in a manifest's column `subject`, or as sub-XX in the file names"
+        )
 
     def require_generated(self) -> Cohort:
         """The generated volumes.

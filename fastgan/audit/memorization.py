@@ -62,13 +62,24 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
             key, text = _QUESTIONS[question.__name__]
             outcome = Outcome("cannot tell", f"Cannot tell: {error}.")
             findings.append(Finding("memorization", key, text, outcome))
-    return findings
+    return [_unless_nameless(finding, evidence.nameless) for finding in findings]
+
+
+def _unless_nameless(finding: Finding, reason: str) -> Finding:
+    if not reason or finding.accepted.verdict != "pass":
+        return finding
+    return replace(finding, accepted=Outcome("cannot tell", f"Cannot tell: {reason}."))
 
 
 _QUESTIONS = {
     "_copies": ("memorization.copies", "Is any generated volume a copy of a training volume?"),
     "_prevalence": ("memorization.prevalence", "How much of the generated set is copied?"),
 }
+
+_NAMES = (
+    "Names of subjects are believed: one patient under two names may lie on both sides of the "
+    "split and hide copies."
+)
 
 
 def _copies(data: Searched, evidence: Evidence, options: Options) -> Finding:
@@ -129,7 +140,7 @@ def _copies(data: Searched, evidence: Evidence, options: Options) -> Finding:
             f"copies count as found at p <= {strict(options.alpha):g}, which Holm's correction "
             "over 20 tests never undercuts."
         ),
-        limits=_limits(data, evidence)
+        limits=_NAMES
         + " Copies that are rotated, scaled, bent or of a part of a volume are found only as far "
         "as the table of planted copies says. A volume that ten training volumes resemble "
         "equally is no outlier.",
@@ -201,17 +212,8 @@ def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding
             f"gives 1/2 + c/2. p: {options.permutations} exchanges of training and held-out "
             "patients. Interval: bootstrap over the nearest patients."
         ),
-        limits=_limits(data, evidence)
+        limits=_NAMES
         + " The held-out patients must have been drawn at random from the same population; a "
         "split by site or time makes training patients the nearest without any copy. Few copies "
         "in a large set do not move this share.",
     )
-
-
-def _limits(data: Searched, evidence: Evidence) -> str:
-    if data.n_training == len(data.training) and data.n_holdout == len(data.holdout_subject):
-        return (
-            "Every volume has a subject of its own; if subjects are unknown, volumes of one "
-            "patient may lie on both sides and hide copies."
-        )
-    return "Subjects are as the manifest names them."

@@ -26,6 +26,11 @@ STATEMENTS = (
     "A pass says that no evidence was found, by tests that would have found it as stated.",
 )
 
+NAMELESS = (
+    "The data do not name their subjects. Every file counts as a patient of its own; where "
+    "patients have several, intervals and p-values here are too small."
+)
+
 
 @dataclass(frozen=True)
 class CohortRecord:
@@ -119,7 +124,7 @@ def record_of(audit: Audit, *, patient: bool = False) -> Record:
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         verdict=audit.verdict,
         exit_code=audit.exit_code,
-        statements=STATEMENTS,
+        statements=(*STATEMENTS, *([NAMELESS] if evidence.nameless else [])),
         about=dict(evidence.about),
         options={
             "seed": options.seed,

@@ -55,6 +55,7 @@ class Item:
         split: "train", "holdout", or None to be decided by a hash of the subject.
         modality: "ct", "mr", "map" or "mask"; None: the config's.
         attributes: whatever else is known of it, JSON-able.
+        subject_named: False where the subject is the file's own name, for want of another.
     """
 
     path: str
@@ -65,6 +66,7 @@ class Item:
     split: str | None = None
     modality: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
+    subject_named: bool = True
 
 
 def stem_of(path: Path | str) -> str:
@@ -78,11 +80,15 @@ def stem_of(path: Path | str) -> str:
 
 def subject_of(path: Path | str) -> str:
     """The BIDS "sub-XX" in the file's or a folder's name, nearest first; else the file's stem."""
+    return _bids_subject(path) or stem_of(path)
+
+
+def _bids_subject(path: Path | str) -> str | None:
     for part in reversed(Path(path).parts):
         found = re.match(r"(sub-[A-Za-z0-9]+)(?=[_.]|$)", part)
         if found:
             return found[1]
-    return stem_of(path)
+    return None
 
 
 def read_manifest(path: Path | str) -> list[Item]:
@@ -146,6 +152,7 @@ def _row_item(values: dict[str, str], folder: Path, where: str) -> Item:
         path=str(file),
         label=values.get("label") or None,
         subject=values.get("subject") or subject_of(values["path"]),
+        subject_named=bool(values.get("subject") or _bids_subject(values["path"])),
         site=values.get("site") or None,
         scanner=values.get("scanner") or None,
         split=None if split is None else SPLITS[split.lower()],
@@ -188,7 +195,12 @@ def scan_folder(folder: Path | str, *, labels_from_folders: bool = False) -> lis
             "lies in exactly one; write a manifest.csv with a label column"
         )
     items = [
-        Item(str(file), name.parts[0] if labels_from_folders else None, subject_of(name))
+        Item(
+            str(file),
+            name.parts[0] if labels_from_folders else None,
+            subject_of(name),
+            subject_named=_bids_subject(name) is not None,
+        )
         for file, name in zip(files, relative, strict=True)
     ]
     return items
@@ -215,7 +227,16 @@ def read_dataset_json(path: Path | str) -> list[Item]:
     if not files:
         raise BadFile(f"{path}: no imagesTr/*_0000{ending} beside it")
     modality = "ct" if first.upper() == "CT" else "mr"
-    return [Item(str(f), None, subject_of(f.name), modality=modality) for f in files]
+    return [
+        Item(
+            str(f),
+            None,
+            subject_of(f.name),
+            modality=modality,
+            subject_named=_bids_subject(f.name) is not None,
+        )
+        for f in files
+    ]
 
 
 def holdout_subjects(subjects: Iterable[str], share: float) -> set[str]:

@@ -119,6 +119,12 @@ def test_duplicates_and_shared_subjects_fail():
     assert found.verdict == "fail" and found.sentence.startswith("1 subjects")
 
 
+def test_subjects_without_names_cannot_be_told_apart():
+    nameless = evidence(cohort(), replace(cohort(20, seed=9, prefix="h"), subjects_named=False))
+    found = verdicts(nameless)["leakage.subjects"]
+    assert found.verdict == "cannot tell" and "column `subject`" in found.sentence
+
+
 def test_empty_volumes_are_no_duplicates():
     made = cohort()
     made.values[:5] = -1.0

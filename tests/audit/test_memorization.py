@@ -162,6 +162,18 @@ def test_a_split_that_is_not_by_chance_cannot_be_judged(clean):
     assert settled.verdict != "pass"
 
 
+def test_without_names_of_subjects_nothing_passes_and_copies_still_fail(clean):
+    nameless = dataclasses.replace(
+        clean, holdout=dataclasses.replace(clean.holdout, subjects_named=False)
+    )
+    for settled in verdicts(nameless, FULL).values():
+        assert settled.verdict == "cannot tell"
+        assert "do not say whose volumes they are" in settled.sentence
+    values = clean.generated.values.copy()
+    values[3] = clean.training.values[5]
+    assert verdicts(with_generated(nameless, values), QUICK)["copies"].verdict == "fail"
+
+
 def test_one_noisy_copy_fails_and_is_shown(clean):
     values = clean.generated.values.copy()
     rng = np.random.default_rng(0)

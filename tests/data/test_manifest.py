@@ -39,6 +39,14 @@ def test_reads_every_column(folder: Path) -> None:
     assert second == Item(str(folder / "b/sub-02_T1w.nii.gz"), None, "sub-02", split="holdout")
 
 
+def test_a_file_that_names_no_subject_counts_as_one_and_says_so(folder: Path) -> None:
+    path = write(folder, "path,subject\na/x.nii,\na/sub-01_T1w.nii.gz,\nb/sub-02_T1w.nii.gz,me\n")
+    want = [("x", False), ("sub-01", True), ("me", True)]
+    assert [(item.subject, item.subject_named) for item in read_manifest(path)] == want
+    scanned = {item.subject: item.subject_named for item in scan_folder(folder)}
+    assert scanned == {"x": False, "sub-01": True, "sub-02": True}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
