@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from fastgan.audit.blank import blank_volumes
+from fastgan.audit.diversity import judge_diversity
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.feature_distances import (
     KernelDistance,
@@ -23,15 +25,12 @@ from fastgan.audit.feature_distances import (
 from fastgan.audit.features import Features, PyramidFeatures, standardised
 from fastgan.audit.judgement import Control, Finding, Outcome, Table
 from fastgan.audit.memorization_power import NEEDED_POWER
-from fastgan.audit.similarity import similarity_table
-from fastgan.audit.statistics import clopper_pearson, subject_bootstrap, two_sample_interval
+from fastgan.audit.statistics import clopper_pearson, subject_bootstrap
 from fastgan.errors import AuditError
 
-__all__ = ["LEAST_DIVERSITY", "judge"]
+__all__ = ["judge"]
 
-LEAST_DIVERSITY = 0.8
-"""Mean distance within generated volumes over that within held-out ones, from which it passes."""
-
+_QUESTION = "Is the generated set like patients?"
 _LEAST = 20
 _DRAWS = 500
 _FLOORS = 100
@@ -40,36 +39,48 @@ Floats = NDArray[np.floating]
 
 
 def judge(evidence: Evidence, options: Options, features: Features | None = None) -> list[Finding]:
-    """Distance to patients, and diversity.
+    """Blank volumes, distance to patients, and diversity.
 
     Args:
-        evidence: training, held-out and generated volumes.
+        evidence: training, held-out and generated volumes. The latter two questions need 20
+            volumes of as many subjects of each kind, and features that vary.
         options: seed and whether controls are left out.
         features: what is compared; None for `PyramidFeatures`. An encoder must never have seen
             held-out volumes.
 
     Raises:
-        AuditError: fewer than 20 volumes or subjects of any kind, or features that do not vary.
+        AuditError: no generated volumes.
 
     Cost: one pass of the features; kernels between all pairs of volumes, 500 resamplings of them.
     """
+    blank = blank_volumes(evidence.require_generated())
+    try:
+        return [blank, *_compared(evidence, options, features)]
+    except AuditError as error:
+        outcome = Outcome("cannot tell", f"Cannot tell: {error}.")
+        return [blank, Finding("quality", "quality.distance", _QUESTION, outcome)]
+
+
+def _compared(
+    evidence: Evidence, options: Options, features: Features | None
+) -> tuple[Finding, Finding]:
     made = evidence.require_generated()
     for cohort in (evidence.training, evidence.holdout, made):
         if min(len(cohort), cohort.n_subjects) < _LEAST:
             raise AuditError(
-                f"quality: needs at least {_LEAST} {cohort.name} volumes of as many subjects, got "
+                f"needs at least {_LEAST} {cohort.name} volumes of as many subjects, got "
                 f"{len(cohort)} of {cohort.n_subjects}"
             )
     chosen = features or PyramidFeatures(evidence.modality, evidence.spacing)
     raw = chosen(evidence.training.values)
     ours, held, drawn = standardised(raw, raw, chosen(evidence.holdout.values), chosen(made.values))
     if not ours.shape[1]:
-        raise AuditError("quality: no feature varies over the training volumes")
+        raise AuditError("no feature varies over the training volumes")
     about = f"Features: {chosen.name} ({ours.shape[1]} of {raw.shape[1]} vary), {chosen.digest}."
-    return [
+    return (
         _distance(evidence, options, chosen, (raw, ours, held, drawn), about),
-        _diversity(evidence, options, held, drawn, about),
-    ]
+        judge_diversity(evidence, options, held, drawn, about),
+    )
 
 
 def _distance(
@@ -101,7 +112,7 @@ def _distance(
     return Finding(
         "quality",
         "quality.distance",
-        "Is the generated set like patients?",
+        _QUESTION,
         accepted=outcome,
         value=value,
         value_name="kernel distance, generated to held-out (squared, in the kernel's space)",
@@ -228,69 +239,3 @@ def _table(
         "Density and coverage: the same, less moved by outliers. All but the first depend on the "
         "number of volumes.",
     )
-
-
-def _diversity(
-    evidence: Evidence, options: Options, held: Floats, drawn: Floats, about: str
-) -> Finding:
-    holdout, made = evidence.holdout, evidence.require_generated()
-    ours, theirs = _Within(drawn), _Within(held)
-    ratio = ours(np.arange(len(drawn))) / theirs(np.arange(len(held)))
-    low, high = two_sample_interval(
-        lambda a, b: ours(a) / theirs(b),
-        (made.subjects, holdout.subjects),
-        options.rng("quality/diversity"),
-        _DRAWS // 2,
-    )
-    compared = (
-        f"generated volumes lie {ratio:.2f} times [{low:.2f}, {high:.2f}] as far apart as held-out "
-        "ones"
-    )
-    if high < LEAST_DIVERSITY:
-        outcome = Outcome("warn", f"The generated set is less varied than patients: {compared}.")
-    elif low >= LEAST_DIVERSITY:
-        outcome = Outcome("pass", f"No evidence of a lack of variety found: {compared}.")
-    else:
-        outcome = Outcome("cannot tell", f"Cannot tell: {compared}.")
-    return Finding(
-        "quality",
-        "quality.diversity",
-        "Is the generated set as varied as patients?",
-        accepted=outcome,
-        value=ratio,
-        value_name="mean distance within generated over that within held-out volumes",
-        interval=(low, high),
-        floor=1.0,
-        floor_name="as varied as patients",
-        n_volumes=len(made) + len(holdout),
-        n_subjects=holdout.n_subjects,
-        power=f"by the interval: a ratio below {low:.2f} is ruled out",
-        tables=_similarities(evidence, options.rng("quality/similarity")),
-        methods=f"{about} Euclidean distances; bootstrap over the subjects of both sets.",
-        limits="A set may be varied and yet miss rare patients: see recall and coverage.",
-    )
-
-
-def _similarities(evidence: Evidence, rng: np.random.Generator) -> tuple[Table, ...]:
-    # Two different masks agree in their empty background: 0.9 and more, whatever they show.
-    if evidence.modality == "mask":
-        return ()
-    try:
-        cohorts = (evidence.require_generated(), evidence.holdout)
-        return (similarity_table(cohorts, rng),)
-    except AuditError:  # too small for the window
-        return ()
-
-
-class _Within:
-    """Mean distance between different ones of drawn rows, from distances computed once."""
-
-    def __init__(self, rows: Floats) -> None:
-        tensor = torch.from_numpy(np.asarray(rows, np.float64))
-        self.distance = torch.cdist(tensor, tensor).numpy()
-        np.fill_diagonal(self.distance, 0.0)
-
-    def __call__(self, drawn: NDArray[np.int64]) -> float:
-        w = np.bincount(drawn, minlength=len(self.distance)).astype(np.float64)
-        # A volume drawn twice is no pair.
-        return float(w @ self.distance @ w / (w.sum() ** 2 - (w**2).sum()))

@@ -193,10 +193,21 @@ def test_a_set_of_little_variety_is_a_warning(clean):
 
 def test_quality_needs_enough_volumes(clean):
     few = dataclasses.replace(clean, holdout=clean.holdout.subset(np.arange(19)))
-    with pytest.raises(AuditError, match="at least 20 held-out volumes of as many subjects"):
-        quality.judge(few, Options())
+    settled = verdicts(few, quick=True)
+    assert settled["blank"].verdict == "pass"
+    assert settled["distance"].verdict == "cannot tell"
+    assert "at least 20 held-out volumes of as many subjects" in settled["distance"].sentence
     with pytest.raises(AuditError, match="no generated volumes"):
         quality.judge(dataclasses.replace(clean, generated=None), Options())
+
+
+def test_blank_volumes_fail_and_are_named(clean):
+    values = clean.generated.values.copy()
+    values[7] = 0.25
+    made = dataclasses.replace(clean.generated, values=values)
+    blank = verdicts(dataclasses.replace(clean, generated=made), quick=True)["blank"]
+    assert blank.verdict == "fail" and blank.sentence.startswith("1 of ")
+    assert blank.finding.tables[0].rows == ((7, 0.25),)
 
 
 def test_similarity_of_intensities_stands_in_a_table(clean):
