@@ -5,9 +5,11 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastgan.cli.main import main
+from tests.cli.translator_run import CT, MR, Map, affine_of, body, make_run, record, save
 
 
 @dataclass
@@ -50,3 +52,45 @@ def trained(cli, tmp_path_factory) -> Path:
     answer = cli("train", *SMALL, "--steps", 2, "--name", "small", "--out", out)
     assert answer.code == 0, answer.err
     return Path(answer.out.strip())
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory) -> dict[str, Path]:
+    out = tmp_path_factory.mktemp("runs")
+    pairs = {"ct-mr": record(CT) | {"b": record(MR)}, "ct-ct": record(CT) | {"b": record(CT)}}
+    pairs["one"] = record(CT)
+    pairs["two channels"] = record(CT) | {"b": record(MR), "channels": 2}
+    return {name: make_run(out, data) for name, data in pairs.items()}
+
+
+@pytest.fixture
+def translator(monkeypatch):
+    """Sets what a run's checkpoint is said to hold; records what was asked for."""
+    asked = []
+
+    def use(function) -> list:
+        module = Map(function)
+
+        def load(folder, found, direction):
+            asked.append((folder.path.name, found.step, direction))
+            return module.eval()
+
+        monkeypatch.setattr("fastgan.train.load_translator", load, raising=False)
+        return asked
+
+    use(lambda x: x)
+    return use
+
+
+@pytest.fixture
+def scans(tmp_path) -> Path:
+    """A manifest of two CT volumes of different sizes in folders of equal file names."""
+    folder = tmp_path / "scans"
+    for name, shape in (("one", (20, 17, 13)), ("two", (16, 16, 12))):
+        (folder / name).mkdir(parents=True)
+        save(folder / name / "ct.nii.gz", body(shape).astype(np.int16), affine_of("LPS"))
+    (folder / "manifest.csv").write_text(
+        "path,label,subject,site,scanner,split,modality\n"
+        "one/ct.nii.gz,ill,P1,north,X,train,ct\ntwo/ct.nii.gz,well,P2,south,,holdout,\n"
+    )
+    return folder

@@ -1,135 +1,20 @@
-"""Translations lie on their source's grid; what cannot be translated is refused before work."""
+"""Translations lie on their source's grid, in its units, and say where they came from."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
-from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 import fastgan
-from fastgan.config import Config
 from fastgan.data import read_manifest, read_volume
 from fastgan.train import checkpoint
-from fastgan.train.run_folder import RunFolder
-
-SHAPE, SPACING = (16, 16, 12), (1.0, 1.5, 2.0)
-CT = {"modality": "ct", "low": -1000.0, "high": 1000.0, "method": "window"}
-MR = {"modality": "mr", "low": 20.0, "high": 320.0, "method": "foreground percentiles 0.5 to 99.5"}
-MR |= {"per_volume": True}
-GEOMETRY = ("pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "dim")
-GEOMETRY += ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units")
-
-
-class Map(nn.Module):
-    """A translator that acts on each voxel."""
-
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function, self.calls = function, []
-
-    def forward(self, x: Tensor) -> Tensor:
-        assert x.dtype == torch.float32 and tuple(x.shape[1:]) == (1, *SHAPE)
-        assert x.min() >= -1.0 and x.max() <= 1.0
-        self.calls.append(x.shape[0])
-        return self.function(x)
-
-
-def record(normalisation: dict) -> dict:
-    return {
-        "fingerprint": "f" * 64,
-        "shape": list(SHAPE),
-        "spacing": list(SPACING),
-        "channels": 1,
-        "classes": [],
-        "prior": [],
-        "normalisation": normalisation,
-    }
-
-
-def make_run(out: Path, data: dict) -> Path:
-    folder = RunFolder.create(out, Config(name="cycle"), data)
-    parts = {"ema.G_AB": {"w": torch.ones(2)}, "ema.G_BA": {"w": torch.zeros(2)}}
-    identity = {"config_hash": "c", "data_fingerprint": "f"}
-    for step in (3, 7):
-        checkpoint.save(folder.path, step, parts, {}, identity)
-    return folder.path
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> dict[str, Path]:
-    out = tmp_path_factory.mktemp("runs")
-    pairs = {"ct-mr": record(CT) | {"b": record(MR)}, "ct-ct": record(CT) | {"b": record(CT)}}
-    pairs["one"] = record(CT)
-    pairs["two channels"] = record(CT) | {"b": record(MR), "channels": 2}
-    return {name: make_run(out, data) for name, data in pairs.items()}
-
-
-@pytest.fixture
-def translator(monkeypatch):
-    """Sets what a run's checkpoint is said to hold; records what was asked for."""
-    asked = []
-
-    def use(function) -> list:
-        module = Map(function)
-
-        def load(folder, found, direction):
-            asked.append((folder.path.name, found.step, direction))
-            return module.eval()
-
-        monkeypatch.setattr("fastgan.train.load_translator", load, raising=False)
-        return asked
-
-    use(lambda x: x)
-    return use
-
-
-def body(shape, level: float = 40.0) -> np.ndarray:
-    """A smooth ellipsoid of soft tissue with a denser core in air, HU."""
-    axes = np.meshgrid(*[np.linspace(-1.0, 1.0, n) for n in shape], indexing="ij")
-    radius = np.sqrt(sum((x / half) ** 2 for x, half in zip(axes, (0.8, 0.7, 0.75), strict=True)))
-    inside = level + 60.0 * axes[0] + 30.0 * axes[1] - 40.0 * axes[2] + 300.0 * (radius < 0.3)
-    return np.where(radius < 1.0, inside, -1000.0)
-
-
-def affine_of(codes: str, spacing=SPACING, tilt: float = 0.0) -> np.ndarray:
-    """Voxel axes that run along `codes`, `spacing` along right, front, head, turned by `tilt`."""
-    affine = np.zeros((4, 4))
-    for axis, code in enumerate(codes):
-        world = next(w for w, pair in enumerate(("LR", "PA", "IS")) if code in pair)
-        affine[world, axis] = spacing[world] * (1.0 if code in "RAS" else -1.0)
-    c, s = np.cos(tilt), np.sin(tilt)
-    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array(
-        [[1, 0, 0], [0, c, -s], [0, s, c]]
-    )
-    affine[:3, :3] = turn @ affine[:3, :3]
-    affine[:, 3] = (-31.4, 27.1, 8.25, 1.0)
-    return affine
-
-
-def save(path: Path, array: np.ndarray, affine: np.ndarray, *, qform=1, sform=1, kind=None) -> Path:
-    image = (kind or nibabel.Nifti1Image)(array, affine)
-    image.set_qform(affine, qform)
-    image.set_sform(affine, sform)
-    image.header["descrip"] = b"Doe^Jane"
-    nibabel.save(image, path)
-    return path
-
-
-def same_geometry(before: Path, after: Path) -> None:
-    a, b = nibabel.load(before), nibabel.load(after)
-    assert a.shape == b.shape and type(a) is type(b)
-    for field in GEOMETRY:
-        assert a.header[field].tobytes() == b.header[field].tobytes(), field
-    assert a.affine.tobytes() == b.affine.tobytes()
-    assert nibabel.aff2axcodes(a.affine) == nibabel.aff2axcodes(b.affine)
-
+from tests.cli.translator_run import SPACING, affine_of, body, same_geometry, save
 
 GRIDS = {
     "RAS": (affine_of("RAS"), {}),
@@ -204,20 +89,6 @@ def test_identity_on_another_spacing(cli, runs, translator, tmp_path, codes, spa
     assert abs(correlation[0] - correlation[2]) < 0.01
     facts = json.loads((out / "translate.json").read_text())["volumes"][0]
     assert facts["resampled"] is True and facts["direction"] == "B_to_A"
-
-
-@pytest.fixture
-def scans(tmp_path) -> Path:
-    """A manifest of two CT volumes of different sizes in folders of equal file names."""
-    folder = tmp_path / "scans"
-    for name, shape in (("one", (20, 17, 13)), ("two", (16, 16, 12))):
-        (folder / name).mkdir(parents=True)
-        save(folder / name / "ct.nii.gz", body(shape).astype(np.int16), affine_of("LPS"))
-    (folder / "manifest.csv").write_text(
-        "path,label,subject,site,scanner,split,modality\n"
-        "one/ct.nii.gz,ill,P1,north,X,train,ct\ntwo/ct.nii.gz,well,P2,south,,holdout,\n"
-    )
-    return folder
 
 
 def test_units_manifest_provenance_and_report(cli, runs, translator, scans, tmp_path):
@@ -345,102 +216,3 @@ def test_without_air_nothing_is_said(cli, runs, translator, tmp_path):
     assert answer.code == 0 and "no air visible" in answer.err
     structure = json.loads((out / "translate.json").read_text())["volumes"][0]["structure"]
     assert structure["dice"] is None and structure["correlation"] == -1.0
-
-
-def bad_inputs(folder: Path) -> dict[str, Path]:
-    """Files that cannot be translated."""
-    folder.mkdir()
-    good = body((16, 16, 12)).astype(np.float32)
-    poisoned = good.copy()
-    poisoned[3, 4, 5] = np.nan
-    save(folder / "nan.nii", poisoned, affine_of("RAS"))
-    save(folder / "constant.nii", np.full((16, 16, 12), 7, np.int16), affine_of("RAS"))
-    save(folder / "four.nii", np.stack([good, good], -1), affine_of("RAS"))
-    wide = good.copy()
-    wide = np.pad(wide, ((0, 100), (0, 100), (0, 100)))
-    save(folder / "huge.nii", wide, affine_of("RAS", (99.0, 99.0, 99.0)))
-    save(folder / "unsigned.nii", (good + 1000).astype(np.uint16), affine_of("RAS"))
-    (folder / "cut.nii").write_bytes((folder / "nan.nii").read_bytes()[:-40])
-    (folder / "rows.csv").write_text("path,modality\nconstant.nii,mr\n")
-    (folder / "notes.txt").write_text("no volume")
-    save(folder / "good.nii", good, affine_of("RAS"))
-    return {path.stem: path for path in folder.iterdir()}
-
-
-@pytest.mark.parametrize(
-    ("name", "code", "said"),
-    [
-        ("nan", 10, "NaN or infinite"),
-        ("constant", 10, "constant volume"),
-        ("four", 10, "where a 3-D volume is meant"),
-        ("huge", 13, "mm makes"),
-        ("unsigned", 10, "not in HU"),
-        ("cut", 11, "cut.nii"),
-        ("rows", 2, "constant.nii is mr, the translator was trained on ct"),
-        ("notes", 10, "notes.txt"),
-        ("missing", 2, "no such file or folder"),
-    ],
-)
-def test_rejects_volumes(cli, runs, translator, tmp_path, name, code, said):
-    files = bad_inputs(tmp_path / "in")
-    source = files.get(name, tmp_path / "in" / f"{name}.nii")
-    out = tmp_path / "out"
-    arguments = ("--run", runs["ct-mr"], "--direction", "A_to_B", "--in", source, "--out", out)
-    answer = cli("translate", *arguments)
-    assert answer.code == code, answer.err
-    assert said in answer.err and "Traceback" not in answer.err
-    assert name in answer.err
-    assert not out.exists()
-
-
-def test_one_bad_volume_stops_before_the_first_is_written(cli, runs, translator, tmp_path):
-    files = bad_inputs(tmp_path / "in")
-    folder = tmp_path / "two"
-    folder.mkdir()
-    for name in ("good", "nan"):
-        (folder / files[name].name).write_bytes(files[name].read_bytes())
-    out = tmp_path / "out"
-    arguments = ("--run", runs["ct-mr"], "--direction", "A_to_B", "--in", folder, "--out", out)
-    answer = cli("translate", *arguments)
-    assert answer.code == 10 and "nan.nii" in answer.err and not out.exists()
-
-
-@pytest.mark.parametrize(
-    ("run", "arguments", "code", "said"),
-    [
-        ("ct-mr", ["--direction", "A_to_b"], 2, "did you mean 'A_to_B'?"),
-        ("ct-mr", ["--direction", "CT"], 2, "known: A_to_B, B_to_A"),
-        ("ct-mr", [], 2, "--direction"),
-        ("one", ["--direction", "A_to_B"], 2, "no cyclegan"),
-        ("two channels", ["--direction", "A_to_B"], 2, "trained on 2"),
-        ("ct-mr", ["--direction", "A_to_B", "--overlap", 1.0], 2, "overlap"),
-        ("ct-mr", ["--direction", "A_to_B", "--checkpoint", 9], 10, "ckpt-9"),
-        ("ct-mr", ["--direction", "A_to_B", "--device", "tpu"], 2, "train.device"),
-        ("ct-mr", ["--direction", "A_to_B", "--padd"], 2, "did you mean '--pad'?"),
-    ],
-)
-def test_rejects_settings(cli, runs, translator, tmp_path, run, arguments, code, said):
-    source = save(tmp_path / "a.nii", body((16, 16, 12)).astype(np.int16), affine_of("RAS"))
-    out = tmp_path / "out"
-    answer = cli("translate", "--run", runs[run], "--in", source, "--out", out, *arguments)
-    assert answer.code == code, answer.err
-    assert said in answer.err
-    assert not out.exists() or not any(out.iterdir())
-
-
-def test_nothing_is_overwritten(cli, runs, translator, tmp_path):
-    source = save(tmp_path / "a.nii", body((16, 16, 12)).astype(np.int16), affine_of("RAS"))
-    arguments = ("--run", runs["ct-mr"], "--direction", "A_to_B", "--in", source)
-    before = sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir())
-    answer = cli("translate", *arguments, "--out", tmp_path)
-    assert answer.code == 10 and "not an empty folder" in answer.err
-    assert sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir()) == before
-
-
-def test_a_network_that_gives_nan_writes_nothing(cli, runs, translator, tmp_path):
-    translator(lambda x: x * torch.nan)
-    source = save(tmp_path / "a.nii", body((16, 16, 12)).astype(np.int16), affine_of("RAS"))
-    out = tmp_path / "out"
-    arguments = ("--run", runs["ct-mr"], "--direction", "A_to_B", "--in", source, "--out", out)
-    answer = cli("translate", *arguments)
-    assert answer.code == 14 and "a.nii" in answer.err and not any(out.iterdir())
