@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError
-from fastgan.ops import implementation, norm_act
+from fastgan.ops import group_statistics, implementation, norm_act
 from fastgan.ops.norm_act import norm_act_apply, norm_act_bwd, norm_act_bwd_bwd, norm_act_fwd
 from fastgan.reference.norm_act import norm_act as reference
 
@@ -200,6 +200,22 @@ def test_bias_has_no_second_derivative() -> None:
     assert torch.autograd.grad(slope.square().sum(), b, allow_unused=True) == (None,)
     # By way of y, which the gradient of a square does depend on, it has one.
     assert torch.autograd.grad(grads[0].square().sum(), b)[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["computed", "known statistics"])
+@pytest.mark.parametrize("alone", range(3), ids=["x", "weight", "bias"])
+def test_each_argument_gets_its_gradient_where_the_others_are_frozen(alone, known) -> None:
+    values = [torch.randn(s).double() for s in ((2, 4, 3, 3, 3), (4,), (4,))]
+    statistics = group_statistics(values[0], num_groups=2) if known else None
+
+    def gradient(wanted: set[int]) -> Tensor:
+        leaves = [v.clone().requires_grad_(i in wanted) for i, v in enumerate(values)]
+        y = norm_act(*leaves, num_groups=2, statistics=statistics)
+        return torch.autograd.grad(
+            (y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum(), leaves[alone]
+        )[0]
+
+    torch.testing.assert_close(gradient({alone}), gradient({0, 1, 2}), rtol=0, atol=0)
 
 
 def test_master_weights_beside_half(close, orders, chosen) -> None:
