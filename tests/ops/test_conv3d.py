@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastgan.errors import ConfigError
-from fastgan.ops import conv3d
+from fastgan.ops import conv3d, conv3d_passes
 from fastgan.reference.conv3d import conv3d as reference
 
 
@@ -151,6 +151,27 @@ def test_layouts(dtype, device, close) -> None:
         z = reference(values.double(), w.double(), padding=1)
         expected = torch.autograd.grad(z.sin().sum(), (values, w))
         close([y.detach(), d_x, d_w], [z.detach(), *expected], dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "kernel", "stride", "dilation", "safe"),
+    [
+        (torch.float32, (5, 5, 3), 3, 2, 1, torch.float64),  # one wide, two high
+        (torch.bfloat16, (5, 5, 3), 3, 2, 1, torch.float64),
+        (torch.float64, (5, 5, 3), 3, 2, 1, torch.float64),
+        (torch.float32, (5, 3, 3), 3, 2, 1, torch.float32),  # one wide, one high
+        (torch.float32, (5, 5, 3), 3, 1, 1, torch.float32),
+        (torch.bfloat16, (8, 8, 8), 3, 1, 2, torch.float32),
+        (torch.float32, (8, 8, 8), 3, 1, 2, torch.float32),
+        (torch.bfloat16, (2, 8, 8), 3, 1, 1, torch.float32),  # kernel larger than the volume
+        (torch.bfloat16, (8, 8, 8), 3, 1, 1, torch.bfloat16),
+    ],
+)
+def test_shapes_the_library_reads_outside_of_are_computed_wider(
+    dtype, size, kernel, stride, dilation, safe
+) -> None:
+    geometry = [size, (kernel,) * 3, (stride,) * 3, (1, 0, 0), (dilation,) * 3]
+    assert conv3d_passes._safe_dtype(torch.empty((), dtype=dtype), *geometry) == safe
 
 
 # PyTorch's own convolution on the CPU answers these wrongly or crashes; see _safe_dtype.
