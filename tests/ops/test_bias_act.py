@@ -76,6 +76,14 @@ def test_second_order_matches_reference(case, dtype, device, orders, close) -> N
     close(orders(ours, values)[2], orders(stock, double(values))[2], dtype)
 
 
+def test_a_master_bias_beside_half_gets_a_gradient_of_its_own_dtype(close, orders) -> None:
+    x, bias = (v.float() for v in inputs(CASES[3], torch.bfloat16, torch.device("cpu")))
+    ours, stock = both(CASES[3])
+    found = orders(ours, [x.bfloat16(), bias])
+    assert found[1][1].dtype == torch.float32
+    close(found[1], orders(stock, double([x, bias]))[1], torch.bfloat16)
+
+
 def leaves(case: Case) -> list[Tensor]:
     # Away from the kink, where there is a derivative.
     x = torch.randn(case.x).double()
