@@ -47,15 +47,18 @@ def judge_diversity(
         _DRAWS,
     )
     compared = (
-        f"generated volumes lie {ratio:.2f} times [{low:.2f}, {high:.2f}] as far apart as held-out "
-        "ones"
+        f"generated volumes lie {ratio:.3g} times [{low:.3g}, {high:.3g}] as far apart as "
+        "held-out ones"
     )
     if high < LEAST_DIVERSITY:
         outcome = Outcome("warn", f"The generated set is less varied than patients: {compared}.")
     elif low >= LEAST_DIVERSITY:
         outcome = Outcome("pass", f"No evidence of a lack of variety found: {compared}.")
     else:
-        outcome = Outcome("cannot tell", f"Cannot tell: {compared}.")
+        outcome = Outcome(
+            "cannot tell",
+            f"Cannot tell: {compared}, and the lower end has to reach {LEAST_DIVERSITY:g}.",
+        )
     return Finding(
         "quality",
         "quality.diversity",
@@ -68,7 +71,7 @@ def judge_diversity(
         floor_name="as varied as patients",
         n_volumes=len(made) + len(holdout),
         n_subjects=holdout.n_subjects,
-        power=f"by the interval: a ratio below {low:.2f} is ruled out",
+        power=f"by the interval: a ratio below {low:.3g} is ruled out",
         tables=_similarities(evidence, options.rng("quality/similarity")),
         methods=f"{about} Euclidean distances; bootstrap over the subjects of both sets.",
         limits="A set may be varied and yet miss rare patients: see recall and coverage.",

@@ -12,6 +12,7 @@ from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import settle
 from fastgan.audit.outliers import CopyTest, isolation, ratio
 from fastgan.audit.prevalence import Sides, nearest_subject
+from fastgan.audit.split_by_chance import Neighbourhood
 from fastgan.errors import AuditError
 from fastgan.ops import nearest
 
@@ -154,12 +155,28 @@ def test_clean_volumes_pass_and_the_controls_hold(clean):
 
 
 def test_a_split_that_is_not_by_chance_cannot_be_judged(clean):
-    # Training patients with two volumes each, held-out ones with one, are the nearest more often.
-    single = dataclasses.replace(clean.holdout, subjects=np.arange(80).astype(str))
-    settled = verdicts(dataclasses.replace(clean, holdout=single), FULL)["prevalence"]
-    posing = {c.name.split()[0]: c.held for c in settled.finding.controls if c.expected == "quiet"}
-    assert not posing["training"]
+    # The hospital of the training set draws softer masks, which are the nearest to each other.
+    softer = dataclasses.replace(clean.training, values=0.7 * clean.training.values - 0.3)
+    settled = verdicts(dataclasses.replace(clean, training=softer), FULL)["prevalence"]
+    posing = {c.name.split()[0]: c for c in settled.finding.controls if c.expected == "quiet"}
+    assert not posing["training"].held and posing["training"].rate == 1.0
     assert settled.verdict != "pass"
+
+
+def test_posing_patients_raise_alarms_where_a_split_keeps_neighbours_together():
+    # 60 subjects in pairs of neighbours: random splits cut many of the pairs.
+    rng = np.random.default_rng(0)
+    own = np.arange(60)
+    near = np.stack([own ^ 1, *(rng.permutation(60) for _ in range(5))], axis=1)
+    around = Neighbourhood(own, near, 40, 20)
+    options = Options(permutations=199)
+
+    def rate(training: np.ndarray) -> float:
+        return around.alarm_rate(training, training, 60, options, np.random.default_rng(1))
+
+    whole = own < 40  # no pair is cut
+    usual = [rate(rng.permutation(whole)) for _ in range(40)]
+    assert np.mean(usual) < 0.08 and rate(whole) > max(usual)
 
 
 def test_without_names_of_subjects_nothing_passes_and_copies_still_fail(clean):
