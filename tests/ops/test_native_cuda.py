@@ -56,8 +56,8 @@ def test_a_failed_launch_is_a_typed_error(monkeypatch) -> None:
     def fail(*args: object) -> None:
         raise RuntimeError("bias_act_bwd: an illegal memory access was encountered")
 
-    monkeypatch.setattr(native_cuda, "_kernels", lambda: types.SimpleNamespace(bias_act_bwd=fail))
-    monkeypatch.setattr(native_cuda, "_stream", lambda x: 0)
+    monkeypatch.setattr(native_cuda, "kernels", lambda: types.SimpleNamespace(bias_act_bwd=fail))
+    monkeypatch.setattr(native_cuda, "stream", lambda x: 0)
     with pytest.raises(DeviceError, match="bias_act_bwd: an illegal memory access"):
         native_cuda.bias_act_bwd(torch.ones(1, 1), torch.zeros(1, dtype=torch.uint8), 0.2)
 
