@@ -59,5 +59,5 @@ def wgrad(
 
 
 def on_border(g: Tensor) -> Tensor:
-    """`g` itself where 16-byte reads of it may begin, else a copy that torch puts on such a place."""
+    """`g` itself where 16-byte reads may begin, else a copy, which torch puts on such a place."""
     return g if g.data_ptr() % 16 == 0 else g.clone()
