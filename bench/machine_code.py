@@ -70,9 +70,13 @@ class Limit:
     must_store: int = 0
 
 
-# 256 threads a block: 64 registers leave 4 blocks to a multiprocessor, 128 leave 2. The second
-# template argument is the elements of an access; the first pattern that fits counts.
+# 256 threads a block: 64 registers leave 4 blocks to a multiprocessor, 80 leave 3, 128 leave 2. The
+# second template argument is the elements of an access, of convolutions the stride; the first
+# pattern that fits counts. Convolutions of one channel read its side element by element, in rows.
 LIMITS = [
+    Limit(r"conv_single_fprop_kernel<", 80, 80, 16, 128),
+    Limit(r"conv_single_dgrad_kernel<", 80, 80, 128, 16),
+    Limit(r"conv_single_wgrad_kernel<", 80, 80, 128, 32),
     Limit(r"norm_act_bwd_bwd_sums_kernel<\w+, [248]>", 80, 128, 128),
     Limit(r"norm_act_bwd_bwd_kernel<\w+, [248]>", 80, 128, 128, 128),
     Limit(r"norm_act_(moments|bwd_sums)_kernel<\w+, [248]>", 64, 96, 128),

@@ -32,19 +32,18 @@ __global__ void __launch_bounds__(kConvThreads, kConvBlocks)
   float* inputs = shared_memory<float>();
   float* weights = inputs + p.tile.floats();
   const ConvSingleParams& conv = p.conv;
-  const ConvPlace place(p.tile, blockIdx.x);
-  load_inputs<T>(conv, p.tile, place, inputs);
+  const ConvPlace place(conv, p.tile, blockIdx.x);
+  load_inputs<T>(conv, p.taps, p.tile, place, inputs);
   const int half = threadIdx.x % 2, index = threadIdx.x / 2;
   const ConvQuad quad(p.tile, index);
-  const int64_t d = place.out[0] + quad.out[0], h = place.out[1] + quad.out[1];
-  const int64_t w = place.out[2] + quad.out[2];
-  const bool inside = index < p.tile.quads() && d < conv.out[0] && h < conv.out[1];
-  const int64_t voxels = inside ? conv.out[2] - w : 0;
+  const bool inside =
+      index < p.tile.quads() && quad.out[0] < place.left[0] && quad.out[1] < place.left[1];
+  const int voxels = inside ? place.left[2] - quad.out[2] : 0;
   const float* from = inputs + (inside ? quad.input(p.tile, p.taps) : 0);
   const T* weight = static_cast<const T*>(conv.weight);
   const T* bias = static_cast<const T*>(conv.bias);
-  T* y = static_cast<T*>(conv.y) +
-         (((place.b * conv.out[0] + d) * conv.out[1] + h) * conv.out[2] + w) * conv.K;
+  T* y =
+      static_cast<T*>(conv.y) + place.output(conv, quad.out[0], quad.out[1], quad.out[2]) * conv.K;
   for (int64_t first = 0; first < conv.K; first += kConvChannels) {
     __syncthreads();
     load_weights(weight + first * p.taps.count(), p.taps.count(), weights);

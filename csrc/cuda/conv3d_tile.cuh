@@ -69,14 +69,22 @@ struct ConvTile {
 
 // One tile of one sample.
 struct ConvPlace {
-  int64_t b, out[3];  // its first output
+  int64_t b;
+  int out[3];   // its first output
+  int left[3];  // outputs of the volume from there on
 
-  __device__ ConvPlace(const ConvTile& tile, int64_t index) {
+  __device__ ConvPlace(const ConvSingleParams& p, const ConvTile& tile, int64_t index) {
+#pragma unroll
     for (int i = 2; i >= 0; --i) {
-      out[i] = index % tile.count[i] << (tile.bits[i] + (i == 2 ? 2 : 0));
+      out[i] = static_cast<int>(index % tile.count[i]) << (tile.bits[i] + (i == 2 ? 2 : 0));
+      left[i] = static_cast<int>(p.out[i]) - out[i];
       index /= tile.count[i];
     }
     b = index;
+  }
+  // Number of an output of [B, D', H', W'], counted within the tile.
+  __device__ int64_t output(const ConvSingleParams& p, int d, int h, int w) const {
+    return ((b * p.out[0] + out[0] + d) * p.out[1] + out[1] + h) * p.out[2] + out[2] + w;
   }
 };
 
@@ -99,18 +107,21 @@ struct ConvQuad {
 
 // Copies the inputs of a tile into shared memory, a row a warp, with zeros around the volume.
 template <class T>
-__device__ void load_inputs(const ConvSingleParams& p, const ConvTile& tile, const ConvPlace& place,
-                            float* to) {
+__device__ void load_inputs(const ConvSingleParams& p, const ConvTaps& taps, const ConvTile& tile,
+                            const ConvPlace& place, float* to) {
+  int first[3];
+#pragma unroll
+  for (int i = 0; i < 3; ++i) {
+    first[i] = place.out[i] * taps.stride[i] - static_cast<int>(p.padding[i]);
+  }
   const T* x = static_cast<const T*>(p.x);
-  const int64_t w0 = place.out[2] * p.stride[2] - p.padding[2];
 #pragma unroll 2
   for (int row = threadIdx.x / 32; row < tile.planes * tile.rows; row += kConvThreads / 32) {
-    const int64_t d = place.out[0] * p.stride[0] - p.padding[0] + row / tile.rows;
-    const int64_t h = place.out[1] * p.stride[1] - p.padding[1] + row % tile.rows;
+    const int d = first[0] + row / tile.rows, h = first[1] + row % tile.rows;
     const bool inside = d >= 0 && d < p.in[0] && h >= 0 && h < p.in[1];
-    const T* from = x + ((place.b * p.in[0] + d) * p.in[1] + h) * p.in[2] + w0;
+    const T* from = x + ((place.b * p.in[0] + d) * p.in[1] + h) * p.in[2] + first[2];
     for (int i = threadIdx.x % 32; i < tile.pitch; i += 32) {
-      const int64_t w = w0 + i;
+      const int w = first[2] + i;
       to[row * tile.pitch + i] = inside && w >= 0 && w < p.in[2] ? load(from[i]) : 0.0f;
     }
   }

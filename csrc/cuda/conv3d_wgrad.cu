@@ -54,10 +54,9 @@ __device__ void load_gradients(const WgradParams& p, const ConvPlace& place, int
   for (int n = 0; n < kParts; ++n) {
     const int i = n * kConvThreads + threadIdx.x, part = i % kParts, voxel = i / kParts;
     const ConvQuad quad(p.tile, voxel / kQuad);
-    const int64_t d = place.out[0] + quad.out[0], h = place.out[1] + quad.out[1];
-    const int64_t w = place.out[2] + quad.out[2] + voxel % kQuad;
-    if (d >= conv.out[0] || h >= conv.out[1] || w >= conv.out[2]) continue;
-    const int64_t at = ((place.b * conv.out[0] + d) * conv.out[1] + h) * conv.out[2] + w;
+    const int d = quad.out[0], h = quad.out[1], w = quad.out[2] + voxel % kQuad;
+    if (d >= place.left[0] || h >= place.left[1] || w >= place.left[2]) continue;
+    const int64_t at = place.output(conv, d, h, w);
     value[n] = load_raw(y + at * conv.K + first + part * kV);
   }
 #pragma unroll
@@ -89,16 +88,16 @@ __global__ void __launch_bounds__(kConvThreads, kConvBlocks)
   float sum[kQuad][kHalf] = {};  // of the taps along W
   const int64_t end = (slice + 1) * p.slice < p.tiles() ? (slice + 1) * p.slice : p.tiles();
   for (int64_t tile = slice * p.slice; tile < end; ++tile) {
-    const ConvPlace place(p.tile, tile);
+    const ConvPlace place(p.conv, p.tile, tile);
     __syncthreads();
-    load_inputs<T>(p.conv, p.tile, place, inputs);
+    load_inputs<T>(p.conv, p.taps, p.tile, place, inputs);
     load_gradients<T>(p, place, block * kConvChannels, gradients);
     __syncthreads();
     for (int index = team; index < p.tile.quads() && team < teams; index += teams) {
       const ConvQuad quad(p.tile, index);
-      if (place.out[0] + quad.out[0] >= p.conv.out[0]) break;
-      if (place.out[1] + quad.out[1] >= p.conv.out[1]) continue;
-      const int64_t voxels = p.conv.out[2] - place.out[2] - quad.out[2];
+      if (quad.out[0] >= place.left[0]) break;
+      if (quad.out[1] >= place.left[1]) continue;
+      const int voxels = place.left[2] - quad.out[2];
       float window[kWindow<S>];
       load_window<S>(inputs + quad.input(p.tile, p.taps) + offset, window);
 #pragma unroll
