@@ -5,10 +5,10 @@
 Correctness comes first: every GPU kernel against float64, and no time is printed after a failure.
 Then norm_act (forward, backward, second derivative), convolutions of one channel beside cuDNN in
 both layouts, and the gradient penalty and the critic's step beside PyTorch: eager NCDHW, eager
-channels_last_3d, torch.compile, and a CUDA graph of eager. Each provider's results are compared with
-ours before it is timed; the L2 cache is flushed before every run; times are medians, and those of
-single operators stand over the bandwidth that a copy reaches here. Writes <out>/<device>/gpu.json
-with device, versions, clocks and commit.
+channels_last_3d, torch.compile, and a CUDA graph of eager. Each provider's results are compared
+with ours before it is timed; the L2 cache is flushed before every run; times are medians, and those
+of single operators stand over the bandwidth that a copy reaches here. Writes
+<out>/<device>/gpu.json with device, versions, clocks and commit.
 
 `--device cpu --quick` runs the same path on small sizes, which checks this file and nothing else.
 """

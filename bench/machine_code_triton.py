@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 CAPABILITY = 90
-# (goal, budget) of registers. A multiprocessor has 65,536, and about 36 KB of reads in flight fill
-# its share of the memory's bandwidth; at 64 registers eight programs of 128 threads run at once.
-REGISTERS = {
+# (goal, budget) of registers, of a kernel or of one in a use. A multiprocessor has 65,536, and
+# about 36 KB of reads in flight fill its share of the memory's bandwidth: of norm_act at 64
+# registers, where eight programs of 128 threads run at once.
+REGISTERS: dict[str | tuple[str, str], tuple[int, int]] = {
     "norm_act_statistics_kernel": (64, 96),
     "norm_act_apply_kernel": (64, 56),
     "norm_act_bwd_sums_kernel": (64, 96),
@@ -34,8 +35,19 @@ REGISTERS = {
     "norm_act_statistics_merge_kernel": (255, 160),
     "norm_act_bwd_merge_kernel": (255, 160),
     "norm_act_bwd_bwd_merge_kernel": (255, 160),
+    # A step reads 512 features of 4 queries and 4 targets, of int16 2: 16, 8 and 6 KB, so that
+    # three, five and six programs have to run at once.
+    ("nearest_all_pairs_kernel", "float32 rows"): (168, 112),
+    ("nearest_all_pairs_kernel", "bfloat16 rows"): (96, 136),
+    ("nearest_all_pairs_kernel", "int16 rows"): (80, 120),
+    "nearest_chosen_pairs_kernel": (64, 48),
+    "nearest_merge_kernel": (64, 40),
 }
+# A lane's share of a step is 8 bytes there.
+NARROW = {("nearest_chosen_pairs_kernel", "bfloat16 rows")}
 SHAPE = (2, 32, 64, 64, 64)
+# Of a row of the nearest-neighbour search.
+VOXELS = 128**3
 
 
 class Row(NamedTuple):
@@ -60,7 +72,7 @@ class Row(NamedTuple):
             found.append(f"{self.registers} registers, budget {self.budget_registers}")
         if self.spills:
             found.append(f"{self.spills} bytes of spills")
-        over_voxels = "merge" not in self.kernel
+        over_voxels = "merge" not in self.kernel and (self.kernel, self.use) not in NARROW
         if over_voxels and not self.wide_loads:
             found.append("no load of 16 bytes")
         if "apply" in self.kernel and not self.wide_stores:
@@ -87,7 +99,7 @@ def _uses() -> Iterator[tuple[str, Callable[[], None]]]:
     """Names and calls of launchers; each reaches one or more kernels."""
     import torch
 
-    from fastgan.kernels import norm_act, norm_act_bwd, norm_act_bwd_bwd
+    from fastgan.kernels import nearest, norm_act, norm_act_bwd, norm_act_bwd_bwd
 
     def passes(dtype: torch.dtype, form: torch.memory_format, shape: tuple[int, ...]) -> None:
         x = torch.empty(shape, dtype=dtype, device="meta").contiguous(memory_format=form)
@@ -103,6 +115,16 @@ def _uses() -> Iterator[tuple[str, Callable[[], None]]]:
         for layout, form in layouts.items():
             name = str(dtype).removeprefix("torch.")
             yield f"{name} {layout}", lambda d=dtype, f=form: passes(d, f, SHAPE)
+
+    def search(dtype: torch.dtype) -> None:
+        query, target = (torch.empty(n, VOXELS, dtype=dtype, device="meta") for n in (8, 1000))
+        nearest.all_pairs(query, target)
+        if dtype.is_floating_point:
+            row = torch.empty(4096, dtype=torch.int64, device="meta")
+            nearest.chosen_pairs(query, target, row, row)
+
+    for dtype in (torch.float32, torch.bfloat16, torch.int16):
+        yield f"{str(dtype).removeprefix('torch.')} rows", lambda d=dtype: search(d)
 
 
 class _Launch(NamedTuple):
@@ -191,7 +213,7 @@ def _compiled(use: str, launch: _Launch) -> Row:
         re.findall(r"\b((?:LDG|STG)\S*\.128)\b", code),
     )
     every, wide = ([i.split(".")[0] for i in found] for found in instructions)
-    goal, budget = REGISTERS.get(name, (None, None))
+    goal, budget = REGISTERS.get((name, use)) or REGISTERS.get(name, (None, None))
     return Row(
         kernel=name,
         use=use,
