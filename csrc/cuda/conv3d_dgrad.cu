@@ -109,17 +109,21 @@ __device__ __forceinline__ void load_weights(const ConvSingleParams& p, const Co
   to[threadIdx.x] = there ? load(static_cast<const T*>(p.weight)[at]) : 0.0f;
 }
 
-// 16 bytes of channels of two outputs side by side; zeros where `outputs` of them are not there.
+// 16 bytes of channels.
 template <class T>
-__device__ __forceinline__ void load_two(const T* from, int64_t K, int outputs, Raw (&to)[2]) {
+using Part = Stored<T, kWide<T>>;
+
+// Those of two outputs side by side; zeros where `outputs` of them are not there.
+template <class T>
+__device__ __forceinline__ void load_two(const T* from, int64_t K, int outputs, Part<T> (&to)[2]) {
 #pragma unroll
-  for (int v = 0; v < 2; ++v) to[v] = v < outputs ? load_raw(from + v * K) : Raw{};
+  for (int v = 0; v < 2; ++v) to[v] = v < outputs ? load_stored<kWide<T>>(from + v * K) : Part<T>{};
 }
 
 // Adds their products with N x N taps, whose weights are [channels, kTaps]; uses the registers of g
 // up.
 template <int N, class T>
-__device__ __forceinline__ void add_products(Raw (&g)[2], const float* weights,
+__device__ __forceinline__ void add_products(Part<T> (&g)[2], const float* weights,
                                              float (&sum)[kTaps][2]) {
   // two channels at a time: unrolled further, weights read ahead would fill the registers
   constexpr int kWords = 2 * sizeof(T) / sizeof(uint32_t);
@@ -127,7 +131,7 @@ __device__ __forceinline__ void add_products(Raw (&g)[2], const float* weights,
   for (int word = 0; word < 4; word += kWords) {
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      const float left = value_of<T>(g[0], c), right = value_of<T>(g[1], c);
+      const float left = value_of<T, kWide<T>>(g[0], c), right = value_of<T, kWide<T>>(g[1], c);
 #pragma unroll
       for (int h = 0; h < N; ++h) {
         float by[4];
@@ -204,7 +208,7 @@ __global__ void __launch_bounds__(kConvThreads, kConvBlocks)
       __syncthreads();
 #pragma unroll 1
       for (int c = 0; c < kConvChannels && outputs > 0; c += kV, from += kV) {
-        Raw g[2];
+        Part<T> g[2];
         load_two(from, conv.K, outputs, g);
         if (taps.kernel[1] == 3 && taps.kernel[2] == 3) {
           add_products<3, T>(g, weights + c * kTaps, sum);

@@ -158,22 +158,6 @@ __device__ __forceinline__ void load_half(const float* from, int half, float (&t
   }
 }
 
-// 16 bytes as they are stored: half the registers of their values in bfloat16.
-using Raw = Pack<uint32_t, 4>;
-
-template <class T>
-__device__ __forceinline__ Raw load_raw(const T* from) {
-  return *reinterpret_cast<const Raw*>(from);
-}
-
-// Element i of them.
-template <class T>
-__device__ __forceinline__ float value_of(const Raw& raw, int i) {
-  if constexpr (sizeof(T) == 4) return __builtin_bit_cast(float, raw.at[i]);
-  const uint32_t pair = raw.at[i / 2];
-  return __builtin_bit_cast(float, i % 2 ? pair & 0xffff0000u : pair << 16);
-}
-
 // Calls pass(value of the storage type, stride along W).
 template <class Pass>
 cudaError_t by_stride(const ConvSingleParams& p, const Pass& pass) {

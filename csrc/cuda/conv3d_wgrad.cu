@@ -49,7 +49,7 @@ __device__ void load_gradients(const WgradParams& p, const ConvPlace& place, int
   static_assert(kQuad << kQuadBits == kConvThreads, "as many parts a thread as an output has");
   const ConvSingleParams& conv = p.conv;
   const T* y = static_cast<const T*>(conv.y);
-  Raw value[kParts] = {};
+  Stored<T, kV> value[kParts] = {};
 #pragma unroll
   for (int n = 0; n < kParts; ++n) {
     const int i = n * kConvThreads + threadIdx.x, part = i % kParts, voxel = i / kParts;
@@ -57,7 +57,7 @@ __device__ void load_gradients(const WgradParams& p, const ConvPlace& place, int
     const int d = quad.out[0], h = quad.out[1], w = quad.out[2] + voxel % kQuad;
     if (d >= place.left[0] || h >= place.left[1] || w >= place.left[2]) continue;
     const int64_t at = place.output(conv, d, h, w);
-    value[n] = load_raw(y + at * conv.K + first + part * kV);
+    value[n] = load_stored<kV>(y + at * conv.K + first + part * kV);
   }
 #pragma unroll
   for (int n = 0; n < kParts; ++n) {
@@ -67,7 +67,7 @@ __device__ void load_gradients(const WgradParams& p, const ConvPlace& place, int
     for (int j = 0; j < kV; j += 4) {
       float four[4];
 #pragma unroll
-      for (int k = 0; k < 4; ++k) four[k] = value_of<T>(value[n], j + k);
+      for (int k = 0; k < 4; ++k) four[k] = value_of<T, kV>(value[n], j + k);
       store_pack(to + i * kV + j, four);
     }
   }
