@@ -46,10 +46,12 @@ def test_search_keeps_its_budgets(machine_code) -> None:
 
 
 def test_a_planted_row_breaks_its_budget(machine_code) -> None:
-    good = machine_code.Row("norm_act_apply_kernel", "", 44, 0, 0, 10, 0, 2, 0, 64, 56)
+    good = machine_code.Row("norm_act_apply_kernel", "", 44, 0, 0, 10, 0, 2, 0, 0, 64, 56)
     assert good.complaints() == []
     bad = good._replace(registers=57, spills=8, wide_loads=0, wide_stores=0)
     assert len(bad.complaints()) == 4
+    sums = good._replace(kernel="norm_act_bwd_sums_kernel", in_flight=35 << 10)
+    assert sums.complaints() == ["35 KB in flight"]
     share = good._replace(kernel="nearest_chosen_pairs_kernel", wide_loads=0)
     assert share.complaints() == ["no load of 16 bytes"]
     assert share._replace(use="bfloat16 rows").complaints() == []
