@@ -87,28 +87,33 @@ def obstacle(
             "install it anew with FASTGAN_CUDA=1"
         )
     driver, runtime = versions
-    if driver < runtime:
+    # a driver runs machine code of any toolkit of its major version, and compiles PTX of its own
+    if driver // 1000 < runtime // 1000:
         return (
             f"the driver takes CUDA {_version(driver)} and the extension brings "
             f"{_version(runtime)}: update the driver, or build the extension with an older toolkit"
         )
-    if not any(
-        _runs(arch, capability, arch is info["cuda_archs"][-1]) for arch in info["cuda_archs"]
-    ):
-        built, wanted = ";".join(info["cuda_archs"]), "{}{}".format(*capability)
+    archs, wanted = info["cuda_archs"], "{}{}".format(*capability)
+    if any(_runs(arch, capability) for arch in archs):
+        return None
+    newest = divmod(int(archs[-1].rstrip("af")), 10)
+    if capability < newest:
         return (
-            f"the extension has code for {built}, which does not run on sm_{wanted}: "
+            f"the extension has code for {';'.join(archs)}, which does not run on sm_{wanted}: "
             f'install it anew with FASTGAN_CUDA_ARCHS="{wanted}"'
+        )
+    if driver < runtime:
+        return (
+            f"the driver takes CUDA {_version(driver)} and cannot compile the PTX of "
+            f"{_version(runtime)} that sm_{wanted} needs: update the driver, or install the "
+            f'extension anew with FASTGAN_CUDA_ARCHS="{wanted}"'
         )
     return None
 
 
-def _runs(arch: str, capability: tuple[int, int], newest: bool) -> bool:
-    """Whether machine code, or the PTX that comes with the newest, runs on a device."""
-    number = int(arch.rstrip("af"))
-    built = divmod(number, 10)
-    if newest and capability >= built:
-        return True
+def _runs(arch: str, capability: tuple[int, int]) -> bool:
+    """Whether machine code runs on a device."""
+    built = divmod(int(arch.rstrip("af")), 10)
     if arch.endswith("a"):  # of exactly this chip
         return capability == built
     return capability[0] == built[0] and capability >= built
