@@ -3,11 +3,12 @@
     python bench/gpu.py [--device cuda] [--quick] [--out bench/results]
 
 Correctness comes first: every GPU kernel against float64, and no time is printed after a failure.
-Then norm_act (forward, backward, second derivative) and the gradient penalty and the critic's step
-beside PyTorch: eager NCDHW, eager channels_last_3d, torch.compile, and a CUDA graph of eager. Each
-provider's gradients are compared with ours before it is timed; the L2 cache is flushed before every
-run; times are medians, and those of norm_act stand over the bandwidth that a copy reaches here.
-Writes <out>/<device>/gpu.json with device, versions, clocks and commit.
+Then norm_act (forward, backward, second derivative), convolutions of one channel beside cuDNN in
+both layouts, and the gradient penalty and the critic's step beside PyTorch: eager NCDHW, eager
+channels_last_3d, torch.compile, and a CUDA graph of eager. Each provider's results are compared
+with ours before it is timed; the L2 cache is flushed before every run; times are medians, and those
+of single operators stand over the bandwidth that a copy reaches here. Writes
+<out>/<device>/gpu.json with device, versions, clocks and commit.
 
 `--device cpu --quick` runs the same path on small sizes, which checks this file and nothing else.
 """
@@ -31,7 +32,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
+import gpu_conv3d
 import penalty as stock
+from gpu_conv3d import forced
 
 from fastgan import ops
 from fastgan.cli.bench import certificate
@@ -192,16 +195,6 @@ def norm_act(clock: Clock, bandwidth: float, quick: bool) -> list[dict[str, Any]
     return rows
 
 
-def forced(run: Run, name: str) -> Run:
-    """`run` with an implementation forced, its backwards included."""
-
-    def call() -> Any:
-        with ops.implementation(name):
-            return run()
-
-    return call
-
-
 def critic(clock: Clock, quick: bool) -> list[dict[str, Any]]:
     """The penalty and the critic's step, WGAN-GP, bfloat16 autocast over float32 weights."""
     rows = []
@@ -321,6 +314,13 @@ def main(arguments: list[str] | None = None) -> Path:
         shape = "x".join(map(str, row["shape"]))
         print(
             f"norm_act {shape} {row['dtype']:<9}{row['pass']:<9}{row['provider']:<21}"
+            f"{row['ms']:9.3f} ms {row['of copy bandwidth']:7.1%}"
+        )
+    report["conv3d"] = gpu_conv3d.rows(clock, differs, device, bandwidth, options.quick)
+    for row in report["conv3d"]:
+        shape = "batch {}, {}^3, 1 to {}, {} taps, stride {}".format(*row["shape"])
+        print(
+            f"conv3d {shape} {row['dtype']:<9}{row['pass']:<16}{row['provider']:<12}"
             f"{row['ms']:9.3f} ms {row['of copy bandwidth']:7.1%}"
         )
     report["critic"] = critic(clock, options.quick)

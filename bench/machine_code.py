@@ -2,9 +2,10 @@
 
     python bench/machine_code.py          # or: make kernels
 
-Compiles csrc/cuda for one architecture and prints, per kernel, registers, spills, shared memory
-and the widest loads and stores of its machine code; Triton's kernels stand beside. Goals do not
-move; a budget is what holds today, and above it the program fails. Nothing here has run on a GPU.
+Compiles csrc/cuda for one architecture and prints, per kernel, registers, spills, shared memory,
+the widest loads and stores of its machine code and the kilobytes that a multiprocessor reads at
+once; Triton's kernels stand beside. Goals do not move; a budget is what holds today, and beyond it
+the program fails. Nothing here has run on a GPU.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from reads_in_flight import GOAL, in_flight
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCH = "90a"
@@ -44,6 +48,8 @@ class Kernel:
     budget: int | None
     must_load: int = 0  # bits of the widest load and store that the budget asks for
     must_store: int = 0
+    in_flight: int = 0  # bytes that a multiprocessor reads at once, 16 at a time
+    must_fly: int = 0
 
     def complaints(self) -> list[str]:
         """What it breaks; empty if nothing."""
@@ -56,6 +62,8 @@ class Kernel:
             found.append(f"widest load {self.widest_load} bits, not {self.must_load}")
         if self.widest_store < self.must_store:
             found.append(f"widest store {self.widest_store} bits, not {self.must_store}")
+        if self.in_flight < self.must_fly:
+            found.append(f"{self.in_flight >> 10} KB in flight, not {self.must_fly >> 10}")
         return found
 
 
@@ -68,17 +76,26 @@ class Limit:
     budget: int
     must_load: int = 0
     must_store: int = 0
+    must_fly: int = 0
 
 
-# 256 threads a block: 64 registers leave 4 blocks to a multiprocessor, 128 leave 2. The second
-# template argument is the elements of an access; the first pattern that fits counts.
+THREADS = 256  # of a block
+# 256 threads a block: 64 registers leave 4 blocks to a multiprocessor, 80 leave 3, 128 leave 2. The
+# second template argument is the elements of an access, of convolutions the stride; the first
+# pattern that fits counts. Convolutions of one channel read its side element by element, in rows.
 LIMITS = [
-    Limit(r"norm_act_bwd_bwd_sums_kernel<\w+, [248]>", 80, 128, 128),
-    Limit(r"norm_act_bwd_bwd_kernel<\w+, [248]>", 80, 128, 128, 128),
-    Limit(r"norm_act_(moments|bwd_sums)_kernel<\w+, [248]>", 64, 96, 128),
-    Limit(r"norm_act_(apply|bwd)_kernel<\w+, [248]>", 64, 96, 128, 128),
-    Limit(r"slope_penalty_squares_kernel<\w+, [248]>", 40, 64, 128),
-    Limit(r"slope_penalty_(bwd|mix)_kernel<\w+, [248]>", 40, 64, 128, 128),
+    Limit(r"conv_single_fprop_kernel<", 80, 80, 16, 128),
+    Limit(r"conv_single_dgrad_kernel<", 80, 80, 128, 16),
+    Limit(r"conv_single_wgrad_kernel<", 80, 80, 128, 32),
+    Limit(r"norm_act_bwd_bwd_sums_kernel<\w+, [248]>", 80, 128, 128, 0, GOAL),
+    Limit(r"norm_act_bwd_bwd_kernel<bfloat16, 8>", 80, 128, 128, 128, 24 << 10),
+    Limit(r"norm_act_bwd_bwd_kernel<\w+, [24]>", 80, 128, 128, 128, GOAL),
+    Limit(r"norm_act_moments_kernel<\w+, [248]>", 64, 80, 128, 0, GOAL),
+    Limit(r"norm_act_apply_kernel<\w+, [248]>", 64, 80, 128, 128, GOAL),
+    Limit(r"norm_act_bwd_sums_kernel<\w+, [248]>", 64, 112, 128, 0, GOAL),
+    Limit(r"norm_act_bwd_kernel<\w+, [248]>", 64, 128, 128, 128, GOAL),
+    Limit(r"slope_penalty_squares_kernel<\w+, [248]>", 40, 64, 128, 0, GOAL),
+    Limit(r"slope_penalty_(bwd|mix)_kernel<\w+, [248]>", 40, 64, 128, 128, 32 << 10),
     Limit(r"bias_act_\w+_kernel<", 40, 64, 128, 128),
     Limit(r"", 64, 80),
 ]
@@ -123,7 +140,7 @@ def cuda_kernels() -> list[Kernel]:
 
 def parse(log: str, code: str) -> list[Kernel]:
     """Kernels from the output of ptxas -v and the disassembly of the same file."""
-    accesses = {name: _accesses(body) for name, body in _functions(code)}
+    bodies = dict(_functions(code))
     # a kernel without spills says so; its line of registers may name shared memory
     pattern = (
         r"Compiling entry function '(\S+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
@@ -132,7 +149,7 @@ def parse(log: str, code: str) -> list[Kernel]:
     kernels = []
     for mangled, stores, loads, registers, rest in re.findall(pattern, log, re.S):
         shared = re.search(r"(\d+) bytes smem", rest)
-        count, name = accesses[mangled], readable(mangled)
+        count, name = _accesses(bodies[mangled]), readable(mangled)
         limit = next(limit for limit in LIMITS if re.match(limit.pattern, name))
         kernels.append(
             Kernel(
@@ -147,6 +164,8 @@ def parse(log: str, code: str) -> list[Kernel]:
                 budget=limit.budget,
                 must_load=limit.must_load,
                 must_store=limit.must_store,
+                in_flight=in_flight(bodies[mangled], int(registers), THREADS),
+                must_fly=limit.must_fly,
             )
         )
     return sorted(kernels, key=lambda k: k.name)
@@ -242,6 +261,7 @@ def triton_kernels() -> list[Kernel]:
             widest_store=128 if row.wide_stores else 32,
             goal=row.goal_registers,
             budget=row.budget_registers,
+            in_flight=row.in_flight,
         )
         for row in module.rows()
     ]
@@ -250,12 +270,13 @@ def triton_kernels() -> list[Kernel]:
 def table(kernels: list[Kernel]) -> str:
     """The kernels as a table, goal and budget in columns of their own."""
     width = max(len(k.name) for k in kernels)
-    lines = [f"{'kernel':<{width}}  provider  registers  goal  budget  spills  shared  load  store"]
+    titles = "provider  registers  goal  budget  spills  shared  load  store  KB at once"
+    lines = [f"{'kernel':<{width}}  {titles}"]
     for k in kernels:
         lines.append(
             f"{k.name:<{width}}  {k.provider:<8}  {k.registers:>9}  {k.goal or '':>4}  "
             f"{k.budget or '':>6}  {k.spill_bytes:>6}  {k.shared_bytes:>6}  {k.widest_load:>4}  "
-            f"{k.widest_store:>5}"
+            f"{k.widest_store:>5}  {k.in_flight >> 10 or '':>10}"
         )
     return "\n".join(lines)
 
@@ -269,6 +290,7 @@ def main() -> int:
         except Missing as error:
             missing.append(str(error))
     print(f"sm_{ARCH}: registers a thread, bytes of spills and shared memory, bits of an access")
+    print(f"KB at once: of 16-byte reads, a multiprocessor; goal {GOAL >> 10}")
     if kernels:
         print(table(kernels))
     print(*missing, sep="\n", end="\n" if missing else "")

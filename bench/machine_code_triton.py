@@ -18,24 +18,42 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parent))
+from reads_in_flight import GOAL, in_flight
+
 CAPABILITY = 90
-# (goal, budget) of registers. A multiprocessor has 65,536, and about 36 KB of reads in flight fill
-# its share of the memory's bandwidth; at 64 registers eight programs of 128 threads run at once.
-REGISTERS = {
-    "norm_act_statistics_kernel": (64, 96),
+# (goal, budget) of registers, of a kernel or of one in a use. A multiprocessor has 65,536, and
+# about 36 KB of reads in flight fill its share of the memory's bandwidth: of norm_act at 64
+# registers, where eight programs of 128 threads run at once.
+REGISTERS: dict[str | tuple[str, str], tuple[int, int]] = {
+    "norm_act_statistics_kernel": (64, 80),
     "norm_act_apply_kernel": (64, 56),
-    "norm_act_bwd_sums_kernel": (64, 96),
+    "norm_act_bwd_sums_kernel": (64, 80),
     "norm_act_bwd_apply_kernel": (64, 72),
-    "norm_act_bwd_bwd_sums_kernel": (64, 120),
+    "norm_act_bwd_bwd_sums_kernel": (64, 128),
     "norm_act_bwd_bwd_apply_kernel": (64, 80),
     # One program a sample and eight channels: nothing there to be in flight.
     "norm_act_statistics_merge_kernel": (255, 160),
     "norm_act_bwd_merge_kernel": (255, 160),
     "norm_act_bwd_bwd_merge_kernel": (255, 160),
+    # A step reads 512 features of 4 queries and 4 targets, of int16 2: 16, 8 and 6 KB, so that
+    # three, five and six programs have to run at once.
+    ("nearest_all_pairs_kernel", "float32 rows"): (168, 112),
+    ("nearest_all_pairs_kernel", "bfloat16 rows"): (96, 136),
+    ("nearest_all_pairs_kernel", "int16 rows"): (80, 120),
+    "nearest_chosen_pairs_kernel": (64, 48),
+    "nearest_merge_kernel": (64, 40),
 }
+# A lane's share of a step is 8 bytes there.
+NARROW = {("nearest_chosen_pairs_kernel", "bfloat16 rows")}
+# Below the goal of reads_in_flight: the second derivative's sums, channels first.
+LEAST_IN_FLIGHT = {"bfloat16 NCDHW": 30 << 10}
 SHAPE = (2, 32, 64, 64, 64)
+# Of a row of the nearest-neighbour search.
+VOXELS = 128**3
 
 
 class Row(NamedTuple):
@@ -50,6 +68,7 @@ class Row(NamedTuple):
     narrow_loads: int
     wide_stores: int
     narrow_stores: int
+    in_flight: int  # bytes that a multiprocessor reads at once, 16 at a time
     goal_registers: int | None
     budget_registers: int | None
 
@@ -60,9 +79,12 @@ class Row(NamedTuple):
             found.append(f"{self.registers} registers, budget {self.budget_registers}")
         if self.spills:
             found.append(f"{self.spills} bytes of spills")
-        over_voxels = "merge" not in self.kernel
+        over_voxels = "merge" not in self.kernel and (self.kernel, self.use) not in NARROW
         if over_voxels and not self.wide_loads:
             found.append("no load of 16 bytes")
+        summing = "sums" in self.kernel or "statistics_kernel" in self.kernel
+        if summing and self.in_flight < LEAST_IN_FLIGHT.get(self.use, GOAL):
+            found.append(f"{self.in_flight >> 10} KB in flight")
         if "apply" in self.kernel and not self.wide_stores:
             found.append("no store of 16 bytes")
         return found
@@ -87,7 +109,7 @@ def _uses() -> Iterator[tuple[str, Callable[[], None]]]:
     """Names and calls of launchers; each reaches one or more kernels."""
     import torch
 
-    from fastgan.kernels import norm_act, norm_act_bwd, norm_act_bwd_bwd
+    from fastgan.kernels import nearest, norm_act, norm_act_bwd, norm_act_bwd_bwd
 
     def passes(dtype: torch.dtype, form: torch.memory_format, shape: tuple[int, ...]) -> None:
         x = torch.empty(shape, dtype=dtype, device="meta").contiguous(memory_format=form)
@@ -103,6 +125,16 @@ def _uses() -> Iterator[tuple[str, Callable[[], None]]]:
         for layout, form in layouts.items():
             name = str(dtype).removeprefix("torch.")
             yield f"{name} {layout}", lambda d=dtype, f=form: passes(d, f, SHAPE)
+
+    def search(dtype: torch.dtype) -> None:
+        query, target = (torch.empty(n, VOXELS, dtype=dtype, device="meta") for n in (8, 1000))
+        nearest.all_pairs(query, target)
+        if dtype.is_floating_point:
+            row = torch.empty(4096, dtype=torch.int64, device="meta")
+            nearest.chosen_pairs(query, target, row, row)
+
+    for dtype in (torch.float32, torch.bfloat16, torch.int16):
+        yield f"{str(dtype).removeprefix('torch.')} rows", lambda d=dtype: search(d)
 
 
 class _Launch(NamedTuple):
@@ -191,7 +223,7 @@ def _compiled(use: str, launch: _Launch) -> Row:
         re.findall(r"\b((?:LDG|STG)\S*\.128)\b", code),
     )
     every, wide = ([i.split(".")[0] for i in found] for found in instructions)
-    goal, budget = REGISTERS.get(name, (None, None))
+    goal, budget = REGISTERS.get((name, use)) or REGISTERS.get(name, (None, None))
     return Row(
         kernel=name,
         use=use,
@@ -202,6 +234,7 @@ def _compiled(use: str, launch: _Launch) -> Row:
         narrow_loads=every.count("LDG") - wide.count("LDG"),
         wide_stores=wide.count("STG"),
         narrow_stores=every.count("STG") - wide.count("STG"),
+        in_flight=in_flight(code, used["REG"], 32 * launch.options["num_warps"]),
         goal_registers=goal,
         budget_registers=budget,
     )
@@ -218,12 +251,12 @@ def main() -> None:
     if options.json:
         print(json.dumps([row._asdict() for row in found]))
         return
-    print(f"{'kernel':<34}{'use':<17} reg goal budget spill shared  LDG.128 LDG STG.128 STG")
+    print(f"{'kernel':<34}{'use':<17} reg goal budget spill shared  LDG.128 LDG STG.128 STG KB")
     for row in found:
         print(
             f"{row.kernel:<34}{row.use:<17}{row.registers:4}{row.goal_registers or '':>5}"
             f"{row.budget_registers or '':>7}{row.spills:6}{row.shared:7}{row.wide_loads:9}"
-            f"{row.narrow_loads:4}{row.wide_stores:8}{row.narrow_stores:4}  "
+            f"{row.narrow_loads:4}{row.wide_stores:8}{row.narrow_stores:4}{row.in_flight >> 10:3}  "
             f"{'; '.join(row.complaints())}"
         )
     raise SystemExit(int(any(row.complaints() for row in found)))

@@ -19,7 +19,7 @@ from pathlib import Path
 TOOLS = ("memcheck", "racecheck", "initcheck")
 FOUND = 9
 # PyTorch's kernels in the same process are not looked at.
-NAMES = ("norm_act", "bias_act", "slope_penalty", "nearest")
+NAMES = ("norm_act", "bias_act", "slope_penalty", "conv_single", "nearest")
 TRIALS = """
 import torch
 from fastgan.ops import certify, dispatch

@@ -16,6 +16,9 @@ from fastgan.kernels.tiles import OPTIONS, groups, place, tiles
 
 __all__ = ["norm_act_bwd"]
 
+# Of a tile of the sums: 8 a thread, and two tiles are read at once.
+SUMMED = 1024
+
 
 @triton.jit
 def norm_act_bwd_sums_kernel(
@@ -48,7 +51,7 @@ def norm_act_bwd_sums_kernel(
     s = tl.arange(0, BLOCK_S)
     sum_u = tl.zeros((BLOCK_S, BLOCK_C), accumulator)
     sum_ux = tl.zeros((BLOCK_S, BLOCK_C), accumulator)
-    for start in range(0, count, BLOCK_S):
+    for start in tl.range(0, count, BLOCK_S, loop_unroll_factor=2):
         valid = (start + s < count)[:, None] & (c < C)[None, :]
         centred = tl.load(x + offsets, mask=valid, other=0).to(accumulator) - mu
         u = tl.load(g + offsets, mask=valid, other=0).to(accumulator)
@@ -224,14 +227,14 @@ def norm_act_bwd(
     Deterministic: yes.
     Cost: two reads of g and x (what the L2 cache holds: one), one write of x; three launches.
     """
-    cut = tiles(x, num_groups, ELEMENTS)
+    cut = tiles(x, num_groups, SUMMED)
     partial = mean.new_empty((cut.B, cut.splits, 2, cut.C), dtype=torch.float64)
     coefficients, sums = (mean.new_empty((cut.B, rows, cut.C)) for rows in (3, 2))
     d_x = torch.empty_like(x)
     d_weight, d_bias = (None if p is None else torch.empty_like(p) for p in (weight, bias))
     strides = row_stride(weight), row_stride(bias)
     volumes = g, x, mean, rstd, weight, bias
-    merge, each = groups(cut), cut.one_each()
+    merge, each = groups(cut), tiles(x, num_groups, ELEMENTS).one_each()
     with torch.cuda.device_of(x):
         norm_act_bwd_sums_kernel[cut.grid](
             *(*volumes, partial, *strides, *cut.sizes, negative_slope), **OPTIONS

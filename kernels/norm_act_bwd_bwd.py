@@ -59,7 +59,7 @@ def norm_act_bwd_bwd_sums_kernel(
     sum_v = tl.zeros((BLOCK_S, BLOCK_C), accumulator)
     sum_vx = tl.zeros((BLOCK_S, BLOCK_C), accumulator)
     sum_vu = tl.zeros((BLOCK_S, BLOCK_C), accumulator)
-    for start in range(0, count, BLOCK_S):
+    for start in tl.range(0, count, BLOCK_S, loop_unroll_factor=2):
         valid = (start + s < count)[:, None] & (c < C)[None, :]
         centred = tl.load(x + offsets, mask=valid, other=0).to(accumulator) - mu
         u = tl.load(g + offsets, mask=valid, other=0).to(accumulator)

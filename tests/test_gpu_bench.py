@@ -52,6 +52,8 @@ def test_dry_run(gpu, tmp_path, capsys) -> None:
     found = {(row["pass"], row["provider"]) for row in report["norm_act"]}
     assert ("second", "native NDHWC") in found and ("backward", "compiled NDHWC") in found
     assert all(row["of copy bandwidth"] > 0 for row in report["norm_act"])
+    convolved = {(row["pass"], row["provider"]) for row in report["conv3d"]}
+    assert {("input gradient", "native"), ("weight gradient", "cuDNN NDHWC")} <= convolved
     steps = {(row["what"], row["norm"], row["provider"]) for row in report["critic"]}
     assert ("critic step", "instance", "eager NCDHW") in steps
     assert ("penalty", "none", "ours, native") in steps

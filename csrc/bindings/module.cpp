@@ -10,6 +10,7 @@ PYBIND11_MODULE(_C, module) {
 #if FASTGAN_WITH_CUDA
   pybind11::module_ cuda = module.def_submodule("cuda", "The kernels that run on a GPU.");
   fastgan::bindings::bind_bias_act_cuda(cuda);
+  fastgan::bindings::bind_conv3d_cuda(cuda);
   fastgan::bindings::bind_norm_act_cuda(cuda);
   fastgan::bindings::bind_slope_penalty_cuda(cuda);
 #endif

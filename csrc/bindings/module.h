@@ -13,6 +13,7 @@ void bind_norm_act(pybind11::module_& module);
 
 // On a GPU, into a module of their own.
 void bind_bias_act_cuda(pybind11::module_& module);
+void bind_conv3d_cuda(pybind11::module_& module);
 void bind_norm_act_cuda(pybind11::module_& module);
 void bind_slope_penalty_cuda(pybind11::module_& module);
 

@@ -3,7 +3,7 @@
 //   D' = (D + 2 padding - kernel) / stride + 1
 // Sums are float32, of the weight gradient float64 over (sample, D') planes. Results do not depend
 // on the number of threads. With three taps along W, a NaN or infinity in the gradient of y also
-// reaches the voxel behind its last tap.
+// reaches, on the CPU, the voxel behind its last tap.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,8 @@ namespace fastgan {
 struct ConvSingleParams {
   static constexpr int64_t kLanes = 16;  // K is a multiple
   static constexpr int64_t kMaxKernel = 4;
+  static constexpr int64_t kMaxAxis = 1
+                                      << 28;  // places along an axis: int counts what a tap reaches
 
   int64_t B, K;
   int64_t in[3];       // D, H, W

@@ -10,6 +10,8 @@ namespace fastgan::cuda {
 namespace {
 
 constexpr int kSums = 2, kCoefficients = 3;
+// Rows that a thread reads at once.
+constexpr int kRows = 4;
 
 template <class T>
 struct BwdParams {
@@ -35,11 +37,10 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
   const NormActWalk walk(p.grid);
   const NormActConstants<A, V> c(p.grid, walk, p.mean, p.rstd, p.weight, p.bias);
   A sums[kSums][V] = {};
-#pragma unroll 4
-  for (int64_t at = walk.at; at < walk.end; at += walk.step) {
+  for_rows<kRows, T, V>(walk, {p.g, p.x}, [&](const auto& row, int64_t) {
     A g[V], x[V];
-    load_pack(p.g + at, g);
-    load_pack(p.x + at, x);
+    row.values(0, g);
+    row.values(1, x);
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const A centred = x[i] - c.mean[i];
@@ -48,7 +49,7 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
       sums[0][i] += u;
       sums[1][i] += u * centred;
     }
-  }
+  });
   write_partial_sums(p.grid, walk, sums, p.partial);
 }
 
@@ -95,11 +96,10 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
   const NormActConstants<A, V> c(p.grid, walk, p.mean, p.rstd, p.weight, p.bias);
   A by[kCoefficients][V];
   load_coefficients(p.grid, walk, p.coefficients, by);
-#pragma unroll 2
-  for (int64_t at = walk.at; at < walk.end; at += walk.step) {
+  for_rows<kRows, T, V>(walk, {p.g, p.x}, [&](const auto& row, int64_t at) {
     A g[V], x[V];
-    load_pack(p.g + at, g);
-    load_pack(p.x + at, x);
+    row.values(0, g);
+    row.values(1, x);
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const A centred = x[i] - c.mean[i];
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
       g[i] = u * by[0][i] + (centred * by[1][i] + by[2][i]);
     }
     store_pack(p.d_x + at, g);
-  }
+  });
 }
 
 template <class T>

@@ -10,6 +10,8 @@ namespace fastgan::cuda {
 namespace {
 
 constexpr int kSums = 5, kCoefficients = 7, kMeans = 7;
+// Rows that a thread reads at once.
+constexpr int kRows = 2;
 
 template <class T>
 struct BwdBwdParams {
@@ -31,13 +33,6 @@ struct BwdBwdParams {
   T* d_x;            // like v, output
 };
 
-template <int V, class T>
-__device__ __forceinline__ void load_or_zero(const T* from, int64_t at, Compute<T> (&to)[V]) {
-  if (from) return load_pack(from + at, to);
-#pragma unroll
-  for (int i = 0; i < V; ++i) to[i] = 0;
-}
-
 // One block per (sample, tile of channels, slice).
 template <class T, int V>
 __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
@@ -46,12 +41,11 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
   const NormActWalk walk(p.grid);
   const NormActConstants<A, V> c(p.grid, walk, p.mean, p.rstd, p.weight, p.bias);
   A sums[kSums][V] = {};
-#pragma unroll 2
-  for (int64_t at = walk.at; at < walk.end; at += walk.step) {
+  for_rows<kRows, T, V>(walk, {p.v, p.g, p.x}, [&](const auto& row, int64_t) {
     A v[V], g[V], x[V];
-    load_or_zero(p.v, at, v);
-    load_pack(p.g + at, g);
-    load_pack(p.x + at, x);
+    row.values(0, v);
+    row.values(1, g);
+    row.values(2, x);
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const A centred = x[i] - c.mean[i];
@@ -63,7 +57,7 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
       sums[3][i] += v[i] * centred;
       sums[4][i] += v[i] * u;
     }
-  }
+  });
   write_partial_sums(p.grid, walk, sums, p.partial);
 }
 
@@ -128,11 +122,11 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
   const NormActConstants<A, V> c(p.grid, walk, p.mean, p.rstd, p.weight, p.bias);
   A by[kCoefficients][V];
   load_coefficients(p.grid, walk, p.coefficients, by);
-  for (int64_t at = walk.at; at < walk.end; at += walk.step) {
+  for_rows<kRows, T, V>(walk, {p.v, p.g, p.x}, [&](const auto& row, int64_t at) {
     A v[V], g[V], x[V];
-    load_or_zero(p.v, at, v);
-    load_pack(p.g + at, g);
-    load_pack(p.x + at, x);
+    row.values(0, v);
+    row.values(1, g);
+    row.values(2, x);
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const A centred = x[i] - c.mean[i];
@@ -144,7 +138,7 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
     }
     store_pack(p.d_g + at, g);
     store_pack(p.d_x + at, x);
-  }
+  });
 }
 
 template <class T>

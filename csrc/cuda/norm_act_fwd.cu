@@ -8,6 +8,9 @@
 namespace fastgan::cuda {
 namespace {
 
+// Rows that a thread reads at once.
+constexpr int kMomentsRows = 4, kApplyRows = 4;
+
 // A count, the mean of so many values and the sum of their squared distances from it.
 template <class A>
 struct Moments {
@@ -53,10 +56,9 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
     const int64_t c = walk.channel + i * grid.lane_step;
     if (walk.participates) shift[i] = shift_of(grid, p.x, walk.b, c);
   }
-#pragma unroll 4
-  for (int64_t at = walk.at; at < walk.end; at += walk.step) {
+  for_rows<kMomentsRows, T, V>(walk, {p.x}, [&](const auto& row, int64_t) {
     A x[V];
-    load_pack(p.x + at, x);
+    row.values(0, x);
     count += A(1);
     const A share = A(1) / count;
 #pragma unroll
@@ -66,7 +68,7 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
       mean[i] += distance * share;
       m2[i] += distance * (value - mean[i]);
     }
-  }
+  });
   A* shared = shared_memory<A>();
   constexpr int kPitch = kNormThreads * V;
   const int lanes = grid.lane_step ? V : 1;
@@ -162,17 +164,16 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
   const NormActWalk walk(p.grid);
   if (!walk.participates) return;
   const NormActConstants<A, V> c(p.grid, walk, p.mean, p.rstd, p.weight, p.bias);
-#pragma unroll 4
-  for (int64_t at = walk.at; at < walk.end; at += walk.step) {
+  for_rows<kApplyRows, T, V>(walk, {p.x}, [&](const auto& row, int64_t at) {
     A value[V];
-    load_pack(p.x + at, value);
+    row.values(0, value);
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const A z = norm_act_z(value[i] - c.mean[i], c.scale[i], c.bias[i]);
       value[i] = z * norm_act_slope(z, p.negative_slope);
     }
     store_pack(p.y + at, value);
-  }
+  });
 }
 
 template <class T, int V>

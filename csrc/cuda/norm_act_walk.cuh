@@ -104,6 +104,42 @@ struct NormActWalk {
   }
 };
 
+// Rows of up to three tensors, as they are read.
+template <class T, int V, int kTensors>
+struct NormActRow {
+  Stored<T, V> of[kTensors];
+
+  __device__ void values(int tensor, Compute<T> (&to)[V]) const {
+#pragma unroll
+    for (int i = 0; i < V; ++i) to[i] = value_of<T, V>(of[tensor], i);
+  }
+};
+
+// Calls use(row, offset) for a thread's rows in their order. So many are read before the first of
+// them is used: what the memory has under way at once decides its speed, and a loop that is merely
+// unrolled asks before each read whether there is one.
+template <int kRows, class T, int V, int kTensors, class Use>
+__device__ __forceinline__ void for_rows(const NormActWalk& walk, const T* const (&from)[kTensors],
+                                         const Use& use) {
+  const auto read = [&](int64_t at) {
+    NormActRow<T, V, kTensors> row;
+#pragma unroll
+    for (int k = 0; k < kTensors; ++k) {
+      row.of[k] = from[k] ? load_stored<V>(from[k] + at) : Stored<T, V>{};
+    }
+    return row;
+  };
+  int64_t at = walk.at;
+  for (; at + (kRows - 1) * walk.step < walk.end; at += kRows * walk.step) {
+    NormActRow<T, V, kTensors> rows[kRows];
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) rows[i] = read(at + i * walk.step);
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) use(rows[i], at + i * walk.step);
+  }
+  for (; at < walk.end; at += walk.step) use(read(at), at);
+}
+
 // One value of a [C] or [B, C] parameter.
 template <class A>
 __device__ A affine_at(const NormActAffine& affine, A absent, int64_t b, int64_t c, int64_t C) {

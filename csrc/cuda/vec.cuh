@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "core/dtype.h"
 
@@ -21,6 +22,27 @@ __device__ __forceinline__ void load_pack(const T* __restrict__ from, Compute<T>
   const Pack<T, V> pack = *reinterpret_cast<const Pack<T, V>*>(from);
 #pragma unroll
   for (int i = 0; i < V; ++i) to[i] = load(pack.at[i]);
+}
+
+// V elements as they are read: bfloat16 in pairs, which take half the registers of their values.
+template <class T, int V>
+using Stored =
+    std::conditional_t<sizeof(T) == 2 && V % 2 == 0, Pack<uint32_t, (V + 1) / 2>, Pack<T, V>>;
+
+template <int V, class T>
+__device__ __forceinline__ Stored<T, V> load_stored(const T* from) {
+  return *reinterpret_cast<const Stored<T, V>*>(from);
+}
+
+// Element i of them.
+template <class T, int V>
+__device__ __forceinline__ Compute<T> value_of(const Stored<T, V>& stored, int i) {
+  if constexpr (sizeof(T) == 2 && V % 2 == 0) {
+    const uint32_t pair = stored.at[i / 2];
+    return __builtin_bit_cast(float, i % 2 ? pair & 0xffff0000u : pair << 16);
+  } else {
+    return load(stored.at[i]);
+  }
 }
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800

@@ -269,21 +269,31 @@ def _slope_penalty(draw: torch.Generator, device: torch.device, shapes: int) -> 
     return Result(figures, problems)
 
 
+_Sizes = tuple[int, ...]
+_Convolution = tuple[_Sizes, int, _Sizes, _Sizes, _Sizes]
+# Sizes of x, channels, kernel, stride and padding beside the random ones: several tiles of outputs
+# along each axis, several pieces of a plane of inputs.
+_CONVOLUTIONS: list[_Convolution] = [
+    ((1, 1, 40, 70, 134), 16, (4, 4, 4), (2, 2, 2), (1, 1, 1)),
+    ((2, 1, 9, 37, 71), 48, (3, 4, 3), (1, 2, 1), (1, 0, 2)),
+    ((2, 1, 12, 70, 19), 32, (3, 3, 3), (1, 1, 1), (1, 1, 1)),
+]
+
+
 def _conv3d(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
+    def random(i: int) -> _Convolution:
+        sizes = (_int(draw, 1, 2), 1, *(_int(draw, 4, 12) for _ in range(3)))
+        channels = 16 * _int(draw, 1, 2)
+        return sizes, channels, (3 + i % 2,) * 3, (1 + i // 2 % 2,) * 3, (_int(draw, 0, 1),) * 3
+
     def cases() -> Iterator[_Case]:
-        for i in range(shapes):
-            sizes = (_int(draw, 1, 2), 1, *(_int(draw, 4, 12) for _ in range(3)))
-            weight = _normal(draw, 16 * _int(draw, 1, 2), 1, *(3 + i % 2,) * 3)
-            geometry = {"stride": 1 + i // 2 % 2, "padding": _int(draw, 0, 1)}
-            inputs = [_normal(draw, *sizes), weight, _normal(draw, len(weight))]
-
-            def ours(x: Tensor, w: Tensor, b: Tensor, how: dict[str, int] = geometry) -> Tensor:
-                return conv3d(x, w, b, stride=how["stride"], padding=how["padding"])
-
-            def stock(x: Tensor, w: Tensor, b: Tensor, how: dict[str, int] = geometry) -> Tensor:
-                return functional.conv3d(x, w, b, how["stride"], how["padding"])
-
-            name = f"{list(sizes)}, weight {list(weight.shape)}, {geometry}"
+        drawn = [random(i) for i in range(shapes)]
+        for sizes, channels, kernel, stride, padding in (*drawn, *_CONVOLUTIONS):
+            ours = partial(conv3d, stride=stride, padding=padding)
+            stock = partial(functional.conv3d, stride=stride, padding=padding)
+            weight, bias = _normal(draw, channels, 1, *kernel), _normal(draw, channels)
+            name = f"{list(sizes)}, weight {list(weight.shape)}, stride {stride}, padding {padding}"
+            inputs = [_normal(draw, *sizes), weight, bias]
             yield _Case(name, ours, stock, inputs, (torch.float32, torch.bfloat16))
 
     return _compare(cases(), device)

@@ -11,6 +11,7 @@ whole feature map. Here every derivative of any order is one of three true kerne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -62,9 +63,11 @@ def fprop(
     if x.numel() == 0:
         return fprop_fake(x, weight, bias, stride, padding, dilation, groups)
     form = memory_format(x)
-    if _direct(x, weight.shape, stride, padding, dilation, groups):
+    if direct := _direct(x, weight.shape, stride, padding, dilation, groups):
         y = fprop_fake(x, weight, bias, stride, padding, dilation, groups)
-        return native_conv3d.fprop(x.contiguous(), weight.contiguous(), bias, y, stride, padding)
+        bias = None if bias is None else bias.contiguous()
+        found: Tensor = direct.fprop(x.contiguous(), weight.contiguous(), bias, y, stride, padding)
+        return found
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(x, x.shape[2:], weight.shape[2:], stride, padding, dilation)
     b = None if bias is None else bias.to(safe)
@@ -79,15 +82,17 @@ def _direct(
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
-) -> bool:
-    """Whether a pass of one input channel has, and should take, the extension's own kernel."""
+) -> ModuleType | None:
+    """The extension's kernels where a pass of one input channel has, and should take, them."""
     serves = native_conv3d.serves(weight, stride, padding, dilation, groups)
-    return serves and _native(operand)
+    if not serves or not _native(operand, "cpu", "cuda"):
+        return None
+    return dispatch.module("conv3d", operand)
 
 
-def _native(operand: Tensor) -> bool:
-    """Whether the extension's kernels should take a pass that they serve."""
-    if operand.device.type != "cpu" or operand.dtype not in native_conv3d.DTYPES:
+def _native(operand: Tensor, *devices: str) -> bool:
+    """Whether the extension's kernels, which are there for such devices, should take a pass."""
+    if operand.device.type not in devices or operand.dtype not in native_conv3d.DTYPES:
         return False
     return dispatch.choose("conv3d", operand) == "native"
 
@@ -146,13 +151,14 @@ def dgrad(
     if g.numel() == 0:
         return fresh.zero_()
     form = memory_format(g)
-    if _direct(g, weight.shape, stride, padding, dilation, groups):
-        direct = laid_out(g, torch.channels_last_3d)
-        return native_conv3d.dgrad(direct, weight.contiguous(), fresh, stride, padding)
+    if direct := _direct(g, weight.shape, stride, padding, dilation, groups):
+        last_g = laid_out(g, torch.channels_last_3d)
+        found: Tensor = direct.dgrad(last_g, weight.contiguous(), fresh, stride, padding)
+        return found
     served = native_conv3d.serves_packed_dgrad(
         fresh.shape[1], weight.shape[2:], stride, dilation, groups
     )
-    if served and form == torch.channels_last_3d and _native(g):
+    if served and form == torch.channels_last_3d and _native(g, "cpu"):
         last = (laid_out(g, form), laid_out(weight, form), fresh)
         return native_conv3d.packed_dgrad(*last, stride, padding, dilation)
     # Only the shape is read of the input, and the strides: by them the library lays out its result.
@@ -191,11 +197,12 @@ def wgrad(
     if g.numel() == 0:
         return fresh.zero_()
     form = memory_format(x)
-    if _direct(g, fresh.shape, stride, padding, dilation, groups):
-        direct = laid_out(g, torch.channels_last_3d)
-        return native_conv3d.wgrad(direct, x.contiguous(), fresh, stride, padding)
+    if direct := _direct(g, fresh.shape, stride, padding, dilation, groups):
+        last_g = laid_out(g, torch.channels_last_3d)
+        found: Tensor = direct.wgrad(last_g, x.contiguous(), fresh, stride, padding)
+        return found
     served = native_conv3d.serves_packed_wgrad(x.shape[1], kernel, dilation, groups)
-    if served and form == torch.channels_last_3d and _native(x):
+    if served and form == torch.channels_last_3d and _native(x, "cpu"):
         last = (laid_out(g, form), laid_out(x, form), fresh)
         return native_conv3d.packed_wgrad(*last, stride, padding, dilation)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)

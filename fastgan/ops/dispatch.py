@@ -1,7 +1,7 @@
 """Which implementation of an operator runs, and why not another.
 
 Operators composed of other operators take no part in the choice. Convolutions do where one channel
-meets 16 n, and in weight gradients of several channels: the rest is PyTorch's own.
+meets 16 n, and on a CPU in gradients of several channels: the rest is PyTorch's own.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ _MODULES = {
 # On a GPU, where that is another one; the first still says what it supports.
 _CUDA_MODULES = {
     ("bias_act", "native"): "fastgan.ops.native_cuda",
+    ("conv3d", "native"): "fastgan.ops.native_cuda_conv3d",
     ("norm_act", "native"): "fastgan.ops.native_cuda",
     ("slope_penalty", "native"): "fastgan.ops.native_cuda",
 }
 OPERATORS = tuple(_CANDIDATES)
 _ALL = "float32, bfloat16 and float64"
 _ALL_VOXELS = "floats of 16 to 64 bits, int16, int8 and uint8"
+_ONE_CHANNEL = "one channel to or from 16 n (3 or 4 taps, stride 1 or 2)"
 _SERVES = {
-    (
-        "conv3d",
-        "native",
-    ): "one channel to or from 16 n (3 or 4 taps, stride 1 or 2); weight gradients",
+    ("conv3d", "native"): f"{_ONE_CHANNEL}; gradients of several channels",
     ("conv3d", "reference"): "PyTorch's own kernels, for all the rest",
     ("nearest", "native"): _ALL_VOXELS,
     ("nearest", "triton"): _ALL_VOXELS,
     ("nearest", "reference"): _ALL_VOXELS,
 }
+_SERVES_ON_CUDA = {("conv3d", "native"): _ONE_CHANNEL}
 # One for the process, not for the thread: CUDA backwards run in threads of autograd's own.
 _forced: str | None = None
 
@@ -157,7 +157,8 @@ def _row(op: str, name: str, device: str) -> Row:
     if device == "cuda" and not torch.cuda.is_available():
         return Row(op, name, device, False, False, "no CUDA device that this torch can use")
     obstacle = _obstacle(op, name, _probe(device), auto=True)
-    return Row(op, name, device, obstacle is None, False, obstacle or _SERVES.get((op, name), _ALL))
+    served = _SERVES | (_SERVES_ON_CUDA if device == "cuda" else {})
+    return Row(op, name, device, obstacle is None, False, obstacle or served.get((op, name), _ALL))
 
 
 def _probe(device: str) -> Tensor:

@@ -21,19 +21,29 @@ from fastgan.ops.native import dense, fresh_statistics, gradient, like, row
 __all__ = [
     "bias_act_bwd",
     "bias_act_fwd",
+    "kernels",
     "norm_act_apply",
     "norm_act_bwd",
     "norm_act_bwd_bwd",
     "norm_act_fwd",
     "norm_act_statistics",
+    "run",
+    "scratch",
     "slope_penalty_bwd",
     "slope_penalty_fwd",
     "slope_penalty_mix",
+    "stream",
     "supports",
 ]
 
-OPERATORS = ("bias_act", "norm_act", "slope_penalty")
-_DTYPES = (torch.float32, torch.bfloat16, torch.float64)
+_FLOATING = (torch.float32, torch.bfloat16, torch.float64)
+_DTYPES = {
+    "bias_act": _FLOATING,
+    "conv3d": (torch.float32, torch.bfloat16),
+    "norm_act": _FLOATING,
+    "slope_penalty": _FLOATING,
+}
+OPERATORS = tuple(_DTYPES)
 
 
 def supports(op: str, x: Tensor) -> str | None:
@@ -50,7 +60,7 @@ def supports(op: str, x: Tensor) -> str | None:
         return f"{op} has no native kernel for a GPU"
     if x.device.type != "cuda":
         return f"{op} has native CUDA kernels, got {x.device}"
-    return native.unfit(op, x, _DTYPES) or _unusable(x.device.index or 0)
+    return native.unfit(op, x, _DTYPES[op]) or _unusable(x.device.index or 0)
 
 
 @cache
@@ -77,28 +87,33 @@ def obstacle(
             "install it anew with FASTGAN_CUDA=1"
         )
     driver, runtime = versions
-    if driver < runtime:
+    # a driver runs machine code of any toolkit of its major version, and compiles PTX of its own
+    if driver // 1000 < runtime // 1000:
         return (
             f"the driver takes CUDA {_version(driver)} and the extension brings "
             f"{_version(runtime)}: update the driver, or build the extension with an older toolkit"
         )
-    if not any(
-        _runs(arch, capability, arch is info["cuda_archs"][-1]) for arch in info["cuda_archs"]
-    ):
-        built, wanted = ";".join(info["cuda_archs"]), "{}{}".format(*capability)
+    archs, wanted = info["cuda_archs"], "{}{}".format(*capability)
+    if any(_runs(arch, capability) for arch in archs):
+        return None
+    newest = divmod(int(archs[-1].rstrip("af")), 10)
+    if capability < newest:
         return (
-            f"the extension has code for {built}, which does not run on sm_{wanted}: "
+            f"the extension has code for {';'.join(archs)}, which does not run on sm_{wanted}: "
             f'install it anew with FASTGAN_CUDA_ARCHS="{wanted}"'
+        )
+    if driver < runtime:
+        return (
+            f"the driver takes CUDA {_version(driver)} and cannot compile the PTX of "
+            f"{_version(runtime)} that sm_{wanted} needs: update the driver, or install the "
+            f'extension anew with FASTGAN_CUDA_ARCHS="{wanted}"'
         )
     return None
 
 
-def _runs(arch: str, capability: tuple[int, int], newest: bool) -> bool:
-    """Whether machine code, or the PTX that comes with the newest, runs on a device."""
-    number = int(arch.rstrip("af"))
-    built = divmod(number, 10)
-    if newest and capability >= built:
-        return True
+def _runs(arch: str, capability: tuple[int, int]) -> bool:
+    """Whether machine code runs on a device."""
+    built = divmod(int(arch.rstrip("af")), 10)
     if arch.endswith("a"):  # of exactly this chip
         return capability == built
     return capability[0] == built[0] and capability >= built
@@ -108,22 +123,31 @@ def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}" if number else "none"
 
 
-def _kernels() -> Any:
+def kernels() -> Any:
+    """The extension's entries to its CUDA kernels."""
     return native.loaded().cuda
 
 
-def _stream(x: Tensor) -> int:
+def stream(x: Tensor) -> int:
+    """Handle of the current stream of a tensor's device."""
     return int(torch.cuda.current_stream(x.device).cuda_stream)
 
 
-def _run(name: str, *args: Any) -> None:
+def run(name: str, *args: Any) -> None:
+    """Call one of them.
+
+    Raises:
+        ValueError, TypeError: naming the rule that the arguments break.
+        DeviceError: the launch failed, with CUDA's reason.
+    """
     try:
-        getattr(_kernels(), name)(*args)
+        getattr(kernels(), name)(*args)
     except RuntimeError as error:
         raise DeviceError(str(error)) from error
 
 
-def _scratch(size: int, x: Tensor) -> Tensor:
+def scratch(size: int, x: Tensor) -> Tensor:
+    """Memory of so many bytes beside x."""
     return torch.empty(size, dtype=torch.uint8, device=x.device)
 
 
@@ -132,7 +156,7 @@ def _zeros(parameter: Tensor | None) -> Tensor | None:
 
 
 def _norm_act_scratch(name: str, x: Tensor, num_groups: int) -> Tensor:
-    return _scratch(_kernels().norm_act_workspace(name, x, num_groups), x)
+    return scratch(kernels().norm_act_workspace(name, x, num_groups), x)
 
 
 def norm_act_fwd(
@@ -148,9 +172,9 @@ def norm_act_fwd(
     y = torch.empty_like(x)
     mean, rstd = fresh_statistics(x, num_groups)
     name = "norm_act_fwd"
-    scratch = _norm_act_scratch(name, x, num_groups)
-    settings = (num_groups, eps, negative_slope, _stream(x), scratch)
-    _run(name, x, row(weight), row(bias), *settings, y, mean, rstd)
+    memory = _norm_act_scratch(name, x, num_groups)
+    settings = (num_groups, eps, negative_slope, stream(x), memory)
+    run(name, x, row(weight), row(bias), *settings, y, mean, rstd)
     return y, mean, rstd
 
 
@@ -159,8 +183,8 @@ def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor,
     x = dense(x)
     mean, rstd = fresh_statistics(x, num_groups)
     name = "norm_act_statistics"
-    scratch = _norm_act_scratch(name, x, num_groups)
-    _run(name, x, num_groups, eps, _stream(x), scratch, mean, rstd)
+    memory = _norm_act_scratch(name, x, num_groups)
+    run(name, x, num_groups, eps, stream(x), memory, mean, rstd)
     return mean, rstd
 
 
@@ -177,7 +201,7 @@ def norm_act_apply(
     x = dense(x)
     y = torch.empty_like(x)
     affine = (row(weight), row(bias))
-    _run("norm_act_apply", x, mean, rstd, *affine, num_groups, negative_slope, _stream(x), y)
+    run("norm_act_apply", x, mean, rstd, *affine, num_groups, negative_slope, stream(x), y)
     return y
 
 
@@ -198,9 +222,9 @@ def norm_act_bwd(
     if x.numel() == 0:
         return d_x, _zeros(d_weight), _zeros(d_bias)
     name = "norm_act_bwd"
-    scratch = _norm_act_scratch(name, x, num_groups)
-    settings = (num_groups, negative_slope, _stream(x), scratch)
-    _run(name, like(g, x), x, mean, rstd, weight, bias, *settings, d_x, d_weight, d_bias)
+    memory = _norm_act_scratch(name, x, num_groups)
+    settings = (num_groups, negative_slope, stream(x), memory)
+    run(name, like(g, x), x, mean, rstd, weight, bias, *settings, d_x, d_weight, d_bias)
     return d_x, d_weight, d_bias
 
 
@@ -225,25 +249,25 @@ def norm_act_bwd_bwd(
         return d_g, d_x, _zeros(d_weight)
     name = "norm_act_bwd_bwd"
     grads = (None if gg_x is None else like(gg_x, x), row(gg_weight), row(gg_bias))
-    scratch = _norm_act_scratch(name, x, num_groups)
-    settings = (num_groups, negative_slope, _stream(x), scratch)
+    memory = _norm_act_scratch(name, x, num_groups)
+    settings = (num_groups, negative_slope, stream(x), memory)
     saved = (like(g, x), x, mean, rstd, weight, row(bias))
-    _run(name, *grads, *saved, *settings, d_g, d_x, d_weight)
+    run(name, *grads, *saved, *settings, d_g, d_x, d_weight)
     return d_g, d_x, d_weight
 
 
 def bias_act_fwd(x: Tensor, bias: Tensor | None, negative_slope: float) -> tuple[Tensor, Tensor]:
     """As `native_bias_act.bias_act_fwd`."""
     x = dense(x)
-    y, bits = torch.empty_like(x), _scratch((x.numel() + 7) // 8, x)
-    _run("bias_act_fwd", x, row(bias), negative_slope, _stream(x), y, bits)
+    y, bits = torch.empty_like(x), scratch((x.numel() + 7) // 8, x)
+    run("bias_act_fwd", x, row(bias), negative_slope, stream(x), y, bits)
     return y, bits
 
 
 def bias_act_bwd(g: Tensor, bits: Tensor, negative_slope: float) -> Tensor:
     """As `native_bias_act.bias_act_bwd`."""
     d_x = torch.empty_like(g)
-    _run("bias_act_bwd", g, bits, negative_slope, _stream(g), d_x)
+    run("bias_act_bwd", g, bits, negative_slope, stream(g), d_x)
     return d_x
 
 
@@ -251,9 +275,9 @@ def slope_penalty_fwd(slope: Tensor, target: float, one_sided: bool) -> tuple[Te
     """As `reference.slope_penalty.slope_penalty_fwd`, in two kernels."""
     norms, _ = fresh_statistics(slope, 1)
     value, norms = norms.new_empty(()), norms.view(-1)
-    scratch = _scratch(_kernels().slope_penalty_workspace(slope), slope)
-    settings = (target, one_sided, _stream(slope))
-    _run("slope_penalty_fwd", slope, *settings, scratch, value, norms)
+    memory = scratch(kernels().slope_penalty_workspace(slope), slope)
+    settings = (target, one_sided, stream(slope))
+    run("slope_penalty_fwd", slope, *settings, memory, value, norms)
     return value, norms
 
 
@@ -262,13 +286,13 @@ def slope_penalty_bwd(
 ) -> Tensor:
     """As `reference.slope_penalty.slope_penalty_bwd`, in one kernel."""
     d_slope = torch.empty_like(slope)
-    settings = (target, one_sided, _stream(slope))
-    _run("slope_penalty_bwd", g.contiguous(), slope, norms, *settings, d_slope)
+    settings = (target, one_sided, stream(slope))
+    run("slope_penalty_bwd", g.contiguous(), slope, norms, *settings, d_slope)
     return d_slope
 
 
 def slope_penalty_mix(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
     """As `reference.slope_penalty.slope_penalty_mix`, in one kernel."""
     x = torch.empty_like(real)
-    _run("slope_penalty_mix", real, like(fake, real), share.contiguous(), _stream(real), x)
+    run("slope_penalty_mix", real, like(fake, real), share.contiguous(), stream(real), x)
     return x

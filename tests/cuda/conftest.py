@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.ops import dispatch, native_cuda
+from fastgan.ops import dispatch, native_cuda, native_cuda_conv3d
 
 ROOT = Path(__file__).resolve().parents[2]
 # Shapes of each kernel; hundreds by hand.
@@ -30,6 +30,9 @@ WRITTEN = {
     "norm_act_bwd_bwd": 4,
     "bias_act_fwd": 2,
     "bias_act_bwd": 1,
+    "conv_single_fprop": 1,
+    "conv_single_dgrad": 1,
+    "conv_single_wgrad": 2,
     "slope_penalty_fwd": 3,
     "slope_penalty_bwd": 1,
     "slope_penalty_mix": 1,
@@ -88,9 +91,11 @@ def emulated() -> ModuleType:
 def kernels(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernels]:
     """Operators on CPU tensors run the CUDA kernels by the code that serves a GPU."""
     found = Kernels(emulated)
-    monkeypatch.setattr(native_cuda, "_kernels", lambda: found)
-    monkeypatch.setattr(native_cuda, "_stream", lambda x: 0)
-    monkeypatch.setattr(dispatch, "module", lambda op, x: native_cuda)
+    for module in (native_cuda, native_cuda_conv3d):
+        monkeypatch.setattr(module, "kernels", lambda: found)
+        monkeypatch.setattr(module, "stream", lambda x: 0)
+    modules = {"conv3d": native_cuda_conv3d}
+    monkeypatch.setattr(dispatch, "module", lambda op, x: modules.get(op, native_cuda))
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)  # torch.empty is NaN
     yield found

@@ -38,6 +38,10 @@ def test_kernels_keep_their_budgets(machine_code) -> None:
             assert f"norm_act_bwd_bwd_kernel<{dtype}, {V}>" in names
             assert f"slope_penalty_squares_kernel<{dtype}, {V}>" in names
         assert f"bias_act_fwd_kernel<{dtype}>" in names
+    for dtype in ("float", "bfloat16"):
+        assert f"conv_single_dgrad_kernel<{dtype}>" in names
+        for stride in (1, 2):
+            assert f"conv_single_fprop_kernel<{dtype}, {stride}>" in names
     assert [(k.name, found) for k in kernels if (found := k.complaints())] == []
 
 
@@ -45,7 +49,7 @@ LOG = """
 ptxas info    : Compiling entry function '_ZN7fastgan4cuda13_GLOBAL__N__1\
 19norm_act_bwd_kernelINS_8BFloat16ELi8EEEvNS1_9BwdParamsIT_EE' for 'sm_90a'
     8 bytes stack frame, 4 bytes spill stores, 8 bytes spill loads
-ptxas info    : Used 97 registers, used 1 barriers, 512 bytes smem
+ptxas info    : Used 129 registers, used 1 barriers, 512 bytes smem
 """
 CODE = """
 \t\tFunction : _ZN7fastgan4cuda13_GLOBAL__N__1\
@@ -60,11 +64,35 @@ def test_a_planted_kernel_breaks_its_budget(machine_code) -> None:
     (kernel,) = machine_code.parse(LOG, CODE)
     assert kernel.name == "norm_act_bwd_kernel<bfloat16, 8>" and kernel.shared_bytes == 512
     assert kernel.complaints() == [
-        "97 registers, budget 96",
+        "129 registers, budget 128",
         "12 bytes of spills",
         "widest load 64 bits, not 128",
         "widest store 16 bits, not 128",
+        "0 KB in flight, not 36",
     ]
+
+
+LOOP = """
+        /*0000*/   LDG.E.128 R20, desc[UR4][R2.64] ;
+        /*0010*/   LDG.E.128.CONSTANT R4, desc[UR4][R2.64] ;
+        /*0020*/   {second} ;
+        /*0030*/   FADD R12, R7, R12 ;
+        /*0040*/   @P0 BRA 0x10 ;
+"""
+
+
+def test_counts_what_a_loop_reads_at_once(machine_code) -> None:
+    from reads_in_flight import in_flight, reads_together
+
+    before_use = LOOP.format(second="LDG.E.128 R8, desc[UR4][R2.64+0x10]")
+    assert reads_together(before_use) == 2
+    assert reads_together(LOOP.format(second="FADD R13, R5, R13")) == 1
+    assert reads_together(LOOP.format(second="LDG.E R8, desc[UR4][R2.64+0x10]")) == 1
+    # without a loop: all of it
+    assert reads_together(before_use.replace("0x10 ", "0x50 ")) == 3
+    # 80 registers: three blocks of 256 threads
+    assert in_flight(before_use, 80, 256) == 2 * 16 * 256 * 3
+    assert in_flight(before_use, 16, 256) == 2 * 16 * 256 * 8
 
 
 def test_names_a_missing_tool(machine_code, monkeypatch) -> None:

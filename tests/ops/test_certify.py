@@ -17,6 +17,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "_SIZES", [(2, 6, 3, 4, 5), (1, 3, 7, 7, 7)])
+    small = ((1, 1, 5, 6, 9), 16, (3, 4, 3), (1, 2, 1), (1, 0, 2))
+    monkeypatch.setattr(trials, "_CONVOLUTIONS", [small])
 
 
 @pytest.mark.parametrize("op", trials.TRIALS)

@@ -1,11 +1,7 @@
-"""The Triton search against the definition, and what the compiler makes of its kernels."""
+"""The Triton search against the definition; of its machine code see test_triton_machine_code.py."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 
@@ -140,67 +136,3 @@ def test_rejects_what_it_cannot_serve(monkeypatch) -> None:
         warnings.simplefilter("error")
         with pytest.raises(ConfigError, match="has Triton kernels for GPUs, got cpu"):
             nearest(torch.zeros(2, 3, device="cpu"), torch.zeros(2, 3, device="cpu"))
-
-
-# Compiled for an H100 in a process whose Triton does not interpret: prints, for each kernel and
-# type, registers and bytes of local memory as ptxas reports them, and its widest loads.
-COMPILE = """
-import json, re, subprocess, tempfile, os
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from triton import knobs
-import triton.language as tl
-from fastgan.kernels import nearest as k
-
-def built(fn, signature, constants, aligned):
-    names = fn.arg_names
-    attributes = {(names.index(n),): [["tt.divisibility", 16]] for n in aligned}
-    source = ASTSource(fn, signature, constants, attributes)
-    options = {"num_warps": 4}
-    code = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
-    with tempfile.NamedTemporaryFile(suffix=".cubin", delete=False) as file:
-        file.write(code.asm["cubin"])
-    tool = knobs.nvidia.cuobjdump.path
-    use = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True)
-    text = use.stdout + use.stderr
-    os.unlink(file.name)
-    return {
-        "registers": int(re.search(r"REG:(\\d+)", text).group(1)),
-        "spills": int(re.search(r"STACK:(\\d+)", text).group(1)),
-        "wide": len(re.findall(r"ld\\.global[.\\w:]*v4\\.b32", code.asm["ptx"])),
-    }
-
-out = {}
-uses = {
-    "fp32": (tl.float32, tl.float32, "fp64", 4), "bf16": (tl.float32, tl.float32, "fp64", 4),
-    "i16": (tl.int32, tl.int64, "i64", 2),
-}
-for name, (difference, total, partial, block_m) in uses.items():
-    constants = dict(SEGMENT=k.SEGMENT, DIFFERENCE=difference, SUM=total, BLOCK_N=4,
-                     BLOCK_M=block_m, BLOCK_F=512)
-    signature = dict(query="*" + name, target="*" + name, partial="*" + partial, N="i32", M="i32",
-                     F="i32") | {c: "constexpr" for c in constants}
-    out["all " + name] = built(k.nearest_all_pairs_kernel, signature, constants,
-                               ["query", "target", "partial", "F"])
-constants = dict(SEGMENT=k.SEGMENT, BLOCK_F=512)
-signature = dict(query="*fp32", target="*fp32", row="*i64", column="*i64", partial="*fp64",
-                 P="i32", F="i32") | {c: "constexpr" for c in constants}
-out["chosen"] = built(k.nearest_chosen_pairs_kernel, signature, constants,
-                      ["query", "target", "row", "column", "partial", "F"])
-print(json.dumps(out))
-"""
-
-
-def test_compiled_for_sm_90_without_spills() -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "-"], input=COMPILE, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    for use, code in found.items():
-        assert code["spills"] == 0, (use, code)
-        # three programs of 128 threads on a multiprocessor, each with six wide reads in flight
-        assert code["registers"] <= 144, (use, code)
-    assert found["all fp32"]["wide"] > 0

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "bindings/bias_act_cuda.cpp"
+#include "bindings/conv3d_cuda.cpp"
 #include "bindings/norm_act_cuda.cpp"
 #include "bindings/slope_penalty_cuda.cpp"
 #include "bindings/tensor_view.cpp"
@@ -31,6 +32,7 @@ void launch_on(const TensorView&, const char* op, const std::function<int()>& la
 PYBIND11_MODULE(fastgan_emulated, module) {
   namespace py = pybind11;
   fastgan::bindings::bind_bias_act_cuda(module);
+  fastgan::bindings::bind_conv3d_cuda(module);
   fastgan::bindings::bind_norm_act_cuda(module);
   fastgan::bindings::bind_slope_penalty_cuda(module);
   module.def("seed", &emulation::seed, "Sets the order in which threads and blocks run.");

@@ -1,0 +1,94 @@
+// What the passes of a convolution check, whether their kernels run on the CPU or on a GPU.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <array>
+#include <string>
+
+#include "bindings/tensor_view.h"
+#include "core/conv3d.h"
+
+namespace fastgan::bindings {
+
+using Axes = std::array<int64_t, 3>;
+
+// A float32 or bfloat16 tensor of so many dimensions, contiguous in its layout.
+inline TensorView conv_part(const Home& home, const char* op, pybind11::handle object,
+                            const char* name, Layout layout, int ndim) {
+  const TensorView view = view_of(object, op, name);
+  const bool dtype = view.dtype == Dtype::kFloat32 || view.dtype == Dtype::kBFloat16;
+  if (!dtype) {
+    fail_type(op, std::string(name) + " must be float32 or bfloat16", view.describe());
+  }
+  if (!home.holds(view) || view.ndim != ndim || !view.contiguous(layout)) {
+    const char* rule = layout == Layout::kChannelsLast ? ", channels last" : "";
+    fail_value(op, std::string(name) + " must be contiguous " + home.name + rule, view.describe());
+  }
+  return view;
+}
+
+// The checks of one call of a convolution between one channel and 16 n.
+class ConvSingleCall {
+ public:
+  // x [B, 1, D, H, W], weight [K, 1, kD, kH, kW], y [B, K, D', H', W'] channels last
+  ConvSingleCall(const Home& home, const char* op, pybind11::handle x, pybind11::handle weight,
+                 pybind11::handle y, const Axes& stride, const Axes& padding, int threads)
+      : home_(home), op_(op), x_(conv_part(home, op, x, "x", Layout::kChannelsFirst, 5)) {
+    const TensorView kernel = conv_part(home, op, weight, "weight", Layout::kChannelsFirst, 5);
+    const TensorView out = conv_part(home, op, y, "y", Layout::kChannelsLast, 5);
+    params_.B = x_.sizes[0];
+    params_.K = kernel.sizes[0];
+    bool fits = x_.sizes[1] == 1 && kernel.sizes[1] == 1 && out.sizes[0] == params_.B &&
+                out.sizes[1] == params_.K && params_.K % ConvSingleParams::kLanes == 0 &&
+                beside_x(kernel) && beside_x(out) && x_.numel() > 0 && out.numel() > 0 &&
+                kernel.sizes[4] >= 3;
+    for (int i = 0; i < 3; ++i) {
+      params_.in[i] = x_.sizes[2 + i];
+      params_.out[i] = out.sizes[2 + i];
+      params_.kernel[i] = kernel.sizes[2 + i];
+      params_.stride[i] = stride[i];
+      params_.padding[i] = padding[i];
+      const int64_t room = params_.in[i] + 2 * padding[i] - params_.kernel[i];
+      fits = fits && params_.kernel[i] >= 1 && params_.kernel[i] <= ConvSingleParams::kMaxKernel &&
+             (stride[i] == 1 || stride[i] == 2) && padding[i] >= 0 && room >= 0 &&
+             room <= ConvSingleParams::kMaxAxis && params_.out[i] == room / stride[i] + 1;
+    }
+    if (!fits) {
+      fail_value(op, "x [B, 1, ...], weight [16 n, 1, ...] and y [B, 16 n, ...] must fit together",
+                 x_.describe() + ", " + kernel.describe() + ", " + out.describe());
+    }
+    params_.dtype = *x_.dtype;
+    params_.threads = threads < 1 ? 1 : threads;
+    params_.x = x_.data;
+    params_.weight = kernel.data;
+    params_.y = out.data;
+  }
+
+  const TensorView& view() const { return x_; }
+  const ConvSingleParams& params() const { return params_; }
+
+  // bias: [K] or None
+  ConvSingleParams with_bias(pybind11::handle bias) const {
+    ConvSingleParams params = params_;
+    if (bias.is_none()) return params;
+    const TensorView row = conv_part(home_, op_, bias, "bias", Layout::kChannelsFirst, 1);
+    if (!beside_x(row) || row.sizes[0] != params.K) {
+      fail_value(op_, "bias must be [K], in the dtype of x and beside it", row.describe());
+    }
+    params.bias = row.data;
+    return params;
+  }
+
+ private:
+  bool beside_x(const TensorView& view) const {
+    return view.device == x_.device && view.dtype == x_.dtype;
+  }
+
+  const Home& home_;
+  const char* op_;
+  TensorView x_;
+  ConvSingleParams params_{};
+};
+
+}  // namespace fastgan::bindings
