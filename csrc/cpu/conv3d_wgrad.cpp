@@ -19,7 +19,7 @@ constexpr int64_t kLanes = ConvWgradParams::kLanes;
 // plane pass over them, and are long enough to hide that the sums are read and written.
 constexpr int64_t kBlockWidth = 32, kBlockOutputs = 64, kBlockChannels = 32;
 // Sums are float32 within a slice of planes, float64 over slices.
-constexpr int64_t kItems = 64, kMinSliceOutputs = 256;
+constexpr int64_t kItems = 32, kMinSliceOutputs = 256;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -65,7 +65,8 @@ class Item {
         part_(part),
         kernel_(conv_wgrad_kernel()),
         g_(part.together * part.rows * part.width * part.block_k),
-        x_(part.together * part.in_rows * part.in_width * part.pitch) {}
+        x_(part.together * part.in_rows * part.in_width * part.pitch),
+        place_(part.together * part.rows * part.width) {}
 
   // sums [kH, kW / wide, block_k, 16]
   void run(int64_t index, float* sums) {
@@ -145,16 +146,20 @@ class Item {
     }
   }
 
-  void add(int64_t planes, float* sums) const {
+  void add(int64_t planes, float* sums) {
     const int64_t row = part_.in_width * part_.pitch;
+    // one list for all taps, so that the kernel's loop is as long as the block
+    int64_t* place = place_.data();
+    for (int64_t p = 0; p < planes; ++p) {
+      for (int64_t r = 0; r < rows_; ++r) {
+        const int64_t first = (p * part_.in_rows + r * p_.stride[1]) * row;
+        for (int64_t o = 0; o < width_; ++o) *place++ = first + o * p_.stride[2] * part_.pitch;
+      }
+    }
     ConvWgradBlock block{};
-    block.planes = planes;
-    block.rows = rows_;
-    block.width = width_;
+    block.outputs = planes * rows_ * width_;
     block.channels = channels_;
-    block.plane = part_.in_rows * row;
-    block.row = p_.stride[1] * row;
-    block.step = p_.stride[2] * part_.pitch;
+    block.place = place_.data();
     block.g = g_.data();
     for (int64_t h = 0; h < p_.kernel[1]; ++h) {
       for (int64_t w = 0; w < p_.kernel[2]; w += part_.wide, sums += part_.block_k * kLanes) {
@@ -168,6 +173,7 @@ class Item {
   const Partition& part_;
   const ConvWgradKernel kernel_;
   std::vector<float> g_, x_;
+  std::vector<int64_t> place_;                      // of every output of a block
   int64_t tap_ = 0, c_ = 0, k_ = 0, channels_ = 0;  // of the item
   int64_t h_ = 0, w_ = 0, rows_ = 0, width_ = 0;    // the rectangle of outputs at hand
 };

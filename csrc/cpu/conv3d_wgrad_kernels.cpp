@@ -18,15 +18,10 @@ void tile(const ConvWgradBlock& block, const float* from, float* sums) {
   Lanes sum[N];
 #pragma GCC unroll 32
   for (int k = 0; k < N; ++k) sum[k] = Lanes{};
-  for (int64_t p = 0; p < block.planes; ++p) {
-    for (int64_t r = 0; r < block.rows; ++r) {
-      const float* x = block.x + p * block.plane + r * block.row;
-      for (int64_t o = 0; o < block.width; ++o, x += block.step, from += block.channels) {
-        const Lanes value = read(x);
+  for (int64_t o = 0; o < block.outputs; ++o, from += block.channels) {
+    const Lanes value = read(block.x + block.place[o]);
 #pragma GCC unroll 32
-        for (int k = 0; k < N; ++k) sum[k].add_product(value, from[k]);
-      }
-    }
+    for (int k = 0; k < N; ++k) sum[k].add_product(value, from[k]);
   }
   // a block's sums are added as one: long sums lose less in two steps
 #pragma GCC unroll 32
