@@ -8,12 +8,13 @@
 
 namespace fastgan::cpu {
 
-// Packed float32 values of one block of outputs, and of the inputs that one tap meets there.
+// One block of outputs, and the inputs that one tap meets there; all float32.
 struct ConvWgradBlock {
   int64_t outputs;
-  int64_t channels;      // output channels, the length of a row of g
-  const int64_t* place;  // [outputs] elements of x before the 16 lanes of each output
-  const float* g;        // [outputs, channels]
+  int64_t channels;     // output channels
+  const int64_t* of_g;  // [outputs] elements of g before the channels of each output
+  const int64_t* of_x;  // [outputs] elements of x before its 16 lanes
+  const float* g;
   const float* x;
 };
 
