@@ -137,12 +137,16 @@ class Item {
         g_(part.block),
         x_(part.block) {}
 
-  // sums [kH, kW / wide, block_k, 16]
-  void run(int64_t index, float* sums) {
-    const int64_t slice = index % part_.slices, tile = index / part_.slices;
-    tap_ = tile % p_.kernel[0];
-    c_ = tile / p_.kernel[0] % part_.blocks_c;
-    k_ = tile / p_.kernel[0] / part_.blocks_c;
+  // every_sum [blocks_k, blocks_c, kD, slices, kH, kW / wide, block_k, 16]
+  void run(int64_t index, float* every_sum) {
+    // taps along D follow each other: they meet the same planes, which a cache still holds
+    tap_ = index % p_.kernel[0];
+    const int64_t slice = index / p_.kernel[0] % part_.slices;
+    const int64_t block = index / p_.kernel[0] / part_.slices;
+    c_ = block % part_.blocks_c;
+    k_ = block / part_.blocks_c;
+    const int64_t place = (block * p_.kernel[0] + tap_) * part_.slices + slice;
+    float* sums = every_sum + place * part_.item_size();
     std::fill_n(sums, part_.item_size(), 0.0f);
     const int64_t begin = part_.planes * slice / part_.slices;
     const int64_t end = part_.planes * (slice + 1) / part_.slices;
@@ -236,7 +240,7 @@ void wgrad(const ConvWgradParams& p) {
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < packed.planes_of_x(); ++i) packed.pack_x(i);
 #pragma omp for schedule(dynamic)
-    for (int64_t i = 0; i < part.items; ++i) item.run(i, sums.get() + i * size);
+    for (int64_t i = 0; i < part.items; ++i) item.run(i, sums.get());
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < p.K * p.kernel[0]; ++i) {
       write_row<T>(p, part, sums.get(), i / p.kernel[0], i % p.kernel[0]);
