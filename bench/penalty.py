@@ -1,13 +1,17 @@
 """The gradient penalty and the critic's step beside stock PyTorch, in one process.
 
-    python bench/penalty.py [--keep-heap] [--no-compile] [--size 64] [--rounds 9]
+    python bench/penalty.py [--keep-heap] [--no-compile] [--size 64] [--rounds 9] [--norm none]
 
-Writes bench/results/<device>/penalty-<heap>.json: milliseconds, medians and minima, of
+Writes bench/results/<device>/penalty-<heap>.json (with one norm, into the file of the other one,
+where that was measured likewise): milliseconds, medians and minima, of
 
     ours             a critic of fastgan.models, channels_last_3d
     eager-NCDHW      the same critic of torch.nn modules
     eager-NDHWC      likewise, channels_last_3d, activation in place
     compiled         torch.compile of the torch.func.grad form, channels_last_3d
+
+the time of our penalty beside that of its bare convolution passes, which take the same turns: the
+operators, sizes and kernels that it runs, on the tensors that it ran them on, and nothing else;
 
 and the most memory, in MiB, that PyTorch held at once beside what it held before (buffers inside
 libraries and kernels are not seen).
@@ -26,18 +30,23 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastgan import ops
 from fastgan.cli.process import keep_freed_memory
 from fastgan.models import build_critic
+from fastgan.ops import conv3d_passes
 
 CHANNELS, BATCH, WEIGHT = (16, 32, 64, 128), 2, 10.0
 # Largest difference of a gradient from ours, over its largest value. Rounding moves the slope where
 # a float32 value lies at the kink, so this tells a wrong formula from a right one and no more.
 TOLERANCE = 2e-2
+BARE = "bare passes"
+NORMS = ("none", "instance")
 Step = Callable[[], list[Tensor]]
 
 
@@ -120,6 +129,47 @@ def providers(size: int, norm: str, compiled: bool) -> dict[str, dict[str, Step]
     return out
 
 
+class Passes(TorchDispatchMode):
+    """Notes every convolution pass, without what the operators of norm_act_conv do beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Callable[..., Tensor], tuple[Any, ...]]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name = func._schema.name.partition("::")[2]
+        if name.startswith("conv_"):
+            self.calls.append((func, args))
+        elif name == "norm_act_conv_fprop":
+            z, _, _, weight, _, _, bias, _, _, size, stride, padding = args
+            assert not size, "a critic has no transposed convolution"
+            geometry = (stride, padding, [1, 1, 1], 1)
+            self.calls.append((conv3d_passes.conv_fprop, (z, weight, bias, *geometry)))
+        elif name == "norm_act_conv_wgrad":
+            g, z, *_, kernel, _, stride, padding = args
+            geometry = (stride, padding, [1, 1, 1], 1)
+            self.calls.append((conv3d_passes.conv_wgrad, (g, z, kernel, *geometry)))
+        return func(*args, **(kwargs or {}))
+
+
+def bare_passes(run: Step) -> tuple[int, Callable[[], None]]:
+    """How many convolution passes a step has, and what runs them again."""
+    with Passes() as noted:
+        run()
+    calls = [
+        (op, [a.detach() if isinstance(a, Tensor) else a for a in args]) for op, args in noted.calls
+    ]
+
+    def again() -> None:
+        with torch.no_grad():
+            for op, args in calls:
+                op(*args)
+
+    return len(calls), again
+
+
 def check(found: list[Tensor], expected: list[Tensor], name: str) -> None:
     for f, e in zip(found, expected, strict=True):
         error = ((f - e).abs().max() / e.abs().max()).item()
@@ -129,11 +179,16 @@ def check(found: list[Tensor], expected: list[Tensor], name: str) -> None:
             )
 
 
-def timed(runs: dict[str, Step], rounds: int) -> dict[str, dict[str, float]]:
+def timed(
+    runs: dict[str, Step], rounds: int, bare: Callable[[], None] | None = None
+) -> dict[str, dict[str, float]]:
     expected = runs["ours"]()
     for name, run in runs.items():
         check(run(), expected, name)
         run()
+    if bare is not None:
+        runs = {**runs, BARE: bare}
+        bare()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -162,38 +217,63 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--norm", choices=NORMS, help="this one alone")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     heap = "kept" if args.keep_heap and keep_freed_memory() else "default"
-    report: dict[str, object] = {
+    capability = torch.backends.cpu.get_cpu_capability().lower().replace(" ", "-")
+    path = args.out / f"cpu-{capability}" / f"penalty-{heap}.json"
+    setting = {
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "heap": heap,
-        "load before": os.getloadavg()[0],
         "workload": f"critic 1-16-32-64-128, kernel 4, {BATCH}x1x{args.size}^3, float32",
         "rounds": args.rounds,
     }
-    times: dict[str, object] = {}
-    memory: dict[str, object] = {}
-    for norm in ("none", "instance"):
-        built = providers(args.size, norm, not args.no_compile)
-        for what in ("penalty", "critic step"):
-            found = timed({name: p[what] for name, p in built.items()}, args.rounds)
-            times[f"{what}, norm {norm}"] = found
-            best = min(t["min"] for n, t in found.items() if n != "ours")
-            print(f"{what}, norm {norm}: {best / found['ours']['min']:.2f}x the best peer (minima)")
-            for name, t in found.items():
-                print(f"    {name:14}{t['median']:9.1f}{t['min']:9.1f} ms", flush=True)
-            memory[f"{what}, norm {norm}"] = {name: peak(p[what]) for name, p in built.items()}
-    report["milliseconds"] = times
-    report["peak MiB"] = memory
-    report["load after"] = os.getloadavg()[0]
-    folder = args.out / f"cpu-{torch.backends.cpu.get_cpu_capability().lower().replace(' ', '-')}"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"penalty-{heap}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    parts: dict[str, dict[str, Any]] = {
+        name: {} for name in ("milliseconds", "penalty over bare passes", "peak MiB", "load")
+    }
+    if args.norm and path.is_file():
+        known = json.loads(path.read_text())
+        if setting.items() <= known.items():
+            parts = {name: known.get(name, {}) for name in parts}
+    print(f"heap: {heap}")
+    for norm in [args.norm] if args.norm else NORMS:
+        measure(norm, args, parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(setting | parts, indent=1) + "\n")
     print(f"written: {path}")
+
+
+def measure(norm: str, args: argparse.Namespace, parts: dict[str, dict[str, Any]]) -> None:
+    before = os.getloadavg()[0]
+    built = providers(args.size, norm, not args.no_compile)
+    passes, bare = bare_passes(built["ours"]["penalty"])
+    for what in ("penalty", "critic step"):
+        runs = {name: p[what] for name, p in built.items()}
+        found = timed(runs, args.rounds, bare if what == "penalty" else None)
+        alone = found.pop(BARE, None)
+        name = f"{what}, norm {norm}"
+        parts["milliseconds"][name] = found
+        for kind in ("median", "min"):
+            best = min(t[kind] for provider, t in found.items() if provider != "ours")
+            print(f"{name}: {best / found['ours'][kind]:.2f}x the best peer ({kind})")
+        for provider, t in found.items():
+            print(f"    {provider:14}{t['median']:9.1f}{t['min']:9.1f} ms", flush=True)
+        if alone is not None:
+            over = {kind: found["ours"][kind] / alone[kind] for kind in alone}
+            parts["penalty over bare passes"][f"norm {norm}"] = {
+                "passes": passes,
+                "milliseconds of the passes": alone,
+                "ratio": over,
+            }
+            print(
+                f"    {passes} bare passes{alone['median']:9.1f}{alone['min']:9.1f} ms;"
+                f" penalty over them: {over['median']:.2f}, minima {over['min']:.2f}"
+            )
+        parts["peak MiB"][name] = {provider: peak(run) for provider, run in runs.items()}
+    parts["load"][f"norm {norm}"] = {"before": before, "after": os.getloadavg()[0]}
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ from fastgan import config as configuration
 from fastgan.cli.process import keep_freed_memory
 from fastgan.data import open_dataset
 from fastgan.models.generator import HEADROOM
-from fastgan.nn import smooth
 from fastgan.random import Draws
+from fastgan.reference.smooth import smooth
 from fastgan.train import RunFolder, describe
 from fastgan.train.build import variant_of
 from fastgan.train.loop import Training

@@ -14,6 +14,24 @@ FASTGAN_FORMULA bool computes(Dtype dtype) {
   return dtype == Dtype::kFloat32 || dtype == Dtype::kBFloat16 || dtype == Dtype::kFloat64;
 }
 
+FASTGAN_FORMULA int element_size(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kInt8:
+    case Dtype::kUInt8:
+      return 1;
+    case Dtype::kBFloat16:
+    case Dtype::kFloat16:
+    case Dtype::kInt16:
+      return 2;
+    case Dtype::kFloat32:
+      return 4;
+    case Dtype::kFloat64:
+    case Dtype::kInt64:
+      return 8;
+  }
+  return 0;
+}
+
 // bfloat16 storage: the upper half of a float32. Computation is in float32.
 struct BFloat16 {
   uint16_t bits;

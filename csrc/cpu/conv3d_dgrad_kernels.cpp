@@ -10,47 +10,50 @@ namespace {
 // Places worked on at once: their sums fill three quarters of the registers.
 constexpr int kTile = kVectorBytes == 64 ? 24 : kVectorBytes == 32 ? 6 : 3;
 
-// N places and 16 lanes; g of the first place.
+// N places, from `first` on.
 template <int N>
-void tile(const ConvDgradRow& row, const float* g, const float* taps, float* to) {
+void tile(const ConvDgradPlaces& places, int64_t first, float* sums) {
   Lanes sum[N];
+  const float* g[N];
 #pragma GCC unroll 32
-  for (int n = 0; n < N; ++n) sum[n] = Lanes{};
-  // a place meets the output before it by the taps behind
-  for (int64_t t = 0; t < row.reach; ++t, g -= row.K) {
-    for (int64_t k = 0; k < row.K; ++k, taps += Lanes::kWidth) {
+  for (int n = 0; n < N; ++n) {
+    sum[n] = Lanes{};
+    g[n] = places.g + places.from[first + n];
+  }
+  const float* taps = places.taps;
+  for (int64_t t = 0; t < places.reach; ++t) {
+    for (int64_t k = 0; k < places.K; ++k, taps += Lanes::kWidth) {
       const Lanes tap = read(taps);
 #pragma GCC unroll 32
-      for (int n = 0; n < N; ++n) sum[n].add_product(tap, g[n * row.K + k]);
+      for (int n = 0; n < N; ++n) sum[n].add_product(tap, g[n][k]);
     }
+    // a place meets the output before it by the taps behind
+#pragma GCC unroll 32
+    for (int n = 0; n < N; ++n) g[n] -= places.K;
   }
 #pragma GCC unroll 32
   for (int n = 0; n < N; ++n) {
-    const Lanes before = read(to + n * row.pitch);
+    float* to = sums + places.to[first + n];
+    const Lanes before = read(to);
 #pragma GCC unroll 16
     for (int i = 0; i < Lanes::kVectors; ++i) sum[n].part[i] += before.part[i];
-    write(to + n * row.pitch, sum[n]);
+    write(to, sum[n]);
   }
 }
 
 // tile<count>, 1 <= count <= N.
 template <int N>
-void tile_of(int64_t count, const ConvDgradRow& row, const float* g, const float* taps, float* to) {
-  if (count == N) return tile<N>(row, g, taps, to);
-  if constexpr (N > 1) tile_of<N - 1>(count, row, g, taps, to);
+void tile_of(int64_t count, const ConvDgradPlaces& places, int64_t first, float* sums) {
+  if (count == N) return tile<N>(places, first, sums);
+  if constexpr (N > 1) tile_of<N - 1>(count, places, first, sums);
 }
 
-void dgrad(const ConvDgradRow& row, float* to) {
+void dgrad(const ConvDgradPlaces& places, float* sums) {
   // tiles of nearly equal size: a small one would wait for its own sums
-  const int64_t tiles = (row.places + kTile - 1) / kTile;
-  const float* first = row.g + (row.reach - 1) * row.K;
-  for (int64_t block = 0; block < row.pitch / Lanes::kWidth; ++block) {
-    const float* taps = row.taps + block * row.reach * row.K * Lanes::kWidth;
-    for (int64_t i = 0; i < tiles; ++i) {
-      const int64_t begin = row.places * i / tiles, end = row.places * (i + 1) / tiles;
-      tile_of<kTile>(end - begin, row, first + begin * row.K, taps,
-                     to + begin * row.pitch + block * Lanes::kWidth);
-    }
+  const int64_t tiles = (places.count + kTile - 1) / kTile;
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int64_t begin = places.count * i / tiles, end = places.count * (i + 1) / tiles;
+    tile_of<kTile>(end - begin, places, begin, sums);
   }
 }
 

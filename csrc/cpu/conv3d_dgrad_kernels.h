@@ -8,18 +8,19 @@
 
 namespace fastgan::cpu {
 
-// One row of outputs, through one row of taps, to a row of inputs; all float32.
-struct ConvDgradRow {
+// Places of inputs, 16 lanes each, and the outputs that they meet by one row of taps; all float32.
+struct ConvDgradPlaces {
   int64_t K;
-  int64_t places;     // along W, of `pitch` elements of the inputs each
-  int64_t pitch;      // stride C, a multiple of 16
-  int64_t reach;      // outputs that meet a place, kW / stride
-  const float* g;     // [places + reach - 1, K], zeros where there is no output
-  const float* taps;  // [pitch / 16, reach, K, 16]
+  int64_t reach;        // outputs that meet a place, one before the other in g
+  int64_t count;        // places
+  const int64_t* from;  // [count] elements of g before the last output that a place meets
+  const int64_t* to;    // [count] elements before its sums
+  const float* g;
+  const float* taps;  // [reach, K, 16]
 };
 
-// to [places, pitch] += taps g
-using ConvDgradKernel = void (*)(const ConvDgradRow& row, float* to);
+// sums at every place += taps g
+using ConvDgradKernel = void (*)(const ConvDgradPlaces& places, float* sums);
 
 namespace baseline {
 ConvDgradKernel conv_dgrad_kernel();

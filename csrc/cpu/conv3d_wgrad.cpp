@@ -19,7 +19,7 @@ constexpr int64_t kLanes = ConvWgradParams::kLanes;
 // plane pass over them, and are long enough to hide that the sums are read and written.
 constexpr int64_t kBlockWidth = 32, kBlockOutputs = 64, kBlockChannels = 32;
 // Sums are float32 within a slice of planes, float64 over slices.
-constexpr int64_t kItems = 64, kMinSliceOutputs = 256;
+constexpr int64_t kItems = 32, kMinSliceOutputs = 256;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -40,125 +40,156 @@ struct Partition {
     items = slices * tiles;
     width = std::min(p.out[2], kBlockWidth);
     rows = std::clamp<int64_t>(kBlockOutputs / width, 1, p.out[1]);
-    together = std::clamp<int64_t>(kBlockOutputs / (width * rows), 1, planes);
-    in_rows = (rows - 1) * p.stride[1] + (p.kernel[1] - 1) * p.dilation[1] + 1;
-    in_width = (width - 1) * p.stride[2] + (p.kernel[2] - 1) * p.dilation[2] + 1;
+    block = width * rows * std::max<int64_t>(kBlockOutputs / (width * rows), 1);
+    for (int i = 0; i < 2; ++i) padded[i] = p.in[1 + i] + 2 * p.padding[1 + i];
   }
 
   int64_t item_size() const { return taps * block_k * kLanes; }
+  // First output channel of a block; blocks are of nearly equal size.
+  int64_t first_k(const ConvWgradParams& p, int64_t block) const { return p.K * block / blocks_k; }
 
   int64_t pitch, wide;        // channels of a packed voxel, and neighbours that fill 16 lanes
   int64_t taps;               // kH kW / wide
   int64_t blocks_k, block_k;  // blocks of output channels, and their largest size
   int64_t blocks_c;           // blocks of input channels
   int64_t planes, slices, items;
-  int64_t together;                        // planes of a block
-  int64_t rows, width, in_rows, in_width;  // of a block of outputs, and of the inputs it meets
+  int64_t rows, width;  // of a rectangle of outputs
+  int64_t block;        // outputs added at once, of one rectangle in one or more planes
+  int64_t padded[2];    // H and W of x with its padding
 };
 
-// Sums of one item, and its packed block.
+// float32 copies of g and x in which what an item reads lies side by side.
 template <class T>
-class Item {
+class Packed {
  public:
-  Item(const ConvWgradParams& params, const Partition& part)
+  Packed(const ConvWgradParams& params, const Partition& part)
       : p_(params),
         part_(part),
-        kernel_(conv_wgrad_kernel()),
-        g_(part.together * part.rows * part.width * part.block_k),
-        x_(part.together * part.in_rows * part.in_width * part.pitch) {}
+        g_(memory(part.blocks_k * g_block())),
+        x_(memory(params.B * part.blocks_c * params.in[0] * x_plane())) {}
 
-  // sums [kH, kW / wide, block_k, 16]
-  void run(int64_t index, float* sums) {
-    const int64_t slice = index % part_.slices, tile = index / part_.slices;
-    tap_ = tile % p_.kernel[0];
-    c_ = tile / p_.kernel[0] % part_.blocks_c * part_.pitch;
-    const int64_t block = tile / p_.kernel[0] / part_.blocks_c;
-    k_ = p_.K * block / part_.blocks_k;
-    channels_ = p_.K * (block + 1) / part_.blocks_k - k_;
-    std::fill_n(sums, part_.item_size(), 0.0f);
-    const int64_t begin = part_.planes * slice / part_.slices;
-    const int64_t end = part_.planes * (slice + 1) / part_.slices;
-    for (int64_t h = 0; h < p_.out[1]; h += part_.rows) {
-      for (int64_t w = 0; w < p_.out[2]; w += part_.width) {
-        h_ = h;
-        w_ = w;
-        rows_ = std::min(part_.rows, p_.out[1] - h);
-        width_ = std::min(part_.width, p_.out[2] - w);
-        add_planes(begin, end, sums);
+  // g [blocks_k, B, D', H', W', block_k], x [B, blocks_c, D, padded H, padded W, pitch]
+  const float* g(int64_t block) const { return g_.get() + block * g_block(); }
+  const float* x() const { return x_.get(); }
+  int64_t x_plane() const { return part_.padded[0] * part_.padded[1] * part_.pitch; }
+
+  int64_t planes_of_g() const { return part_.planes; }
+  int64_t planes_of_x() const { return p_.B * p_.in[0]; }
+
+  void pack_g(int64_t plane) const {
+    const int64_t size = p_.out[1] * p_.out[2];
+    for (int64_t block = 0; block < part_.blocks_k; ++block) {
+      const int64_t k = part_.first_k(p_, block), channels = part_.first_k(p_, block + 1) - k;
+      const T* from = static_cast<const T*>(p_.g) + plane * size * p_.K + k;
+      float* to = g_.get() + block * g_block() + plane * size * part_.block_k;
+      for (int64_t o = 0; o < size; ++o, from += p_.K, to += part_.block_k) {
+#pragma omp simd
+        for (int64_t i = 0; i < channels; ++i) to[i] = load(from[i]);
+      }
+    }
+  }
+
+  // Plane b D + d, every block of channels, with zeros around it.
+  void pack_x(int64_t plane) const {
+    const int64_t b = plane / p_.in[0], d = plane % p_.in[0], pitch = part_.pitch;
+    const int64_t row = part_.padded[1] * pitch, beside = p_.padding[2] * pitch;
+    for (int64_t block = 0; block < part_.blocks_c; ++block) {
+      float* to = x_.get() + ((b * part_.blocks_c + block) * p_.in[0] + d) * x_plane();
+      std::fill_n(to, p_.padding[1] * row, 0.0f);
+      std::fill_n(to + (p_.padding[1] + p_.in[1]) * row, p_.padding[1] * row, 0.0f);
+      to += p_.padding[1] * row;
+      const T* from =
+          static_cast<const T*>(p_.x) + plane * p_.in[1] * p_.in[2] * p_.C + block * pitch;
+      for (int64_t h = 0; h < p_.in[1]; ++h, to += row) {
+        std::fill_n(to, beside, 0.0f);
+        std::fill_n(to + row - beside, beside, 0.0f);
+        for (int64_t w = 0; w < p_.in[2]; ++w, from += p_.C) {
+          float* voxel = to + beside + w * pitch;
+#pragma omp simd
+          for (int64_t i = 0; i < pitch; ++i) voxel[i] = load(from[i]);
+        }
       }
     }
   }
 
  private:
-  // Place along an axis that an output's tap meets.
-  int64_t input(int axis, int64_t out, int64_t tap) const {
-    return out * p_.stride[axis] + tap * p_.dilation[axis] - p_.padding[axis];
+  // every element that is read is written before
+  static std::unique_ptr<float[]> memory(int64_t size) {
+    return std::unique_ptr<float[]>(new float[static_cast<size_t>(size)]);
   }
 
-  // The rectangle of outputs at hand in planes [begin, end), as many at a time as a block holds.
-  void add_planes(int64_t begin, int64_t end, float* sums) {
-    int64_t packed = 0;
+  int64_t g_block() const { return part_.planes * p_.out[1] * p_.out[2] * part_.block_k; }
+
+  const ConvWgradParams& p_;
+  const Partition& part_;
+  const std::unique_ptr<float[]> g_, x_;
+};
+
+// Sums of one item.
+template <class T>
+class Item {
+ public:
+  Item(const ConvWgradParams& params, const Partition& part, const Packed<T>& packed)
+      : p_(params),
+        part_(part),
+        packed_(packed),
+        kernel_(conv_wgrad_kernel()),
+        g_(part.block),
+        x_(part.block) {}
+
+  // every_sum [blocks_k, blocks_c, kD, slices, kH, kW / wide, block_k, 16]
+  void run(int64_t index, float* every_sum) {
+    // taps along D follow each other: they meet the same planes, which a cache still holds
+    tap_ = index % p_.kernel[0];
+    const int64_t slice = index / p_.kernel[0] % part_.slices;
+    const int64_t block = index / p_.kernel[0] / part_.slices;
+    c_ = block % part_.blocks_c;
+    k_ = block / part_.blocks_c;
+    const int64_t place = (block * p_.kernel[0] + tap_) * part_.slices + slice;
+    float* sums = every_sum + place * part_.item_size();
+    std::fill_n(sums, part_.item_size(), 0.0f);
+    const int64_t begin = part_.planes * slice / part_.slices;
+    const int64_t end = part_.planes * (slice + 1) / part_.slices;
+    for (int64_t h = 0; h < p_.out[1]; h += part_.rows) {
+      for (int64_t w = 0; w < p_.out[2]; w += part_.width) add_rectangle(h, w, begin, end, sums);
+    }
+  }
+
+ private:
+  // Rows from h and places from w on in planes [begin, end), as many at a time as a block holds.
+  void add_rectangle(int64_t h, int64_t w, int64_t begin, int64_t end, float* sums) {
+    const int64_t rows = std::min(part_.rows, p_.out[1] - h);
+    const int64_t width = std::min(part_.width, p_.out[2] - w);
+    int64_t count = 0;
     for (int64_t plane = begin; plane < end; ++plane) {
-      const int64_t b = plane / p_.out[0], d = input(0, plane % p_.out[0], tap_);
+      const int64_t b = plane / p_.out[0];
+      const int64_t d = plane % p_.out[0] * p_.stride[0] + tap_ * p_.dilation[0] - p_.padding[0];
       if (d < 0 || d >= p_.in[0]) continue;
-      pack_g(plane, packed);
-      pack_x(b * p_.in[0] + d, packed);
-      if (++packed == part_.together) add(std::exchange(packed, 0), sums);
+      const int64_t x_plane = ((b * part_.blocks_c + c_) * p_.in[0] + d) * packed_.x_plane();
+      for (int64_t r = h; r < h + rows; ++r) {
+        const int64_t g_row = (plane * p_.out[1] + r) * p_.out[2];
+        const int64_t x_row = x_plane + r * p_.stride[1] * part_.padded[1] * part_.pitch;
+        for (int64_t o = w; o < w + width; ++o, ++count) {
+          g_[count] = (g_row + o) * part_.block_k;
+          x_[count] = x_row + o * p_.stride[2] * part_.pitch;
+        }
+      }
+      if (count + rows * width > part_.block) add(std::exchange(count, 0), sums);
     }
-    if (packed > 0) add(packed, sums);
+    if (count > 0) add(count, sums);
   }
 
-  void pack_g(int64_t plane, int64_t place) {
-    float* to = g_.data() + place * rows_ * width_ * channels_;
-    for (int64_t r = 0; r < rows_; ++r) {
-      const T* from =
-          static_cast<const T*>(p_.g) + ((plane * p_.out[1] + h_ + r) * p_.out[2] + w_) * p_.K + k_;
-      for (int64_t o = 0; o < width_; ++o, from += p_.K, to += channels_) {
-        for (int64_t k = 0; k < channels_; ++k) to[k] = load(from[k]);
-      }
-    }
-  }
-
-  // Rows [in_rows, in_width, pitch] from the first tap of the first output on, zeros where x ends.
-  void pack_x(int64_t plane, int64_t place) {
-    const int64_t pitch = part_.pitch;
-    const int64_t in_rows = part_.in_rows - (part_.rows - rows_) * p_.stride[1];
-    const int64_t in_width = part_.in_width - (part_.width - width_) * p_.stride[2];
-    const int64_t left = input(2, w_, 0), top = input(1, h_, 0);
-    const int64_t begin = std::clamp<int64_t>(-left, 0, in_width);
-    const int64_t end = std::clamp<int64_t>(p_.in[2] - left, begin, in_width);
-    for (int64_t r = 0; r < in_rows; ++r) {
-      float* row = x_.data() + (place * part_.in_rows + r) * part_.in_width * pitch;
-      if (top + r < 0 || top + r >= p_.in[1]) {
-        std::fill_n(row, in_width * pitch, 0.0f);
-        continue;
-      }
-      std::fill_n(row, begin * pitch, 0.0f);
-      std::fill_n(row + end * pitch, (in_width - end) * pitch, 0.0f);
-      const T* from = static_cast<const T*>(p_.x) +
-                      ((plane * p_.in[1] + top + r) * p_.in[2] + left + begin) * p_.C + c_;
-      for (int64_t i = begin; i < end; ++i, from += p_.C) {
-        float* to = row + i * pitch;
-#pragma omp simd
-        for (int64_t c = 0; c < pitch; ++c) to[c] = load(from[c]);
-      }
-    }
-  }
-
-  void add(int64_t planes, float* sums) const {
-    const int64_t row = part_.in_width * part_.pitch;
+  void add(int64_t count, float* sums) const {
+    const int64_t row = p_.dilation[1] * part_.padded[1] * part_.pitch;
     ConvWgradBlock block{};
-    block.planes = planes;
-    block.rows = rows_;
-    block.width = width_;
-    block.channels = channels_;
-    block.plane = part_.in_rows * row;
-    block.row = p_.stride[1] * row;
-    block.step = p_.stride[2] * part_.pitch;
-    block.g = g_.data();
+    block.outputs = count;
+    block.channels = part_.first_k(p_, k_ + 1) - part_.first_k(p_, k_);
+    block.of_g = g_.data();
+    block.of_x = x_.data();
+    block.g = packed_.g(k_);
     for (int64_t h = 0; h < p_.kernel[1]; ++h) {
       for (int64_t w = 0; w < p_.kernel[2]; w += part_.wide, sums += part_.block_k * kLanes) {
-        block.x = x_.data() + h * p_.dilation[1] * row + w * p_.dilation[2] * part_.pitch;
+        block.x = packed_.x() + h * row + w * p_.dilation[2] * part_.pitch;
         kernel_(block, sums);
       }
     }
@@ -166,10 +197,10 @@ class Item {
 
   const ConvWgradParams& p_;
   const Partition& part_;
+  const Packed<T>& packed_;
   const ConvWgradKernel kernel_;
-  std::vector<float> g_, x_;
-  int64_t tap_ = 0, c_ = 0, k_ = 0, channels_ = 0;  // of the item
-  int64_t h_ = 0, w_ = 0, rows_ = 0, width_ = 0;    // the rectangle of outputs at hand
+  std::vector<int64_t> g_, x_;       // where each output of a block begins
+  int64_t tap_ = 0, c_ = 0, k_ = 0;  // of the item: tap along D, blocks of channels
 };
 
 // Row [kH, kW, C] of the weight's gradient for output channel k and tap d along D.
@@ -177,7 +208,7 @@ template <class T>
 void write_row(const ConvWgradParams& p, const Partition& part, const float* sums, int64_t k,
                int64_t d) {
   const int64_t block = ((k + 1) * part.blocks_k - 1) / p.K;
-  const int64_t row = k - p.K * block / part.blocks_k, size = part.item_size();
+  const int64_t row = k - part.first_k(p, block), size = part.item_size();
   T* to = static_cast<T*>(p.weight) + (k * p.kernel[0] + d) * p.kernel[1] * p.kernel[2] * p.C;
   for (int64_t c = 0; c < p.C; c += kLanes) {
     const int64_t tile = (block * part.blocks_c + c / kLanes) * p.kernel[0] + d;
@@ -200,11 +231,16 @@ void wgrad(const ConvWgradParams& p) {
   const int64_t size = part.item_size();
   // every element is written before it is read
   const std::unique_ptr<float[]> sums(new float[static_cast<size_t>(part.items * size)]);
+  const Packed<T> packed(p, part);
 #pragma omp parallel num_threads(p.threads)
   {
-    Item<T> item(p, part);
+    Item<T> item(p, part, packed);
+#pragma omp for schedule(static) nowait
+    for (int64_t i = 0; i < packed.planes_of_g(); ++i) packed.pack_g(i);
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < packed.planes_of_x(); ++i) packed.pack_x(i);
 #pragma omp for schedule(dynamic)
-    for (int64_t i = 0; i < part.items; ++i) item.run(i, sums.get() + i * size);
+    for (int64_t i = 0; i < part.items; ++i) item.run(i, sums.get());
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < p.K * p.kernel[0]; ++i) {
       write_row<T>(p, part, sums.get(), i / p.kernel[0], i % p.kernel[0]);

@@ -12,21 +12,17 @@ static_assert(ConvWgradParams::kLanes == Lanes::kWidth);
 // Output channels worked on at once: their sums fill three quarters of the registers.
 constexpr int kTile = kVectorBytes == 64 ? 24 : kVectorBytes == 32 ? 6 : 3;
 
-// N output channels, from block.g on.
+// N output channels, whose first is at g.
 template <int N>
-void tile(const ConvWgradBlock& block, const float* from, float* sums) {
+void tile(const ConvWgradBlock& block, const float* g, float* sums) {
   Lanes sum[N];
 #pragma GCC unroll 32
   for (int k = 0; k < N; ++k) sum[k] = Lanes{};
-  for (int64_t p = 0; p < block.planes; ++p) {
-    for (int64_t r = 0; r < block.rows; ++r) {
-      const float* x = block.x + p * block.plane + r * block.row;
-      for (int64_t o = 0; o < block.width; ++o, x += block.step, from += block.channels) {
-        const Lanes value = read(x);
+  for (int64_t o = 0; o < block.outputs; ++o) {
+    const Lanes value = read(block.x + block.of_x[o]);
+    const float* from = g + block.of_g[o];
 #pragma GCC unroll 32
-        for (int k = 0; k < N; ++k) sum[k].add_product(value, from[k]);
-      }
-    }
+    for (int k = 0; k < N; ++k) sum[k].add_product(value, from[k]);
   }
   // a block's sums are added as one: long sums lose less in two steps
 #pragma GCC unroll 32
@@ -40,9 +36,9 @@ void tile(const ConvWgradBlock& block, const float* from, float* sums) {
 
 // tile<count>, 1 <= count <= N.
 template <int N>
-void tile_of(int64_t count, const ConvWgradBlock& block, const float* from, float* sums) {
-  if (count == N) return tile<N>(block, from, sums);
-  if constexpr (N > 1) tile_of<N - 1>(count, block, from, sums);
+void tile_of(int64_t count, const ConvWgradBlock& block, const float* g, float* sums) {
+  if (count == N) return tile<N>(block, g, sums);
+  if constexpr (N > 1) tile_of<N - 1>(count, block, g, sums);
 }
 
 void wgrad(const ConvWgradBlock& block, float* sums) {

@@ -8,13 +8,14 @@
 
 namespace fastgan::cpu {
 
-// Packed float32 values of one block of outputs, and of the inputs that one tap meets there.
+// One block of outputs, and the inputs that one tap meets there; all float32.
 struct ConvWgradBlock {
-  int64_t planes, rows, width;  // outputs
-  int64_t channels;             // output channels, the length of a row of g
-  int64_t plane, row, step;     // elements of x between planes, rows and voxels of outputs
-  const float* g;               // [planes, rows, width, channels]
-  const float* x;               // 16 lanes at every output, from the first one on
+  int64_t outputs;
+  int64_t channels;     // output channels
+  const int64_t* of_g;  // [outputs] elements of g before the channels of each output
+  const int64_t* of_x;  // [outputs] elements of x before its 16 lanes
+  const float* g;
+  const float* x;
 };
 
 // sums [channels, 16] += g x over the outputs of the block, which are added in float32

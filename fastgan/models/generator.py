@@ -21,11 +21,10 @@ from fastgan.nn import (
     check_labels,
     he_normal_,
     run_chain,
-    smooth,
     weights_channels_last,
 )
 from fastgan.nn.choices import check_choice
-from fastgan.ops import unfold
+from fastgan.ops import smooth, unfold
 
 __all__ = ["ARCHITECTURES", "OUTPUTS", "Generator", "build_generator"]
 
@@ -131,7 +130,7 @@ def build_generator(
         num_classes: K, 0 for unconditional.
         output: tanh | linear.
         fold: block of voxels that the last layer gives as channels; (1, 1, 1) for none.
-        smooth_output: filter the last layer's output by `nn.smooth`: volumes without voxel noise
+        smooth_output: filter the last layer's output by `ops.smooth`: volumes without voxel noise
             from the first step on, for masks and others that are smooth.
 
     Raises:

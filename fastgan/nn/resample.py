@@ -1,4 +1,4 @@
-"""Resampling by whole strides, and smoothing, that keep channels_last_3d in all derivatives.
+"""Resampling by whole strides that keeps channels_last_3d in all derivatives.
 
 torch's avg_pool3d and the backward of its nearest interpolation return NCDHW tensors, which costs
 a transpose in every pass of a channels-last network; these work on the NDHWC view axis by axis.
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from fastgan.nn.choices import check_choice
 
-__all__ = ["average_pool", "smooth", "upsample"]
+__all__ = ["average_pool", "upsample"]
 
 MODES = ("nearest", "trilinear")
 
@@ -63,27 +63,4 @@ def average_pool(x: Tensor, strides: Sequence[int]) -> Tensor:
     for axis, stride in enumerate(strides):
         if stride > 1:
             y = torch.unflatten(y, 1 + axis, (-1, stride)).mean(2 + axis)
-    return y.permute(0, 4, 1, 2, 3)
-
-
-def smooth(x: Tensor) -> Tensor:
-    """Binomial filter (1, 2, 1) / 4 along each spatial axis; the edge voxel goes on outside.
-
-    What alternates from voxel to voxel along any axis is gone; what is linear stays, but at the
-    edge.
-
-    Args:
-        x: [B, C, D, H, W].
-
-    Returns:
-        The same shape, in the layout of x.
-
-    Derivatives: all orders (torch ops). Deterministic: yes. Cost: 15 operations a number.
-    """
-    y = x.permute(0, 2, 3, 4, 1)
-    for axis in (1, 2, 3):
-        last = y.shape[axis] - 1
-        before = torch.cat([y.narrow(axis, 0, 1), y.narrow(axis, 0, last)], axis)
-        after = torch.cat([y.narrow(axis, 1, last), y.narrow(axis, last, 1)], axis)
-        y = 0.5 * y + 0.25 * (before + after)
     return y.permute(0, 4, 1, 2, 3)

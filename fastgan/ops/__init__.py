@@ -14,6 +14,7 @@ from fastgan.ops.nearest_index import NearestIndex, Neighbours, Transform
 from fastgan.ops.nearest_stream import nearest_stream
 from fastgan.ops.norm_act import norm_act
 from fastgan.ops.norm_act_conv import norm_act_conv, norm_act_conv_transpose
+from fastgan.ops.smooth import smooth
 
 __all__ = [
     "GradientPenalty",
@@ -32,5 +33,6 @@ __all__ = [
     "norm_act",
     "norm_act_conv",
     "norm_act_conv_transpose",
+    "smooth",
     "unfold",
 ]

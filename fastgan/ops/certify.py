@@ -23,9 +23,12 @@ from fastgan.ops.bias_act import bias_act
 from fastgan.ops.checks import accumulator
 from fastgan.ops.conv3d import conv3d
 from fastgan.ops.dispatch import implementation
+from fastgan.ops.fold import fold, unfold
 from fastgan.ops.nearest import nearest
 from fastgan.ops.norm_act import norm_act
 from fastgan.ops.slope_penalty import slope_penalty_fwd, slope_penalty_mix
+from fastgan.ops.smooth import smooth
+from fastgan.reference.smooth import smooth as plain_smooth
 
 __all__ = ["TRIALS", "Result", "certify"]
 
@@ -299,6 +302,33 @@ def _conv3d(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
     return _compare(cases(), device)
 
 
+def _fold(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
+    """A permutation: squared, so that there is a second derivative."""
+
+    def cases() -> Iterator[_Case]:
+        for i in range(shapes):
+            factors = [_int(draw, 1, 3) for _ in range(3)]
+            sizes = [factor * _int(draw, 1, 9) for factor in factors]
+            x = _normal(draw, _int(draw, 1, 2), _int(draw, 1, 3), *sizes)
+            x = x.contiguous(memory_format=_FORMS[i % 2])
+
+            def ours(x: Tensor, factors: list[int] = factors) -> Tensor:
+                return unfold(fold(x, factors).square(), factors)
+
+            yield _Case(f"{list(x.shape)}, {factors}", ours, torch.square, [x])
+
+    return _compare(cases(), device)
+
+
+def _smooth(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
+    def cases() -> Iterator[_Case]:
+        for i, sizes in enumerate(_sizes(draw, shapes)):
+            x = _normal(draw, *sizes).contiguous(memory_format=_FORMS[i % 2])
+            yield _Case(f"{list(sizes)}", smooth, plain_smooth, [x])
+
+    return _compare(cases(), device)
+
+
 def _nearest(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
     """Indices and distances against direct differences in float64, among them copies and ties."""
     problems: list[str] = []
@@ -334,5 +364,7 @@ TRIALS: dict[str, Callable[[torch.Generator, torch.device, int], Result]] = {
     "bias_act": _bias_act,
     "slope_penalty": _slope_penalty,
     "conv3d": _conv3d,
+    "fold": _fold,
+    "smooth": _smooth,
     "nearest": _nearest,
 }

@@ -30,12 +30,18 @@ _CANDIDATES = {
     "bias_act": ("native", "reference"),
     "slope_penalty": ("native", "reference"),
     "conv3d": ("native", "reference"),
+    "fold": ("native", "reference"),
+    "smooth": ("native", "reference"),
     "nearest": ("native", "triton", "reference"),
 }
 _MODULES = {
     ("conv3d", "native"): "fastgan.ops.native_conv3d",
     ("bias_act", "reference"): "fastgan.reference.bias_act",
     ("bias_act", "native"): "fastgan.ops.native_bias_act",
+    ("fold", "reference"): "fastgan.reference.fold",
+    ("fold", "native"): "fastgan.ops.native_fold",
+    ("smooth", "reference"): "fastgan.reference.smooth",
+    ("smooth", "native"): "fastgan.ops.native_smooth",
     ("nearest", "reference"): "fastgan.ops.nearest_blocks",
     ("nearest", "native"): "fastgan.ops.native_nearest",
     ("nearest", "triton"): "fastgan.ops.triton_nearest",
@@ -59,6 +65,8 @@ _ONE_CHANNEL = "one channel to or from 16 n (3 or 4 taps, stride 1 or 2)"
 _SERVES = {
     ("conv3d", "native"): f"{_ONE_CHANNEL}; gradients of several channels",
     ("conv3d", "reference"): "PyTorch's own kernels, for all the rest",
+    ("fold", "native"): "floats and integers of 8 to 64 bits",
+    ("fold", "reference"): "every dtype",
     ("nearest", "native"): _ALL_VOXELS,
     ("nearest", "triton"): _ALL_VOXELS,
     ("nearest", "reference"): _ALL_VOXELS,
@@ -147,7 +155,7 @@ def report() -> list[Row]:
             rows += [row._replace(used=row is first) for row in own]
     row = "by the passes of conv3d"
     rows.append(Row("conv_transpose3d", "native, reference", "any", True, True, row))
-    for op in ("fold", "norm_act_conv", "gradient_penalty"):
+    for op in ("norm_act_conv", "gradient_penalty"):
         row = "composed of operators, the only implementation"
         rows.append(Row(op, "reference", "any", True, True, row))
     return rows

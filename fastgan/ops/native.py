@@ -39,10 +39,13 @@ except ImportError as error:
     _import_error = f"fastgan._C cannot be imported: {error}"
 
 _FLOATING = (torch.float32, torch.bfloat16, torch.float64)
+_ALL = (*_FLOATING, torch.float16, torch.int64, torch.int16, torch.int8, torch.uint8)
 _DTYPES = {
     "norm_act": _FLOATING,
     "bias_act": _FLOATING,
     "conv3d": (torch.float32, torch.bfloat16),
+    "fold": _ALL,
+    "smooth": _FLOATING,
     "nearest": (*_FLOATING, torch.float16, torch.int16, torch.int8, torch.uint8),
 }
 

@@ -49,6 +49,8 @@ class Watch:
     ) -> Tensor:
         """A float32 scalar on the loss's device: 1 where the update must be left out, else 0.
 
+        Left out is what is not finite, or larger than 1e19: Adam's moments hold squares.
+
         Args:
             step: steps counted from 1, as in the metrics.
             phase: the variant's name of it.
@@ -59,8 +61,9 @@ class Watch:
         Cost: one read of the gradients; the host does not wait.
         """
         loss = loss.detach().float()
-        largest = torch.nn.utils.get_total_norm([loss, *gradients], norm_type=float("inf"))
-        skip = (~torch.isfinite(largest)).float()
+        # Of squares, which Adam needs finite too; the largest value takes ten times as long.
+        norm = torch.nn.utils.get_total_norm([loss, *gradients])
+        skip = (~torch.isfinite(norm)).float()
         if self.policy == "stop":
             skip = skip if self._stopped is None else torch.maximum(skip, self._stopped)
             self._stopped = skip
@@ -85,7 +88,8 @@ class Watch:
 
 def _explain(check: _Check) -> str:
     loss = check.loss.item()
-    what = f"the loss is {loss}" if loss - loss != 0.0 else "a gradient is NaN or infinite"
+    bad = loss - loss != 0.0
+    what = f"the loss is {loss}" if bad else "a gradient or its square is NaN or infinite"
     seen = "; ".join(f"{purpose} {index.tolist()}" for purpose, index in check.batches.items())
     return (
         f"step {check.step}, phase {check.phase}: {what}; volumes by position in the data set: "

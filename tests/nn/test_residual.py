@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.functional import avg_pool3d, conv3d, interpolate, pad
+from torch.nn.functional import avg_pool3d, interpolate
 
 from fastgan.errors import ConfigError
-from fastgan.nn import ResidualDown3d, ResidualUp3d, average_pool, channels_last, smooth, upsample
+from fastgan.nn import ResidualDown3d, ResidualUp3d, average_pool, channels_last, upsample
 
 STRIDES = [(1, 1, 1), (2, 2, 2), (2, 1, 2), (1, 3, 1)]
 
@@ -22,30 +22,11 @@ def test_resampling_matches_reference(strides: tuple[int, int, int]) -> None:
     torch.testing.assert_close(average_pool(x, (2, 3, 1)), avg_pool3d(x, (2, 3, 1)))
 
 
-def test_smooth_matches_a_convolution() -> None:
-    x = torch.randn(2, 3, 5, 4, 6, dtype=torch.float64)
-    line = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64) / 4
-    kernel = torch.einsum("i,j,k->ijk", line, line, line).expand(3, 1, 3, 3, 3)
-    expected = conv3d(pad(x, (1,) * 6, mode="replicate"), kernel, groups=3)
-    torch.testing.assert_close(smooth(x), expected)
-    one_voxel = torch.randn(1, 1, 1, 1, 1)
-    assert torch.equal(smooth(one_voxel), one_voxel)
-
-
-def test_smooth_removes_what_alternates_and_keeps_what_is_linear() -> None:
-    d, h, w = torch.meshgrid(*[torch.arange(8.0)] * 3, indexing="ij")
-    inner = (..., slice(1, -1), slice(1, -1), slice(1, -1))
-    board, plane = ((-1.0) ** (d + h + w))[None, None], (2 * d - h + w)[None, None]
-    assert smooth(board)[inner].abs().max() == 0.0
-    torch.testing.assert_close(smooth(plane)[inner], plane[inner])
-
-
 def test_resampling_gradgradcheck() -> None:
     x = torch.randn(1, 2, 2, 2, 2, dtype=torch.float64, requires_grad=True)
     for f in (
         lambda t: upsample(t, (2, 1, 2)).pow(3),
         lambda t: average_pool(t, (2, 2, 1)).pow(3),
-        lambda t: smooth(t).pow(3),
     ):
         assert torch.autograd.gradcheck(f, x)
         assert torch.autograd.gradgradcheck(f, x)
@@ -56,7 +37,7 @@ def test_layouts(mode: str) -> None:
     last = torch.channels_last_3d
     x = torch.randn(2, 8, 4, 4, 4).contiguous(memory_format=last).requires_grad_()
     up = ResidualUp3d(8, 4, stride=(2, 1, 2), mode=mode)
-    for y in (up(x), ResidualDown3d(8, 8)(x), smooth(x)):
+    for y in (up(x), ResidualDown3d(8, 8)(x)):
         (g,) = torch.autograd.grad(y, x, torch.randn_like(y))
         assert y.is_contiguous(memory_format=last)
         assert g.is_contiguous(memory_format=last)

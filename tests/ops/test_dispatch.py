@@ -8,7 +8,10 @@ import pytest
 import torch
 
 # Bound to the real extension before a stand-in takes its name.
-import fastgan.ops.native_bias_act  # noqa: F401
+import fastgan.ops.native_bias_act
+import fastgan.ops.native_fold
+import fastgan.ops.native_smooth
+import fastgan.ops.triton_norm_act  # noqa: F401
 from fastgan.errors import ConfigError
 from fastgan.ops import dispatch, implementation, norm_act
 from fastgan.ops.dispatch import choose, report

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError
-from fastgan.ops import fold, unfold
+from fastgan.ops import fold, implementation, unfold
 from fastgan.ops.fold import fold_fwd, unfold_fwd
 from fastgan.reference import fold as reference
 
@@ -85,6 +85,33 @@ def test_a_block_becomes_the_channels_of_one_voxel() -> None:
 def test_unfold_undoes_fold(case) -> None:
     x = torch.randn(case.x)
     assert torch.equal(fold(unfold(x, case.factors), case.factors), x)
+
+
+EVERY_DTYPE = [*DTYPES, torch.float16, torch.int64, torch.int16, torch.int8, torch.uint8]
+
+
+@pytest.mark.parametrize("dtype", EVERY_DTYPE, ids=str)
+def test_implementations_and_threads_agree(case, dtype) -> None:
+    x = torch.randint(0, 100, case.x).to(dtype)
+    before = torch.get_num_threads()
+    found = []
+    for name, threads in (("native", 1), ("native", 3), ("reference", 1)):
+        torch.set_num_threads(threads)
+        with implementation(name):
+            wide = unfold(x, case.factors)
+            found.append((wide, fold(wide, case.factors)))
+    torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_every_thread_works_on_its_own_share() -> None:
+    x = torch.randn(2, 1, 64, 64, 64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    y = fold(x, 2)
+    torch.set_num_threads(before)
+    assert torch.equal(y, reference.fold(x, [2, 2, 2])) and torch.equal(unfold(y, 2), x)
 
 
 def leaf(case: Case, form: str) -> Tensor:
