@@ -95,6 +95,12 @@ FASTGAN_FORMULA A norm_act_slope(A z, A negative_slope) {
   return z > A(0) ? A(1) : negative_slope;
 }
 
+// slope * value: a choice instead of a product, which needs a register less; the bits are the same.
+template <class A>
+FASTGAN_FORMULA A norm_act_sloped(A z, A negative_slope, A value) {
+  return z > A(0) ? value : negative_slope * value;
+}
+
 // Sums over a group, divided by m; u = s g.
 struct NormActBwdMeans {
   double weight_u = 0;     // a = sum(weight u) / m

@@ -12,6 +12,9 @@
 namespace fastgan::cpu {
 namespace {
 
+// Steps of a pass, of which each has constants of its own.
+enum Step : int64_t { kReduce, kApply };
+
 // Group means of the first derivative, from the sums of u and u xh of each channel.
 NormActBwdMeans bwd_means(const NormActPartition& part, const NormActAffine& weight,
                           const double* sum_u, const double* sum_u_xh, int64_t b, int64_t group) {
@@ -47,7 +50,8 @@ void bwd(const NormActBwdParams& p) {
   const auto reduce = [&](int64_t thread, int64_t unit, int64_t index) {
     const NormActChunk chunk = part.chunk(unit, index);
     const LaneMemory<A> memory = arena.of(thread);
-    fill_norm(part, chunk, p.weight, p.bias, statistics, memory);
+    memory.once(kReduce, chunk,
+                [&] { fill_norm(part, chunk, p.weight, p.bias, statistics, memory); });
     reduce_chunk(part, chunk, 2, memory, sums.partial(unit, index),
                  [&](int64_t at, int64_t tiles, int64_t lanes) {
                    kernels.bwd_sums(g + at, x + at, tiles, lanes, memory.constant, slope,
@@ -65,17 +69,20 @@ void bwd(const NormActBwdParams& p) {
   const auto apply = [&](int64_t thread, int64_t unit, int64_t index) {
     const NormActChunk chunk = part.chunk(unit, index);
     const LaneMemory<A> memory = arena.of(thread);
-    fill_norm(part, chunk, p.weight, p.bias, statistics, memory);
-    const auto coefficients = [&](int64_t c) {
-      const int64_t at = chunk.b * G + c / K;
-      return norm_act_bwd_coefficients(affine_at(p.weight, 1, chunk.b, c, C), statistics.rstd[at],
-                                       means[at]);
-    };
-    A* const* to = memory.constant.first;
-    memory.fill(to[0], chunk.channel, part.width, [&](int64_t c) { return coefficients(c).u; });
-    memory.fill(to[1], chunk.channel, part.width,
-                [&](int64_t c) { return coefficients(c).centred; });
-    memory.fill(to[2], chunk.channel, part.width, [&](int64_t c) { return coefficients(c).one; });
+    memory.once(kApply, chunk, [&] {
+      fill_norm(part, chunk, p.weight, p.bias, statistics, memory);
+      const auto fill = [&](A* to, double NormActBwdCoefficients::* which) {
+        memory.fill(to, chunk.channel, part.width, [&](int64_t c) {
+          const int64_t at = chunk.b * G + c / K;
+          return norm_act_bwd_coefficients(affine_at(p.weight, 1, chunk.b, c, C),
+                                           statistics.rstd[at], means[at]).*
+                 which;
+        });
+      };
+      fill(memory.constant.first[0], &NormActBwdCoefficients::u);
+      fill(memory.constant.first[1], &NormActBwdCoefficients::centred);
+      fill(memory.constant.first[2], &NormActBwdCoefficients::one);
+    });
     apply_chunk(part, chunk, [&](int64_t at, int64_t tiles, int64_t lanes) {
       kernels.bwd(g + at, x + at, d_x + at, tiles, lanes, memory.constant, slope, stream);
     });
@@ -130,7 +137,8 @@ void bwd_bwd(const NormActBwdBwdParams& p) {
   const auto reduce = [&](int64_t thread, int64_t unit, int64_t index) {
     const NormActChunk chunk = part.chunk(unit, index);
     const LaneMemory<A> memory = arena.of(thread);
-    fill_norm(part, chunk, p.weight, p.bias, statistics, memory);
+    memory.once(kReduce, chunk,
+                [&] { fill_norm(part, chunk, p.weight, p.bias, statistics, memory); });
     reduce_chunk(part, chunk, 5, memory, sums.partial(unit, index),
                  [&](int64_t at, int64_t tiles, int64_t lanes) {
                    kernels.bwd_bwd_sums(v_at(at), g + at, x + at, tiles, lanes, memory.constant,
@@ -155,24 +163,27 @@ void bwd_bwd(const NormActBwdBwdParams& p) {
   const auto apply = [&](int64_t thread, int64_t unit, int64_t index) {
     const NormActChunk chunk = part.chunk(unit, index);
     const LaneMemory<A> memory = arena.of(thread);
-    fill_norm(part, chunk, p.weight, p.bias, statistics, memory);
-    using Coefficients = NormActBwdBwdCoefficients;
-    const auto fill = [&](A* to, double Coefficients::* which) {
-      memory.fill(to, chunk.channel, part.width, [&](int64_t c) {
-        const int64_t at = chunk.b * G + c / K;
-        return norm_act_bwd_bwd_coefficients(
-                   affine_at(p.weight, 1, chunk.b, c, C), affine_at(p.gg_weight, 0, chunk.b, c, C),
-                   affine_at(p.gg_bias, 0, chunk.b, c, C), statistics.rstd[at], means[at]).*
-               which;
-      });
-    };
-    fill(memory.constant.first[0], &Coefficients::g_v);
-    fill(memory.constant.first[1], &Coefficients::g_centred);
-    fill(memory.constant.first[2], &Coefficients::g_one);
-    fill(memory.constant.second[0], &Coefficients::x_u);
-    fill(memory.constant.second[1], &Coefficients::x_v);
-    fill(memory.constant.second[2], &Coefficients::x_centred);
-    fill(memory.constant.second[3], &Coefficients::x_one);
+    memory.once(kApply, chunk, [&] {
+      fill_norm(part, chunk, p.weight, p.bias, statistics, memory);
+      using Coefficients = NormActBwdBwdCoefficients;
+      const auto fill = [&](A* to, double Coefficients::* which) {
+        memory.fill(to, chunk.channel, part.width, [&](int64_t c) {
+          const int64_t at = chunk.b * G + c / K;
+          return norm_act_bwd_bwd_coefficients(affine_at(p.weight, 1, chunk.b, c, C),
+                                               affine_at(p.gg_weight, 0, chunk.b, c, C),
+                                               affine_at(p.gg_bias, 0, chunk.b, c, C),
+                                               statistics.rstd[at], means[at]).*
+                 which;
+        });
+      };
+      fill(memory.constant.first[0], &Coefficients::g_v);
+      fill(memory.constant.first[1], &Coefficients::g_centred);
+      fill(memory.constant.first[2], &Coefficients::g_one);
+      fill(memory.constant.second[0], &Coefficients::x_u);
+      fill(memory.constant.second[1], &Coefficients::x_v);
+      fill(memory.constant.second[2], &Coefficients::x_centred);
+      fill(memory.constant.second[3], &Coefficients::x_one);
+    });
     apply_chunk(part, chunk, [&](int64_t at, int64_t tiles, int64_t lanes) {
       kernels.bwd_bwd(v_at(at), g + at, x + at, d_g + at, d_x + at, tiles, lanes, memory.constant,
                       slope, stream);

@@ -87,7 +87,9 @@ class Forward {
   void apply(int64_t thread, int64_t unit, int64_t index) {
     const NormActChunk chunk = part_.chunk(unit, index);
     const LaneMemory<A> memory = arena_.of(thread);
-    fill_norm(part_, chunk, p_.weight, p_.bias, Statistics<A>{mean_, rstd_}, memory);
+    memory.once(0, chunk, [&] {
+      fill_norm(part_, chunk, p_.weight, p_.bias, Statistics<A>{mean_, rstd_}, memory);
+    });
     apply_chunk(part_, chunk, [&](int64_t at, int64_t tiles, int64_t lanes) {
       kernels_.fwd(x_ + at, y_ + at, tiles, lanes, memory.constant,
                    static_cast<A>(p_.negative_slope), stream_);

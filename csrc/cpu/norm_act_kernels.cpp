@@ -17,18 +17,24 @@ constexpr int kVectorBytes = 16;
 #endif
 
 // Lanes are worked on in columns of two vectors, whose constants and sums stay in registers over
-// the tiles of a block. A block of every tensor fits the first-level cache, and float32 sums over
-// it go to float64 before their error grows beyond a few roundings.
-constexpr int64_t kBlockElements = 4096, kMinBlock = 8, kMaxBlock = 32;
+// the rows of a strip. A low strip keeps the walk through memory one run of neighbouring lines,
+// which the processor prefetches by itself; a high one has less to load and to fold.
+constexpr int64_t kApplyRows = 8, kMomentRows = 8;
 
-// Calls body<W>(first tile, tiles, first lane) for every column of W lanes of every block.
+// Rows of a strip of sums: float32 sums over it go to float64 before their error grows beyond a few
+// roundings. A strip of every tensor fits the first-level cache.
+constexpr int64_t sum_rows(int64_t lanes) {
+  constexpr int64_t kElements = 4096, kMin = 8, kMax = 32;
+  const int64_t rows = kElements / lanes;
+  return rows < kMin ? kMin : rows > kMax ? kMax : rows;
+}
+
+// Calls body<W>(first tile, tiles, first lane) for every column of W lanes of every strip.
 template <class A, class Body>
-void for_columns(int64_t tiles, int64_t lanes, const Body& body) {
+void for_columns(int64_t rows, int64_t tiles, int64_t lanes, const Body& body) {
   constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(A));
-  int64_t block = kBlockElements / lanes;
-  block = block < kMinBlock ? kMinBlock : block > kMaxBlock ? kMaxBlock : block;
-  for (int64_t begin = 0; begin < tiles; begin += block) {
-    const int64_t count = tiles - begin < block ? tiles - begin : block;
+  for (int64_t begin = 0; begin < tiles; begin += rows) {
+    const int64_t count = tiles - begin < rows ? tiles - begin : rows;
     int64_t j = 0;
     for (; j + 2 * kVector <= lanes; j += 2 * kVector) {
       body.template operator()<2 * kVector>(begin, count, j);
@@ -81,16 +87,17 @@ FASTGAN_INLINE inline void write(T* __restrict__ to, const Body& body) {
   }
 }
 
-// Asks for what the next block reads here; columns leave the processor's own guesses behind.
-template <class... T>
-FASTGAN_INLINE inline void prefetch(int64_t block, const T*... from) {
-  (__builtin_prefetch(from + block), ...);
+// Asks for what is read half a page from here, where little is computed. Of three tensors the
+// requests would crowd out the processor's own.
+template <class T>
+FASTGAN_INLINE inline void prefetch(const T* from) {
+  __builtin_prefetch(reinterpret_cast<const char*>(from) + 2048);
 }
 
 template <class T>
 void moments(const T* x, int64_t tiles, int64_t lanes, double* mean, double* m2) {
   using A = Compute<T>;
-  for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+  for_columns<A>(kMomentRows, tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
     const T* __restrict__ from = x + begin * lanes + lane;
     double* __restrict__ to_mean = mean + lane;
     double* __restrict__ to_m2 = m2 + lane;
@@ -108,7 +115,7 @@ void moments(const T* x, int64_t tiles, int64_t lanes, double* mean, double* m2)
       for (int i = 0; i < W; ++i) shift.at[i] = static_cast<A>(to_mean[i]);
     }
     for (int64_t t = 0; t < count; ++t, from += lanes) {
-      prefetch(count * lanes, from);
+      prefetch(from);
 #pragma omp simd
       for (int i = 0; i < W; ++i) {
         const A distance = load(from[i]) - shift.at[i];
@@ -116,8 +123,8 @@ void moments(const T* x, int64_t tiles, int64_t lanes, double* mean, double* m2)
         square.at[i] += distance * distance;
       }
     }
-    // Chan's merge. Distances are from the mean so far, of the first block from its own, so nothing
-    // cancels: their part beyond the block's spread is at most twice what the merge adds to m2.
+    // Chan's merge. Distances are from the mean so far, of the first strip from its own, so nothing
+    // cancels: their part beyond the strip's spread is at most twice what the merge adds to m2.
     const double n = static_cast<double>(count);
     const double inverse = 1 / n;
     const double weight = n / static_cast<double>(begin + count);
@@ -138,16 +145,16 @@ template <bool kStream, class T>
 void fwd_loop(const T* x, T* y, int64_t tiles, int64_t lanes,
               const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
   using A = Compute<T>;
-  for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+  for_columns<A>(kApplyRows, tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
     const T* __restrict__ from = x + begin * lanes + lane;
     T* __restrict__ to = y + begin * lanes + lane;
     const Column<A, W> mean(constant.mean + lane), scale(constant.scale + lane),
         bias(constant.bias + lane);
     for (int64_t t = 0; t < count; ++t, from += lanes, to += lanes) {
-      prefetch(count * lanes, from);
+      prefetch(from);
       write<kStream, W>(to, [&](int i) FASTGAN_INLINE {
         const A z = norm_act_z(load(from[i]) - mean.at[i], scale.at[i], bias.at[i]);
-        return norm_act_slope(z, negative_slope) * z;
+        return norm_act_sloped(z, negative_slope, z);
       });
     }
   });
@@ -166,33 +173,33 @@ template <class T>
 void bwd_sums(const T* g, const T* x, int64_t tiles, int64_t lanes,
               const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope, double* sums) {
   using A = Compute<T>;
-  for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
-    const T* __restrict__ from_g = g + begin * lanes + lane;
-    const T* __restrict__ from_x = x + begin * lanes + lane;
-    const Column<A, W> mean(constant.mean + lane), scale(constant.scale + lane),
-        bias(constant.bias + lane);
-    Column<A, W> sum_u, sum_u_x;
-    for (int64_t t = 0; t < count; ++t, from_g += lanes, from_x += lanes) {
-      prefetch(count * lanes, from_g, from_x);
+  for_columns<A>(sum_rows(lanes), tiles, lanes,
+                 [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+                   const T* __restrict__ from_g = g + begin * lanes + lane;
+                   const T* __restrict__ from_x = x + begin * lanes + lane;
+                   const Column<A, W> mean(constant.mean + lane), scale(constant.scale + lane),
+                       bias(constant.bias + lane);
+                   Column<A, W> sum_u, sum_u_x;
+                   for (int64_t t = 0; t < count; ++t, from_g += lanes, from_x += lanes) {
 #pragma omp simd
-      for (int i = 0; i < W; ++i) {
-        const A centred = load(from_x[i]) - mean.at[i];
-        const A z = norm_act_z(centred, scale.at[i], bias.at[i]);
-        const A u = norm_act_slope(z, negative_slope) * load(from_g[i]);
-        sum_u.at[i] += u;
-        sum_u_x.at[i] += u * centred;
-      }
-    }
-    sum_u.add_to(sums + lane);
-    sum_u_x.add_to(sums + lanes + lane);
-  });
+                     for (int i = 0; i < W; ++i) {
+                       const A centred = load(from_x[i]) - mean.at[i];
+                       const A z = norm_act_z(centred, scale.at[i], bias.at[i]);
+                       const A u = norm_act_sloped(z, negative_slope, load(from_g[i]));
+                       sum_u.at[i] += u;
+                       sum_u_x.at[i] += u * centred;
+                     }
+                   }
+                   sum_u.add_to(sums + lane);
+                   sum_u_x.add_to(sums + lanes + lane);
+                 });
 }
 
 template <bool kStream, class T>
 void bwd_loop(const T* g, const T* x, T* d_x, int64_t tiles, int64_t lanes,
               const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
   using A = Compute<T>;
-  for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+  for_columns<A>(kApplyRows, tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
     const T* __restrict__ from_g = g + begin * lanes + lane;
     const T* __restrict__ from_x = x + begin * lanes + lane;
     T* __restrict__ to = d_x + begin * lanes + lane;
@@ -200,11 +207,12 @@ void bwd_loop(const T* g, const T* x, T* d_x, int64_t tiles, int64_t lanes,
         bias(constant.bias + lane), by_u(constant.first[0] + lane),
         by_centred(constant.first[1] + lane), by_one(constant.first[2] + lane);
     for (int64_t t = 0; t < count; ++t, from_g += lanes, from_x += lanes, to += lanes) {
-      prefetch(count * lanes, from_g, from_x);
+      prefetch(from_g);
+      prefetch(from_x);
       write<kStream, W>(to, [&](int i) FASTGAN_INLINE {
         const A centred = load(from_x[i]) - mean.at[i];
         const A z = norm_act_z(centred, scale.at[i], bias.at[i]);
-        const A u = norm_act_slope(z, negative_slope) * load(from_g[i]);
+        const A u = norm_act_sloped(z, negative_slope, load(from_g[i]));
         return by_u.at[i] * u + (by_centred.at[i] * centred + by_one.at[i]);
       });
     }
@@ -225,39 +233,39 @@ void bwd_bwd_sums_loop(const T* v, const T* g, const T* x, int64_t tiles, int64_
                        const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope,
                        double* sums) {
   using A = Compute<T>;
-  for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
-    // without v its pointer walks along g and is not read
-    const T* __restrict__ from_v = (kHasV ? v : g) + begin * lanes + lane;
-    const T* __restrict__ from_g = g + begin * lanes + lane;
-    const T* __restrict__ from_x = x + begin * lanes + lane;
-    const Column<A, W> mean(constant.mean + lane), scale(constant.scale + lane),
-        bias(constant.bias + lane);
-    Column<A, W> sum_u, sum_u_x, sum_v, sum_v_x, sum_v_u;
-    for (int64_t t = 0; t < count; ++t, from_v += lanes, from_g += lanes, from_x += lanes) {
-      prefetch(count * lanes, from_v, from_g, from_x);
+  for_columns<A>(
+      sum_rows(lanes), tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+        // without v its pointer walks along g and is not read
+        const T* __restrict__ from_v = (kHasV ? v : g) + begin * lanes + lane;
+        const T* __restrict__ from_g = g + begin * lanes + lane;
+        const T* __restrict__ from_x = x + begin * lanes + lane;
+        const Column<A, W> mean(constant.mean + lane), scale(constant.scale + lane),
+            bias(constant.bias + lane);
+        Column<A, W> sum_u, sum_u_x, sum_v, sum_v_x, sum_v_u;
+        for (int64_t t = 0; t < count; ++t, from_v += lanes, from_g += lanes, from_x += lanes) {
 #pragma omp simd
-      for (int i = 0; i < W; ++i) {
-        const A centred = load(from_x[i]) - mean.at[i];
-        const A z = norm_act_z(centred, scale.at[i], bias.at[i]);
-        const A u = norm_act_slope(z, negative_slope) * load(from_g[i]);
-        sum_u.at[i] += u;
-        sum_u_x.at[i] += u * centred;
-        if constexpr (kHasV) {
-          const A w = load(from_v[i]);
-          sum_v.at[i] += w;
-          sum_v_x.at[i] += w * centred;
-          sum_v_u.at[i] += w * u;
+          for (int i = 0; i < W; ++i) {
+            const A centred = load(from_x[i]) - mean.at[i];
+            const A z = norm_act_z(centred, scale.at[i], bias.at[i]);
+            const A u = norm_act_sloped(z, negative_slope, load(from_g[i]));
+            sum_u.at[i] += u;
+            sum_u_x.at[i] += u * centred;
+            if constexpr (kHasV) {
+              const A w = load(from_v[i]);
+              sum_v.at[i] += w;
+              sum_v_x.at[i] += w * centred;
+              sum_v_u.at[i] += w * u;
+            }
+          }
         }
-      }
-    }
-    sum_u.add_to(sums + lane);
-    sum_u_x.add_to(sums + lanes + lane);
-    if constexpr (kHasV) {
-      sum_v.add_to(sums + 2 * lanes + lane);
-      sum_v_x.add_to(sums + 3 * lanes + lane);
-      sum_v_u.add_to(sums + 4 * lanes + lane);
-    }
-  });
+        sum_u.add_to(sums + lane);
+        sum_u_x.add_to(sums + lanes + lane);
+        if constexpr (kHasV) {
+          sum_v.add_to(sums + 2 * lanes + lane);
+          sum_v_x.add_to(sums + 3 * lanes + lane);
+          sum_v_u.add_to(sums + 4 * lanes + lane);
+        }
+      });
 }
 
 template <class T>
@@ -272,38 +280,42 @@ template <bool kHasV, bool kStream, class T>
 void bwd_bwd_loop(const T* v, const T* g, const T* x, T* d_g, T* d_x, int64_t tiles, int64_t lanes,
                   const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
   using A = Compute<T>;
-  for_columns<A>(tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+  for_columns<A>(kApplyRows, tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
     const int64_t start = begin * lanes + lane;
+    // without v its pointer walks along g and is not read
     const T* __restrict__ from_v = (kHasV ? v : g) + start;
     const T* __restrict__ from_g = g + start;
     const T* __restrict__ from_x = x + start;
     T* __restrict__ to_g = d_g + start;
     T* __restrict__ to_x = d_x + start;
     const Column<A, W> mean(constant.mean + lane), scale(constant.scale + lane),
-        bias(constant.bias + lane), g_v(constant.first[0] + lane),
-        g_centred(constant.first[1] + lane), g_one(constant.first[2] + lane),
-        x_u(constant.second[0] + lane), x_v(constant.second[1] + lane),
+        bias(constant.bias + lane);
+    // One output after the other: centred and u are cheaper to compute again than to keep, and
+    // streamed lines of one output do not stand in the way of the other's.
+    {
+      const Column<A, W> g_v(constant.first[0] + lane), g_centred(constant.first[1] + lane),
+          g_one(constant.first[2] + lane);
+      for (int64_t t = 0, row = 0; t < count; ++t, row += lanes) {
+        write<kStream, W>(to_g + row, [&](int i) FASTGAN_INLINE {
+          const A centred = load(from_x[row + i]) - mean.at[i];
+          const A z = norm_act_z(centred, scale.at[i], bias.at[i]);
+          A sum = g_centred.at[i] * centred + g_one.at[i];
+          if constexpr (kHasV) sum += g_v.at[i] * load(from_v[row + i]);
+          return norm_act_sloped(z, negative_slope, sum);
+        });
+      }
+    }
+    const Column<A, W> x_u(constant.second[0] + lane), x_v(constant.second[1] + lane),
         x_centred(constant.second[2] + lane), x_one(constant.second[3] + lane);
-    for (int64_t t = 0; t < count; ++t) {
-      const int64_t row = t * lanes;
-      prefetch(row + count * lanes, from_v, from_g, from_x);
-      // centred and u are cheaper to compute again than to keep: sixteen registers are full
-      const auto d_g_at = [&](int i) FASTGAN_INLINE {
+    for (int64_t t = 0, row = 0; t < count; ++t, row += lanes) {
+      write<kStream, W>(to_x + row, [&](int i) FASTGAN_INLINE {
         const A centred = load(from_x[row + i]) - mean.at[i];
-        const A s = norm_act_slope(norm_act_z(centred, scale.at[i], bias.at[i]), negative_slope);
-        A sum = g_centred.at[i] * centred + g_one.at[i];
-        if constexpr (kHasV) sum += g_v.at[i] * load(from_v[row + i]);
-        return s * sum;
-      };
-      const auto d_x_at = [&](int i) FASTGAN_INLINE {
-        const A centred = load(from_x[row + i]) - mean.at[i];
-        const A s = norm_act_slope(norm_act_z(centred, scale.at[i], bias.at[i]), negative_slope);
-        A sum = x_u.at[i] * (s * load(from_g[row + i])) + (x_centred.at[i] * centred + x_one.at[i]);
+        const A z = norm_act_z(centred, scale.at[i], bias.at[i]);
+        const A u = norm_act_sloped(z, negative_slope, load(from_g[row + i]));
+        A sum = x_u.at[i] * u + (x_centred.at[i] * centred + x_one.at[i]);
         if constexpr (kHasV) sum += x_v.at[i] * load(from_v[row + i]);
         return sum;
-      };
-      write<kStream, W>(to_g + row, d_g_at);
-      write<kStream, W>(to_x + row, d_x_at);
+      });
     }
   });
 }

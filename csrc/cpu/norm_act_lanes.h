@@ -54,7 +54,8 @@ class LaneMemory {
  public:
   static constexpr int64_t kConstants = 10, kSums = 5;
 
-  LaneMemory(int64_t lanes, A* constants, double* sums) : sums(sums), lanes_(lanes) {
+  LaneMemory(int64_t lanes, A* constants, double* sums, int64_t* held)
+      : sums(sums), lanes_(lanes), held_(held) {
     const auto next = [&] { return std::exchange(constants, constants + lanes); };
     constant.mean = next();
     constant.scale = next();
@@ -70,11 +71,25 @@ class LaneMemory {
     for (int64_t j = width; j < lanes_; ++j) to[j] = to[j - width];
   }
 
+  // Calls fill(), which fills in the constants of a step on a chunk, unless they are here from the
+  // chunk before.
+  template <class Fill>
+  void once(int64_t step, const NormActChunk& chunk, const Fill& fill) const {
+    const int64_t wanted[] = {step, chunk.b, chunk.channel};
+    if (std::equal(wanted, wanted + kHeld, held_)) return;
+    fill();
+    std::copy(wanted, wanted + kHeld, held_);
+  }
+
   NormActLanes<A> constant;
   double* sums;  // [kSums, lanes]
 
+  // step, sample and channel that the constants are of
+  static constexpr int64_t kHeld = 3;
+
  private:
   int64_t lanes_;
+  int64_t* held_;
 };
 
 // Lane memory for all threads.
@@ -84,18 +99,25 @@ class LaneArena {
   explicit LaneArena(const NormActPartition& part)
       : lanes_(part.lanes),
         constants_(uninitialised<A>(part.threads * kConstants * lanes_)),
-        sums_(uninitialised<double>(part.threads * LaneMemory<A>::kSums * lanes_)) {}
+        sums_(uninitialised<double>(part.threads * LaneMemory<A>::kSums * lanes_)),
+        held_(uninitialised<int64_t>(part.threads * kHeld)) {
+    std::fill_n(held_.get(), part.threads * kHeld, int64_t{-1});
+  }
 
   LaneMemory<A> of(int64_t thread) const {
     return LaneMemory<A>(lanes_, constants_.get() + thread * kConstants * lanes_,
-                         sums_.get() + thread * LaneMemory<A>::kSums * lanes_);
+                         sums_.get() + thread * LaneMemory<A>::kSums * lanes_,
+                         held_.get() + thread * kHeld);
   }
 
  private:
   static constexpr int64_t kConstants = LaneMemory<A>::kConstants;
+  // a cache line of its own for each thread
+  static constexpr int64_t kHeld = 8;
   int64_t lanes_;
   std::unique_ptr<A[]> constants_;
   std::unique_ptr<double[]> sums_;
+  std::unique_ptr<int64_t[]> held_;
 };
 
 // totals [count, width] = sums over the lanes of each channel; part of [count, size] sums.
