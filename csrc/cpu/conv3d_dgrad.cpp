@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 #include <utility>
 #include <vector>
 
@@ -8,6 +7,7 @@
 #include <omp.h>
 #endif
 
+#include "cpu/aligned.h"
 #include "cpu/conv3d.h"
 #include "cpu/conv3d_dgrad_kernels.h"
 
@@ -31,8 +31,8 @@ class Dgrad {
         together_(std::clamp<int64_t>(kPlaces / places_, 1, params.B)),
         taps_size_(params.kernel[2] * params.C * params.K),
         row_size_((places_ + reach_ - 1) * params.K),
-        taps_(memory(params.kernel[0] * params.kernel[1] * taps_size_)),
-        g_(memory(params.B * params.out[0] * params.out[1] * row_size_)) {
+        taps_(aligned_floats(params.kernel[0] * params.kernel[1] * taps_size_)),
+        g_(aligned_floats(params.B * params.out[0] * params.out[1] * row_size_)) {
     for (int64_t lane = 0; lane < pitch_; lane += kLanes) list_places(lane);
   }
 
@@ -42,24 +42,19 @@ class Dgrad {
     const int64_t items = (p_.B + together_ - 1) / together_ * planes;
 #pragma omp parallel num_threads(p_.threads)
     {
-      std::vector<float> sums(static_cast<size_t>(together_ * places_ * pitch_));
+      const AlignedFloats sums = aligned_floats(together_ * places_ * pitch_);
 #pragma omp for schedule(static) nowait
       for (int64_t i = 0; i < taps; ++i) pack_taps(i);
 #pragma omp for schedule(static)
       for (int64_t i = 0; i < rows; ++i) pack_row(i);
 #pragma omp for schedule(dynamic)
       for (int64_t i = 0; i < items; ++i) {
-        plane(i / planes * together_, i % planes / phases, i % phases, sums.data());
+        plane(i / planes * together_, i % planes / phases, i % phases, sums.get());
       }
     }
   }
 
  private:
-  // every element is written before it is read
-  static std::unique_ptr<float[]> memory(int64_t size) {
-    return std::unique_ptr<float[]>(new float[static_cast<size_t>(size)]);
-  }
-
   // Taps [kH, kW, C] of every K -> [pitch / 16, reach, K, 16] of one row of taps.
   void pack_taps(int64_t index) {
     const int64_t length = p_.kernel[2] * p_.C, row = p_.kernel[0] * p_.kernel[1] * length;
@@ -160,8 +155,9 @@ class Dgrad {
   const int64_t places_;         // of the padded row of inputs
   const int64_t together_;       // samples
   const int64_t taps_size_, row_size_;
-  const std::unique_ptr<float[]> taps_;  // [kD, kH, pitch / 16, reach, K, 16]
-  const std::unique_ptr<float[]> g_;     // [B, D', H', places + reach - 1, K]
+  // every element is written before it is read
+  const AlignedFloats taps_;  // [kD, kH, pitch / 16, reach, K, 16]
+  const AlignedFloats g_;     // [B, D', H', places + reach - 1, K]
   // of every 16 lanes of a place: as in ConvDgradPlaces
   std::vector<std::vector<int64_t>> from_, to_;
 };

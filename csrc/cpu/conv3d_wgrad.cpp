@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 #include <utility>
 #include <vector>
 
@@ -8,6 +7,7 @@
 #include <omp.h>
 #endif
 
+#include "cpu/aligned.h"
 #include "cpu/conv3d.h"
 #include "cpu/conv3d_wgrad_kernels.h"
 
@@ -65,8 +65,8 @@ class Packed {
   Packed(const ConvWgradParams& params, const Partition& part)
       : p_(params),
         part_(part),
-        g_(memory(part.blocks_k * g_block())),
-        x_(memory(params.B * part.blocks_c * params.in[0] * x_plane())) {}
+        g_(aligned_floats(part.blocks_k * g_block())),
+        x_(aligned_floats(params.B * part.blocks_c * params.in[0] * x_plane())) {}
 
   // g [blocks_k, B, D', H', W', block_k], x [B, blocks_c, D, padded H, padded W, pitch]
   const float* g(int64_t block) const { return g_.get() + block * g_block(); }
@@ -113,16 +113,11 @@ class Packed {
   }
 
  private:
-  // every element that is read is written before
-  static std::unique_ptr<float[]> memory(int64_t size) {
-    return std::unique_ptr<float[]>(new float[static_cast<size_t>(size)]);
-  }
-
   int64_t g_block() const { return part_.planes * p_.out[1] * p_.out[2] * part_.block_k; }
 
   const ConvWgradParams& p_;
   const Partition& part_;
-  const std::unique_ptr<float[]> g_, x_;
+  const AlignedFloats g_, x_;  // every element that is read is written before
 };
 
 // Sums of one item.
@@ -230,7 +225,7 @@ void wgrad(const ConvWgradParams& p) {
   const Partition part(p);
   const int64_t size = part.item_size();
   // every element is written before it is read
-  const std::unique_ptr<float[]> sums(new float[static_cast<size_t>(part.items * size)]);
+  const AlignedFloats sums = aligned_floats(part.items * size);
   const Packed<T> packed(p, part);
 #pragma omp parallel num_threads(p.threads)
   {

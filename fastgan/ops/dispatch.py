@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -133,7 +134,12 @@ def module(op: str, x: Tensor) -> ModuleType:
     """The module whose passes run `op` on x; see `choose`."""
     name = choose(op, x)
     on_cuda = _CUDA_MODULES.get((op, name)) if x.device.type == "cuda" else None
-    return importlib.import_module(on_cuda or _MODULES[op, name])
+    return _loaded(on_cuda or _MODULES[op, name])
+
+
+def _loaded(name: str) -> ModuleType:
+    # Asking the import system takes longer than a small operator does.
+    return sys.modules.get(name) or importlib.import_module(name)
 
 
 def implementations(op: str, x: Tensor) -> list[str]:
@@ -185,7 +191,7 @@ def _obstacle(op: str, name: str, x: Tensor, *, auto: bool) -> str | None:
         return None
     if (op, name) not in _MODULES:
         return f"{op} has no {name} implementation"
-    reason: str | None = importlib.import_module(_MODULES[op, name]).supports(op, x)
+    reason: str | None = _loaded(_MODULES[op, name]).supports(op, x)
     if reason is not None or not auto:
         return reason
     if x.device.type == "cuda":
