@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.ops import bias_act, implementation, norm_act
+from fastgan.ops import bias_act, conv3d, implementation, norm_act
 from fastgan.ops.slope_penalty import slope_penalty_fwd
 from fastgan.reference import bias_act as bias_reference
 from fastgan.reference import norm_act as norm_reference
@@ -64,6 +64,24 @@ def test_matches_reference_and_repeats(op: str, dtype: torch.dtype, form) -> Non
         on_gpu = [t.to("cuda", dtype) for t in inputs]
         once, again = (orders(lambda *t: ours(*t, **settings), *on_gpu) for _ in range(2))
     expected = orders(lambda *t: stock(*t, **settings), *(t.double() for t in inputs))
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+    for found, wanted in zip(once, expected, strict=True):
+        error = (found.double().cpu() - wanted).abs().max()
+        assert error <= TOLERANCE[dtype] * wanted.abs().max().clamp(min=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_convolution_of_one_channel_matches_reference_and_repeats(dtype: torch.dtype) -> None:
+    inputs = [torch.randn(s).bfloat16() for s in ((3, 1, 20, 21, 137), (32, 1, 4, 3, 4), (32,))]
+    stride, padding = (2, 1, 2), (1, 1, 2)
+    with implementation("native"):
+        on_gpu = [t.to("cuda", dtype) for t in inputs]
+        once, again = (
+            orders(lambda *t: conv3d(*t, stride=stride, padding=padding), *on_gpu) for _ in range(2)
+        )
+    expected = orders(
+        lambda *t: torch.nn.functional.conv3d(*t, stride, padding), *(t.double() for t in inputs)
+    )
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
     for found, wanted in zip(once, expected, strict=True):
         error = (found.double().cpu() - wanted).abs().max()
