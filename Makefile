@@ -57,6 +57,9 @@ variants: $(VENV)/ready-dev
 bench: $(VENV)/ready-dev
 	OMP_WAIT_POLICY=active $(BIN)/python -m pytest bench --benchmark-columns=median,min,rounds \
 		--benchmark-sort=min
+	OMP_WAIT_POLICY=active $(BIN)/python -m pytest bench/bench_norm_act.py --default-heap \
+		-k 64 --benchmark-columns=median,min,rounds --benchmark-sort=min
+	OMP_WAIT_POLICY=active $(BIN)/python bench/bandwidth.py
 	$(BIN)/python bench/penalty.py --keep-heap
 	$(BIN)/python bench/penalty.py --no-compile --rounds 5
 	$(BIN)/python bench/training.py --keep-heap

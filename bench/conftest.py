@@ -1,6 +1,7 @@
 """One setting for all providers: freed memory is kept, or page faults drown the kernels.
 
-Medians go to bench/results/<device>/benchmarks.json, by group and provider.
+With --default-heap it is not, as in a process that sets nothing. Medians go to
+bench/results/<device>/benchmarks.json, or to benchmarks-default.json, by group and provider.
 """
 
 from __future__ import annotations
@@ -15,12 +16,22 @@ import torch
 from fastgan.cli.process import keep_freed_memory
 
 
-def pytest_configure() -> None:
-    keep_freed_memory()
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--default-heap", action="store_true", help="give freed memory back")
 
 
-def pytest_report_header() -> str:
-    return f"torch {torch.__version__}, {torch.get_num_threads()} threads, freed memory kept"
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("default_heap"):
+        keep_freed_memory()
+
+
+def heap(config: pytest.Config) -> str:
+    return "default" if config.getoption("default_heap") else "kept"
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    threads = torch.get_num_threads()
+    return f"torch {torch.__version__}, {threads} threads, heap: {heap(config)}"
 
 
 @pytest.fixture(autouse=True)
@@ -40,11 +51,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     report = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "heap": "kept",
+        "heap": heap(session.config),
         "load after": os.getloadavg()[0],
         "milliseconds": groups,
     }
     capability = torch.backends.cpu.get_cpu_capability().lower().replace(" ", "-")
-    path = Path(__file__).parent / "results" / f"cpu-{capability}" / "benchmarks.json"
+    name = f"benchmarks{'' if heap(session.config) == 'kept' else '-default'}.json"
+    path = Path(__file__).parent / "results" / f"cpu-{capability}" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n")

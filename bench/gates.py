@@ -27,6 +27,8 @@ MOST_OVER_BARE = 1.2
 TRAINING = {"training step": 1.4}
 # Pass of norm_act -> goal beside the stock forms in the layout of ours, and beside Inductor.
 NORM = {"forward": (1.3, 2), "backward": (4, 2), "second": (6, 2)}
+# Of copy bandwidth on ideal bytes, each whole pass into outputs made beforehand.
+NORM_BANDWIDTH = 0.8
 NORM_SHAPE = "2x32x64x64x64"
 NORM_STOCK = ("group_norm-NDHWC", "instance_norm-NDHWC")
 # Against each peer, for every number of queries.
@@ -66,6 +68,13 @@ def norm(report: dict[str, Any]) -> Iterator[Gate]:
         yield f"norm_act, {name}, inductor", min(compiled) / own, beside_inductor
 
 
+def bandwidth(report: dict[str, Any]) -> Iterator[Gate]:
+    """Shares of copy bandwidth."""
+    for name in NORM:
+        share = report["share of copy bandwidth, minima"][name]
+        yield f"norm_act, {name}, of copy bandwidth", share, NORM_BANDWIDTH
+
+
 def nearest(report: dict[str, Any]) -> Iterator[Gate]:
     """Likewise; where less is better, the goal over what was measured, which has to reach 1."""
     cases = [(n, VOLUMES, found) for n, found in report["int16 volumes"].items()]
@@ -92,6 +101,7 @@ GATES = {
     "penalty-kept.json": penalty,
     "training-kept.json": lambda report: stock(report, TRAINING),
     "benchmarks.json": norm,
+    "bandwidth.json": bandwidth,
     "nearest.json": nearest,
 }
 

@@ -1,0 +1,127 @@
+"""Passes of the native norm_act beside a copy: the share of copy bandwidth on ideal bytes.
+
+    python bench/bandwidth.py [--shape 2 32 64 64 64] [--rounds 25]
+
+Writes bench/results/<device>/bandwidth.json. Outputs are allocated and touched beforehand. Ideal
+bytes are what a pass would move if it read each input and wrote each output once: two volumes
+forward and for the application of known statistics, three backward, five for the second
+derivative. A share is that amount by the pass's minimum, over two volumes by the minimum of
+`Tensor.copy_`, which reads a cache line before it writes it: above one where ours goes around the
+cache. Passes and the copy take turns. Each is compared with the reference before it is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from fastgan.ops import native
+from fastgan.reference import norm_act as reference
+
+SLOPE, EPS = 0.2, 1e-5
+# Volumes that an ideal pass moves.
+VOLUMES = {"copy": 2, "application": 2, "forward": 2, "backward": 3, "second": 5}
+# Largest difference from the reference in float64, over the largest value.
+TOLERANCE = 1e-4
+# Distance from the activation's kink, where rounding would decide the slope.
+MARGIN = 1e-4
+
+
+def passes(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
+    """Passes into outputs made beforehand; each has been checked."""
+    torch.manual_seed(0)
+    last = torch.channels_last_3d
+    x, g, v, first, second = (torch.randn(shape).contiguous(memory_format=last) for _ in range(5))
+    weight, bias, gg_weight, gg_bias = torch.randn(4, shape[1])
+    d_weight, d_bias = torch.empty(2, shape[1])
+    groups, threads, extension = shape[1], torch.get_num_threads(), native.loaded()
+    while True:
+        z, mean, rstd = reference.norm_act_fwd(x.double(), weight, bias, groups, EPS, 1.0)
+        if not (near := z.abs() < MARGIN).any():
+            break
+        x[near] = torch.randn(int(near.sum()))
+    mean, rstd = mean.float(), rstd.float()
+    affine, common = (weight, bias), (groups, SLOPE, threads)
+    known = (x, mean, rstd, *affine)
+    runs: dict[str, Callable[[], object]] = {
+        "copy": lambda: first.copy_(x),
+        "application": lambda: extension.norm_act_apply(*known, *common, first),
+        "forward": lambda: extension.norm_act_fwd(
+            x, *affine, groups, EPS, SLOPE, threads, first, mean, rstd
+        ),
+        "backward": lambda: extension.norm_act_bwd(g, *known, *common, first, d_weight, d_bias),
+        "second": lambda: extension.norm_act_bwd_bwd(
+            v, gg_weight, gg_bias, g, *known, *common, first, second, d_weight
+        ),
+    }
+    exact = [t.double() for t in known]
+    value = reference.norm_act_apply(*exact, groups, SLOPE)
+    slope = reference.norm_act_bwd(g.double(), *exact, groups, SLOPE)
+    cotangents = [t.double() for t in (v, gg_weight, gg_bias, g)]
+    derivative = reference.norm_act_bwd_bwd(*cotangents, *exact, groups, SLOPE)
+    expected = {
+        "copy": [x],
+        "application": [value],
+        "forward": [value],
+        "backward": [slope[0]],
+        "second": derivative[:2],
+    }
+    for name, run in runs.items():
+        run()
+        for found, e in zip((first, second), expected[name], strict=False):
+            error = float((found - e).abs().max() / e.abs().max())
+            if not error <= TOLERANCE:
+                raise SystemExit(f"{name} differs by {error:.2e}: no figure is worth printing")
+    return runs
+
+
+def timed(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return {
+        name: {"median": 1e3 * sorted(s)[len(s) // 2], "min": 1e3 * min(s)}
+        for name, s in seconds.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", type=int, nargs=5, default=(2, 32, 64, 64, 64))
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    args = parser.parse_args()
+    runs = passes(tuple(args.shape))
+    before = os.getloadavg()[0]
+    times = timed(runs, args.rounds)
+    copy = times["copy"]["min"] / VOLUMES["copy"]
+    shares = {name: VOLUMES[name] * copy / t["min"] for name, t in times.items()}
+    for name, t in times.items():
+        print(f"{name:12}{t['median']:8.2f}{t['min']:8.2f} ms  {100 * shares[name]:4.0f} %")
+    report = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "load before": before,
+        "workload": f"{'x'.join(map(str, args.shape))}, float32, channels_last_3d",
+        "rounds": args.rounds,
+        "milliseconds": times,
+        "share of copy bandwidth, minima": shares,
+    }
+    folder = args.out / f"cpu-{torch.backends.cpu.get_cpu_capability().lower().replace(' ', '-')}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "bandwidth.json"
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()
