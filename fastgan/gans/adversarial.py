@@ -146,7 +146,8 @@ class AdversarialGAN(Variant):
             fake = self.modules["generator"](z, labels).to(real.dtype)
         metrics = collapse_metrics(real, fake) if watched else {}
         # What couples samples does so within groups that divide a half, so both share one pass. The
-        # penalty's mix stays apart: its input gradient would sweep over all three.
+        # penalty's mix stays apart: its input gradient would sweep over all three, which takes half
+        # as long again.
         both = self.augment(torch.cat([real, fake]), rng)
         twice = None if labels is None else torch.cat([labels, labels])
         on_real, on_fake = _score(critic, both, twice).chunk(2)

@@ -10,7 +10,8 @@ import torch
 from fastgan.errors import ConfigError
 from fastgan.models import build_generator, describe, parameter_count
 from fastgan.models.generator import ARCHITECTURES, HEADROOM
-from fastgan.nn import NORMS, smooth
+from fastgan.nn import NORMS
+from fastgan.ops import smooth
 
 SHAPES = [(32, 32, 32), (48, 40, 12), (20, 6, 34), (64, 64, 16)]
 
