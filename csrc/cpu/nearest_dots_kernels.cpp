@@ -24,31 +24,35 @@ FASTGAN_INLINE inline void multiply_add_row(Ints& acc, const int16_t* x, Ints y)
 #endif
 }
 
-using Four = Lanes<int32_t, 4>;
-
-// The sums of the lanes of four vectors.
-FASTGAN_INLINE inline Four lane_sums(Ints a, Ints b, Ints c, Ints d) {
-#if defined(__AVX512BW__)
-  const auto half = [](Ints v) FASTGAN_INLINE {
-    // with a mask, as GCC 12 warns of its own header without
-    return _mm256_add_epi32(_mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 0),
-                            _mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 1));
-  };
-  const __m256i v[T] = {half(a), half(b), half(c), half(d)};
-#elif defined(__AVX2__)
-  const __m256i v[T] = {(__m256i)a, (__m256i)b, (__m256i)c, (__m256i)d};
-#endif
+// to [T] = the sums of the lanes of four vectors. Only kNearestLanes of them may be added in 32
+// bits.
+FASTGAN_INLINE inline void lane_sums(Ints a, Ints b, Ints c, Ints d, double* to) {
 #if defined(__AVX2__)
-  const auto pair = [](__m256i x, __m256i y) FASTGAN_INLINE {
-    return _mm256_add_epi32(_mm256_unpacklo_epi32(x, y), _mm256_unpackhi_epi32(x, y));
-  };
-  const __m256i ab = pair(v[0], v[1]), cd = pair(v[2], v[3]);
-  const __m256i sum =
-      _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
-  return (Four)_mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+  static_assert(kNearestLanes == 4);
+  const auto four = [](Ints v) FASTGAN_INLINE {
+#if defined(__AVX512BW__)
+    // with a mask, as GCC 12 warns of its own header without
+    const __m256i half = _mm256_add_epi32(_mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 0),
+                                          _mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 1));
 #else
-  return Four{sum_of<int32_t, kInts>(a), sum_of<int32_t, kInts>(b), sum_of<int32_t, kInts>(c),
-              sum_of<int32_t, kInts>(d)};
+    const __m256i half = (__m256i)v;
+#endif
+    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  };
+  const __m128i v[T] = {four(a), four(b), four(c), four(d)};
+  const __m128i low[2] = {_mm_unpacklo_epi32(v[0], v[1]), _mm_unpacklo_epi32(v[2], v[3])};
+  const __m128i high[2] = {_mm_unpackhi_epi32(v[0], v[1]), _mm_unpackhi_epi32(v[2], v[3])};
+  const __m256d even = _mm256_add_pd(_mm256_cvtepi32_pd(_mm_unpacklo_epi64(low[0], low[1])),
+                                     _mm256_cvtepi32_pd(_mm_unpacklo_epi64(high[0], high[1])));
+  const __m256d odd = _mm256_add_pd(_mm256_cvtepi32_pd(_mm_unpackhi_epi64(low[0], low[1])),
+                                    _mm256_cvtepi32_pd(_mm_unpackhi_epi64(high[0], high[1])));
+  _mm256_store_pd(to, _mm256_add_pd(even, odd));
+#else
+  const Ints v[T] = {a, b, c, d};
+  for (int t = 0; t < T; ++t) {
+    to[t] = 0;
+    for (int i = 0; i < kInts; ++i) to[t] += v[t][i];
+  }
 #endif
 }
 
@@ -76,14 +80,12 @@ void tile(const int16_t* x, const int16_t* y, int64_t begin, int64_t end, const 
   constexpr int W = T < kDoubles ? T : kDoubles;
   using Sums = Lanes<double, W>;
   unrolled<Q>([&]<int q>() FASTGAN_INLINE {
-    const Four dots = lane_sums(sum[q * T], sum[q * T + 1], sum[q * T + 2], sum[q * T + 3]);
-    alignas(16) int32_t dot[T];
-    std::memcpy(dot, &dots, sizeof(dot));
+    alignas(32) double dot[T];
+    lane_sums(sum[q * T], sum[q * T + 1], sum[q * T + 2], sum[q * T + 3], dot);
     unrolled<T / W>([&]<int i>() FASTGAN_INLINE {
       const Sums scale = load_as<Sums>(target_scale + i * W) * query_scale[q];
       double* to = sums + q * stride + i * W;
-      const Sums wide = __builtin_convertvector(load_as<Lanes<int32_t, W>>(dot + i * W), Sums);
-      const Sums total = load_as<Sums>(to) + wide * scale;
+      const Sums total = load_as<Sums>(to) + load_as<Sums>(dot + i * W) * scale;
       std::memcpy(to, &total, sizeof(total));
     });
   });
@@ -91,12 +93,16 @@ void tile(const int16_t* x, const int16_t* y, int64_t begin, int64_t end, const 
 
 void multiply(const int16_t* x, int64_t queries, const int16_t* y, int64_t targets, int64_t begin,
               int64_t end, const double* query_scale, const double* target_scale, double* sums,
-              int64_t stride) {
+              int64_t stride, const NearestAhead& ahead) {
   static_assert(kNearestTileQueries == 3);
+  const int64_t tiles = (queries + kNearestTileQueries - 1) / kNearestTileQueries * (targets / T);
+  const int64_t share = (ahead.size() + tiles - 1) / tiles;
+  int64_t line = 0;
   for (int64_t q = 0; q < queries; q += kNearestTileQueries) {
     const int64_t left = queries - q;
     auto* run = left >= 3 ? &tile<3> : left == 2 ? &tile<2> : &tile<1>;
-    for (int64_t t = 0; t < targets; t += T) {
+    for (int64_t t = 0; t < targets; t += T, line += share) {
+      ask_for(ahead, line, line + share);
       run(x + q * kNearestChunk, y + t * kNearestChunk, begin, end, query_scale + q,
           target_scale + t, sums + q * stride + t, stride);
     }

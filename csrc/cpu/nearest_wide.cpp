@@ -81,10 +81,12 @@ class Search {
     std::vector<int64_t> largest;  // [chunks]
   };
 
-  // Rounds a chunk of a row.
-  NearestChunk round(const void* row, int64_t chunk, int16_t* to) const {
+  // Rounds a chunk of rows that follow each other.
+  void round(const void* from, int64_t rows, int64_t chunk, int16_t* to,
+             NearestChunk* chunks) const {
     const int64_t f = chunk * kNearestChunk;
-    return problem_.kernels.quantise(row, center_.at(f), features(chunk), to);
+    problem_.kernels.quantise(from, rows, problem_.p.F, center_.at(f), features(chunk), to, chunks,
+                              {});
   }
   int64_t features(int64_t chunk) const {
     return std::min(kNearestChunk, problem_.p.F - chunk * kNearestChunk);
@@ -99,13 +101,13 @@ class Search {
       int64_t& largest = largest_[static_cast<size_t>(panel * chunks_ + c)];
       int16_t* to = rounded(panel, c);
       largest = 0;
+      NearestChunk chunks[kPanel];
+      round(problem_.target(begin + first, c * kNearestChunk), rows, c, to, chunks);
       for (int64_t i = 0; i < rows; ++i) {
-        const void* row = problem_.target(begin + first + i, c * kNearestChunk);
-        const NearestChunk chunk = round(row, c, to + i * kNearestChunk);
-        scale[i] = chunk.scale;
-        largest = std::max(largest, chunk.largest);
-        sums[i].add(chunk);
-        bad[i] |= !chunk.finite;
+        scale[i] = chunks[i].scale;
+        largest = std::max(largest, chunks[i].largest);
+        sums[i].add(chunks[i]);
+        bad[i] |= !chunks[i].finite;
       }
       std::fill(scale + rows, scale + kPanel, 0.0);
       std::fill(to + rows * kNearestChunk, to + kPanel * kNearestChunk, int16_t{0});
@@ -128,8 +130,9 @@ class Search {
       largest = 0;
       for (int64_t q = 0; q < rows; ++q) {
         const int64_t at = c * kQueries + q;
-        const NearestChunk chunk = round(problem_.query(queries[q], c * kNearestChunk), c,
-                                         thread.queries.get() + at * kNearestChunk);
+        NearestChunk chunk;
+        round(problem_.query(queries[q], c * kNearestChunk), 1, c,
+              thread.queries.get() + at * kNearestChunk, &chunk);
         thread.scale.get()[at] = chunk.scale;
         largest = std::max(largest, chunk.largest);
         sums[q].add(chunk);
