@@ -16,7 +16,9 @@ constexpr int64_t kSums = int64_t{1} << 22;  // of a block: 32 MiB
 // Chunks of a row that are read one after the other, as memory likes it, and how many rounded ones
 // of all queries stay in the cache for that: 64 KB.
 constexpr int64_t kVisit = 16, kKept = 64;
-constexpr int64_t kQueryRows = 4; // queries that are rounded together
+constexpr int64_t kQueryRows = 4;  // queries that are rounded together
+// From how many queries on there are products enough to ask for what comes next between them; for
+// fewer it is asked for while targets are rounded.
 constexpr int64_t kBusy = 6;
 static_assert(kNearestPanel % kPanel == 0 && kGroup % kNearestPanel == 0);
 
@@ -99,13 +101,10 @@ class Search {
           const int64_t at = f + c * kNearestChunk, n = std::min(kNearestChunk, end - at);
           int16_t* panel = thread.targets.get();
           double* scale = thread.target_scale.get();
-          const NearestAhead next = at + kNearestChunk < end ? ahead(begin + j, rows, at + kNearestChunk, stop) :
-            j + kPanel < last ? ahead(begin + j + kPanel, std::min(kPanel, last - j - kPanel), f, stop) :
-            ahead(begin + first, std::min(kPanel, last - first), end, stop);
+          const NearestAhead next = following(begin, first, last, j, at, f, end, stop);
           NearestChunk chunks[kPanel];
           problem_.kernels.quantise(problem_.target(begin + j, at), rows, problem_.p.F,
-                                    center_.at(at), n, panel, chunks,
-                                    busy ? NearestAhead{} : next);
+                                    center_.at(at), n, panel, chunks, busy ? NearestAhead{} : next);
           int64_t largest = 0;
           for (int64_t i = 0; i < rows; ++i) {
             scale[i] = chunks[i].scale;
@@ -125,12 +124,16 @@ class Search {
     }
   }
 
-  // The chunk of target rows [rows] from row j that starts at feature f.
-  NearestAhead ahead(int64_t j, int64_t rows, int64_t f, int64_t stop) const {
-    if (f >= stop) return {};
-    const int64_t element = problem_.kernels.element, n = std::min(kNearestChunk, stop - f);
-    return {static_cast<const char*>(problem_.target(j, f)), rows, problem_.p.F * element,
-            (n * element + 63) / 64};
+  // What follows the chunk at feature `at` of rows from j on, in a visit of features [f, end) of
+  // targets [first, last) from row `begin` on: its next chunk, the next rows, the next visit.
+  NearestAhead following(int64_t begin, int64_t first, int64_t last, int64_t j, int64_t at,
+                         int64_t f, int64_t end, int64_t stop) const {
+    const auto rows = [last](int64_t from) { return std::min(kPanel, last - from); };
+    const int64_t next = at + kNearestChunk;
+    if (next < end) return nearest_ahead(problem_, begin + j, rows(j), next, stop);
+    j += kPanel;
+    if (j < last) return nearest_ahead(problem_, begin + j, rows(j), f, stop);
+    return nearest_ahead(problem_, begin + first, rows(first), end, stop);
   }
 
   // Features [f, end) of the queries. segment >= 0: adds to their sums there.
@@ -144,7 +147,8 @@ class Search {
         const int64_t slot = c * most_queries_ + q;
         NearestChunk chunks[kQueryRows];
         problem_.kernels.quantise(problem_.query(queries[q], at), rows, problem_.p.F,
-                                  center_.at(at), n, thread.queries.get() + slot * kNearestChunk, chunks, {});
+                                  center_.at(at), n, thread.queries.get() + slot * kNearestChunk,
+                                  chunks, {});
         for (int64_t i = 0; i < rows; ++i) {
           thread.query_scale.get()[slot + i] = chunks[i].scale;
           thread.query_largest[c] = std::max(thread.query_largest[c], chunks[i].largest);

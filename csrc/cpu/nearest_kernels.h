@@ -8,8 +8,8 @@
 
 namespace fastgan::cpu {
 
-// Features of a chunk. 4 rows of float64 and 24 rows of int16 fit the first-level cache (16 and
-// 24 KB); sums of squares of kNearestLevels int16 steps over a chunk fit 32 bits.
+// Features of a chunk. 4 rows of float64 or 16 rows of int16 fit half the first-level cache; sums
+// of squares of kNearestLevels int16 steps over a chunk fit 32 bits.
 constexpr int64_t kNearestChunk = 512;
 // Steps on either side of zero to which a chunk of a floating row is rounded.
 constexpr int kNearestLevels = 2047;
@@ -17,9 +17,10 @@ constexpr int kNearestLevels = 2047;
 // of AVX2; the third query is read from the cache where it is used.
 constexpr int kNearestTileQueries = 3, kNearestTileTargets = 4;
 // Target rows of a panel: whole tiles, and few enough for the bits of `within`.
-constexpr int64_t kNearestPanel = 24;
+constexpr int64_t kNearestPanel = 32;
 // Ranges of features that are multiplied begin and end at multiples of the widest vector.
 constexpr int64_t kNearestVector = 32;
+constexpr int64_t kNearestLine = 64;  // bytes of a cache line
 // Sums of 32 bits that the features of a range are dealt to, in the narrowest vector.
 constexpr int64_t kNearestLanes = 4;
 

@@ -29,7 +29,6 @@ constexpr int kVectorBytes = 16;
 template <class T, int W>
 using Lanes [[gnu::vector_size(W * sizeof(T))]] = T;
 
-constexpr int64_t kLine = 64;               // bytes of a cache line
 constexpr int kDoubles = kVectorBytes / 8;  // lanes of float64
 constexpr int kInts = kVectorBytes / 4;     // lanes of int32
 using Doubles = Lanes<double, kDoubles>;
@@ -84,13 +83,13 @@ FASTGAN_INLINE inline void ask_for(const NearestAhead& ahead, int64_t begin, int
   if (end > ahead.size()) end = ahead.size();
   if (begin >= end) return;
   int64_t row = static_cast<uint32_t>(begin) % static_cast<uint32_t>(ahead.rows);
-  const char* at = ahead.from + static_cast<uint32_t>(begin) / static_cast<uint32_t>(ahead.rows) *
-                                    kLine;
+  const char* at =
+      ahead.from + static_cast<uint32_t>(begin) / static_cast<uint32_t>(ahead.rows) * kNearestLine;
   for (; begin < end; ++begin) {
     __builtin_prefetch(at + row * ahead.pitch, 0, 2);
     if (++row == ahead.rows) {
       row = 0;
-      at += kLine;
+      at += kNearestLine;
     }
   }
 }

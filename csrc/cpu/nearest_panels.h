@@ -27,6 +27,16 @@ class NearestMemory {
   std::unique_ptr<V, Free> data_;
 };
 
+// The chunk of targets [rows] from row j that starts at feature f; nothing from `stop` on.
+inline NearestAhead nearest_ahead(const NearestProblem& problem, int64_t j, int64_t rows, int64_t f,
+                                  int64_t stop) {
+  if (f >= stop) return {};
+  const int64_t element = problem.kernels.element;
+  const int64_t bytes = std::min(kNearestChunk, stop - f) * element;
+  return {static_cast<const char*>(problem.target(j, f)), rows, problem.p.F * element,
+          (bytes + kNearestLine - 1) / kNearestLine};
+}
+
 // What the chunks of a row add up to.
 struct NearestRowSums {
   double squares = 0, residual_squares = 0;
@@ -74,8 +84,8 @@ class NearestProducts {
       : dots_(dots), halves_(2 * kNearestPanel * kNearestChunk), half_scale_(kNearestPanel) {}
 
   // Gets ready to multiply targets [rows, kNearestChunk], rows a multiple of kNearestTileTargets,
-  // with queries of at most `query_largest`. A lane's sum over a range of features stays below 2^31;
-  // where no range is short enough for that, the targets are split into 256 high + low.
+  // with queries of at most `query_largest`. A lane's sum over a range of features stays below
+  // 2^31; where no range is short enough for that, the targets are split into 256 high + low.
   void prepare(const int16_t* targets, const double* scale, int64_t rows, int64_t query_largest,
                int64_t target_largest) {
     rows_ = rows;

@@ -72,15 +72,14 @@ void copy_integers(const T* from, int64_t pitch, int64_t n, int16_t* q, NearestC
   unrolled<R>([&]<int r>() FASTGAN_INLINE { squares[r] = Ints{}; });
   const auto step = [&](const T* at, int64_t apart, int16_t* to) FASTGAN_INLINE {
     unrolled<R>([&]<int r>() FASTGAN_INLINE {
-      const Shorts v =
-          __builtin_convertvector(load_as<Lanes<T, W>>(at + r * apart), Shorts);
+      const Shorts v = __builtin_convertvector(load_as<Lanes<T, W>>(at + r * apart), Shorts);
       std::memcpy(to + r * kNearestChunk, &v, sizeof(v));
       least = v < least ? v : least;
       most = v > most ? v : most;
       multiply_add(squares[r], (Ints)v, (Ints)v);
     });
   };
-  constexpr int64_t kSpan = kLine / static_cast<int64_t>(sizeof(T));
+  constexpr int64_t kSpan = kNearestLine / static_cast<int64_t>(sizeof(T));
   int64_t i = 0;
   for (; i + kSpan <= n; line += R) {
     ask_for(ahead, line, line + R);
@@ -173,7 +172,7 @@ template <class T>
 void quantise(const void* from, int64_t rows, int64_t pitch, const void* center, int64_t n,
               int16_t* q, NearestChunk* chunks, const NearestAhead& ahead) {
   const T* row = static_cast<const T*>(from);
-  const int64_t lines = n * static_cast<int64_t>(sizeof(T)) / kLine;
+  const int64_t lines = n * static_cast<int64_t>(sizeof(T)) / kNearestLine;
   int64_t r = 0;
   if constexpr (std::is_integral_v<T>) {
     for (; r + 4 <= rows; r += 4) {

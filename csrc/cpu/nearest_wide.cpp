@@ -8,7 +8,7 @@
 namespace fastgan::cpu {
 namespace {
 
-constexpr int64_t kQueries = 60;                   // of a task: 60 KB a chunk when rounded
+constexpr int64_t kQueries = 120;                  // of a task: 120 KB a chunk when rounded
 constexpr int64_t kRounded = int64_t{1} << 25;     // int16 of rounded targets: 64 MiB
 constexpr int64_t kCandidates = int64_t{1} << 18;  // candidates of all queries: 4 MiB
 
@@ -52,7 +52,7 @@ class Search {
           const int64_t rows = std::min(kQueries, count - q);
           round_queries(thread, queries + q, rows);
           for (int64_t i = 0; i < panels; ++i) {
-            multiply(thread, rows, i);
+            multiply(thread, rows, i, panels);
             offer(thread, select, q, queries + q, rows, begin, targets, i);
           }
         }
@@ -141,8 +141,8 @@ class Search {
     for (int64_t q = 0; q < rows; ++q) thread.rows[static_cast<size_t>(q)] = sums[q].row();
   }
 
-  // thread.sums = dots of the rounded queries with one panel
-  void multiply(Thread& thread, int64_t rows, int64_t panel) {
+  // thread.sums = dots of the rounded queries with one panel of `panels`
+  void multiply(Thread& thread, int64_t rows, int64_t panel, int64_t panels) {
     std::fill_n(thread.sums.get(), rows * kPanel, 0.0);
     for (int64_t c = 0; c < chunks_; ++c) {
       const size_t at = static_cast<size_t>(panel * chunks_ + c);
@@ -150,7 +150,7 @@ class Search {
                               thread.largest[static_cast<size_t>(c)], largest_[at]);
       thread.products.multiply(thread.queries.get() + c * kQueries * kNearestChunk,
                                thread.scale.get() + c * kQueries, rows, features(c),
-                               thread.sums.get(), kPanel);
+                               thread.sums.get(), kPanel, following(panel, c, panels));
     }
   }
 
@@ -162,6 +162,14 @@ class Search {
                    thread.sums.get() + q * kPanel, squares_.data() + first,
                    residuals_.data() + first, most_[static_cast<size_t>(panel)]);
     }
+  }
+
+  // The rounded chunk that is multiplied next; it lies behind this one.
+  NearestAhead following(int64_t panel, int64_t chunk, int64_t panels) const {
+    if (panel + 1 == panels && chunk + 1 == chunks_) return {};
+    constexpr int64_t kBytes = kPanel * kNearestChunk * 2;
+    return {reinterpret_cast<const char*>(rounded(panel, chunk)) + kBytes, 1, 0,
+            kBytes / kNearestLine};
   }
 
   int16_t* rounded(int64_t panel, int64_t chunk) const {
