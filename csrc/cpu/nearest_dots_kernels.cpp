@@ -9,6 +9,7 @@ namespace {
 
 constexpr int T = kNearestTileTargets;
 constexpr int64_t kShorts = 2 * kInts;  // int16 of a vector
+constexpr int64_t kBlock = 16;          // targets that stay in half the first-level cache
 static_assert(kNearestVector % kShorts == 0 && kNearestPanel % T == 0 && kNearestPanel <= 64);
 
 // acc += the products of y with a row in memory.
@@ -29,24 +30,26 @@ FASTGAN_INLINE inline void multiply_add_row(Ints& acc, const int16_t* x, Ints y)
 FASTGAN_INLINE inline void lane_sums(Ints a, Ints b, Ints c, Ints d, double* to) {
 #if defined(__AVX2__)
   static_assert(kNearestLanes == 4);
-  const auto four = [](Ints v) FASTGAN_INLINE {
 #if defined(__AVX512BW__)
+  const auto eight = [](Ints v) FASTGAN_INLINE {
     // with a mask, as GCC 12 warns of its own header without
-    const __m256i half = _mm256_add_epi32(_mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 0),
-                                          _mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 1));
-#else
-    const __m256i half = (__m256i)v;
-#endif
-    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    return _mm256_add_epi32(_mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 0),
+                            _mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 1));
   };
-  const __m128i v[T] = {four(a), four(b), four(c), four(d)};
-  const __m128i low[2] = {_mm_unpacklo_epi32(v[0], v[1]), _mm_unpacklo_epi32(v[2], v[3])};
-  const __m128i high[2] = {_mm_unpackhi_epi32(v[0], v[1]), _mm_unpackhi_epi32(v[2], v[3])};
-  const __m256d even = _mm256_add_pd(_mm256_cvtepi32_pd(_mm_unpacklo_epi64(low[0], low[1])),
-                                     _mm256_cvtepi32_pd(_mm_unpacklo_epi64(high[0], high[1])));
-  const __m256d odd = _mm256_add_pd(_mm256_cvtepi32_pd(_mm_unpackhi_epi64(low[0], low[1])),
-                                    _mm256_cvtepi32_pd(_mm_unpackhi_epi64(high[0], high[1])));
-  _mm256_store_pd(to, _mm256_add_pd(even, odd));
+#else
+  const auto eight = [](Ints v) FASTGAN_INLINE { return (__m256i)v; };
+#endif
+  // of every half of a vector, lanes 0 + 2 and 1 + 3
+  const auto pair = [](__m256i x, __m256i y) FASTGAN_INLINE {
+    return _mm256_add_epi32(_mm256_unpacklo_epi32(x, y), _mm256_unpackhi_epi32(x, y));
+  };
+  const auto halves = [](__m256i v) FASTGAN_INLINE {
+    return _mm256_add_pd(_mm256_cvtepi32_pd(_mm256_castsi256_si128(v)),
+                         _mm256_cvtepi32_pd(_mm256_extracti128_si256(v, 1)));
+  };
+  const __m256i ab = pair(eight(a), eight(b)), cd = pair(eight(c), eight(d));
+  _mm256_store_pd(to, _mm256_add_pd(halves(_mm256_unpacklo_epi64(ab, cd)),
+                                    halves(_mm256_unpackhi_epi64(ab, cd))));
 #else
   const Ints v[T] = {a, b, c, d};
   for (int t = 0; t < T; ++t) {
@@ -98,13 +101,16 @@ void multiply(const int16_t* x, int64_t queries, const int16_t* y, int64_t targe
   const int64_t tiles = (queries + kNearestTileQueries - 1) / kNearestTileQueries * (targets / T);
   const int64_t share = (ahead.size() + tiles - 1) / tiles;
   int64_t line = 0;
-  for (int64_t q = 0; q < queries; q += kNearestTileQueries) {
-    const int64_t left = queries - q;
-    auto* run = left >= 3 ? &tile<3> : left == 2 ? &tile<2> : &tile<1>;
-    for (int64_t t = 0; t < targets; t += T, line += share) {
-      ask_for(ahead, line, line + share);
-      run(x + q * kNearestChunk, y + t * kNearestChunk, begin, end, query_scale + q,
-          target_scale + t, sums + q * stride + t, stride);
+  for (int64_t first = 0; first < targets; first += kBlock) {
+    const int64_t last = first + kBlock < targets ? first + kBlock : targets;
+    for (int64_t q = 0; q < queries; q += kNearestTileQueries) {
+      const int64_t left = queries - q;
+      auto* run = left >= 3 ? &tile<3> : left == 2 ? &tile<2> : &tile<1>;
+      for (int64_t t = first; t < last; t += T, line += share) {
+        ask_for(ahead, line, line + share);
+        run(x + q * kNearestChunk, y + t * kNearestChunk, begin, end, query_scale + q,
+            target_scale + t, sums + q * stride + t, stride);
+      }
     }
   }
 }
