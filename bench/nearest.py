@@ -238,11 +238,13 @@ def main() -> None:
     kind = "-quick" if args.quick else "-cpu-time" if args.cpu_time else ""
     path = args.out / f"cpu-{capability}" / f"nearest{kind}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = json.loads(path.read_text()) if args.only and path.is_file() else {}
-    report |= {
+    known = json.loads(path.read_text()) if args.only and path.is_file() else {}
+    kept = {"settings", *PARTS.values()} & known.keys()
+    report: dict[str, Any] = {
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,
         "planted": "relative error at noise of 1e-1 ... 1e-6 of the typical distance, or `another`",
+        **{name: known[name] for name in kept},
     }
     heap = "kept" if keep_freed_memory() else "default"
     for part in parts:
