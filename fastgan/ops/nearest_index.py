@@ -17,8 +17,8 @@ from fastgan.ops.nearest import Groups, check_enough, check_groups, check_rows, 
 __all__ = ["NearestIndex", "Neighbours", "Transform"]
 
 # A pyramid costs less to build than this many searches of the same targets by brute force in a
-# batch: 149 at most where it was measured. bench/nearest.py prints the count.
-_QUERIES_FROM = 192
+# batch: 202 at most where it was measured. bench/nearest.py prints the count.
+_QUERIES_FROM = 256
 # A call of fewer queries may build it once it costs no more than this share of what brute force
 # has cost so far: `auto` is to be no slower at any time, not only in the end.
 _MOST_AHEAD = 0.05
@@ -58,7 +58,7 @@ class NearestIndex:
     Args:
         target: [M, ..., D, H, W] volumes, or [M, F] vectors, for which there is no pyramid. Kept,
             not copied, where contiguous; must not change while the index lives.
-        method: "pyramid", "brute", or "auto": the pyramid from the first call of 192 queries on, or
+        method: "pyramid", "brute", or "auto": the pyramid from the first call of 256 queries on, or
             once some thousands have come in smaller ones, unless the first queries of it read too
             much; then brute force from there on.
 
