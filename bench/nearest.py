@@ -1,6 +1,6 @@
 """Exact nearest neighbours beside their peers, in one process.
 
-    python bench/nearest.py [--ct build/bench/cxr.nii.gz] [--quick] [--cpu-time]
+    python bench/nearest.py [--ct build/bench/cxr.nii.gz] [--only PART] [--quick] [--cpu-time]
 
 Writes bench/results/<device>/nearest.json: milliseconds, medians and minima, of
 
@@ -14,7 +14,8 @@ Writes bench/results/<device>/nearest.json: milliseconds, medians and minima, of
 on int16 volumes and float32 features. All have the same threads, and their data in the type and
 layout they like best before the clock starts. Beside each time stands what the provider answers for
 planted near-copies; ours must be right before anything is timed. Providers take turns. With --ct, a
-chest CT, the pyramid is measured too: see nearest_ct.py.
+chest CT, the pyramid is measured too: see nearest_ct.py. --only measures one part, whole and in one
+process, and keeps the rest of the report.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nearest_ct
 import torch
+from nearest_peers import Clock, peers, timed
 from nearest_study import study
 from torch import Tensor
 
@@ -41,77 +43,13 @@ from fastgan.reference.nearest import nearest as reference
 
 # Noise of the planted near-copies, as a share of the typical distance.
 PLANTED = [10.0**-i for i in range(1, 7)]
-# A provider that took this long has been timed enough.
-SECONDS = 4.0
-Search = Callable[[Tensor], tuple[Tensor, Tensor]]
-Clock = Callable[[], float]
-Times = dict[str, dict[str, float]]
-
-
-def timed(runs: dict[str, Callable[[], object]], rounds: int, clock: Clock) -> Times:
-    """Medians and minima in milliseconds of what ran before; providers take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            if sum(seconds[name]) > SECONDS:
-                continue
-            start = clock()
-            run()
-            seconds[name].append(clock() - start)
-    return {
-        name: {"median": 1e3 * sorted(s)[len(s) // 2], "min": 1e3 * min(s)}
-        for name, s in seconds.items()
-    }
-
-
-def peers(target: Tensor, k: int) -> Iterator[tuple[str, torch.dtype, Search]]:
-    """Name, dtype of the queries and search of every peer; one at a time holds its own copy."""
-    single = target.float()
-
-    def smallest(squared: Tensor) -> tuple[Tensor, Tensor]:
-        found = squared.topk(k, dim=1, largest=False)
-        return found.values.clamp(min=0).sqrt(), found.indices
-
-    def cdist(mode: str) -> Search:
-        def search(query: Tensor) -> tuple[Tensor, Tensor]:
-            found = torch.cdist(query, single, compute_mode=mode).topk(k, dim=1, largest=False)
-            return found.values, found.indices
-
-        return search
-
-    squares = single.square().sum(1)
-
-    def matmul(query: Tensor) -> tuple[Tensor, Tensor]:
-        own = query.square().sum(1, keepdim=True)
-        return smallest(torch.addmm(squares, query, single.T, alpha=-2).add_(own))
-
-    yield "cdist-matmul", torch.float32, cdist("use_mm_for_euclid_dist")
-    yield "cdist-differences", torch.float32, cdist("donot_use_mm_for_euclid_dist")
-    yield "matmul", torch.float32, matmul
-    try:
-        import faiss
-    except ImportError:
-        print("    faiss-cpu is not installed: no figures of it")
-    else:
-        faiss.omp_set_num_threads(torch.get_num_threads())
-        index = faiss.IndexFlatL2(target.shape[1])
-        index.add(single.numpy())
-
-        def by_faiss(query: Tensor) -> tuple[Tensor, Tensor]:
-            squared, found = index.search(query.numpy(), k)
-            return torch.from_numpy(squared).clamp(min=0).sqrt(), torch.from_numpy(found)
-
-        yield "faiss", torch.float32, by_faiss
-    from sklearn.neighbors import NearestNeighbors
-
-    # Its threads follow OpenMP's; n_jobs is for other algorithms.
-    exact = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(target.double().numpy())
-
-    def by_sklearn(query: Tensor) -> tuple[Tensor, Tensor]:
-        distance, found = exact.kneighbors(query.numpy())
-        return torch.from_numpy(distance), torch.from_numpy(found)
-
-    yield "scikit-learn", torch.float64, by_sklearn
+# What can be measured alone with --only, and where it stands in the report.
+PARTS = {
+    "volumes": "int16 volumes",
+    "features": "float32 features",
+    "study": "study",
+    "pyramid": "pyramid",
+}
 
 
 def errors(found: tuple[Tensor, Tensor], true: Tensor, own: Tensor) -> list[str]:
@@ -259,6 +197,23 @@ def show(title: str, found: dict[str, Any]) -> None:
         print(f"    {name}: {peak:.0f} MB over the inputs", flush=True)
 
 
+def clock_of(args: argparse.Namespace) -> Clock:
+    return time.process_time if args.cpu_time else time.perf_counter
+
+
+def measured(part: str, args: argparse.Namespace) -> dict[str, Any]:
+    """The figures of a part; data are the same whichever parts are measured."""
+    torch.manual_seed(0)
+    clock = clock_of(args)
+    if part == "volumes":
+        return volumes(32 if args.quick else 128, args.rounds, clock)
+    if part == "features":
+        return features(1000 if args.quick else 10_000, args.rounds, clock)
+    if part == "study":
+        return study(args.quick)
+    return nearest_ct.measure(args.ct, args.quick, args.rounds, clock)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ct", type=Path, help="chest CT for the pyramid, a NIfTI file")
@@ -267,6 +222,7 @@ def main() -> None:
         "--cpu-time", action="store_true", help="of the process, for a machine that others use"
     )
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=PARTS, help="measure this part, keep the others' figures")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=0, help=argparse.SUPPRESS)
@@ -274,31 +230,34 @@ def main() -> None:
     if args.peak:
         print_peak(args.peak, args.count)
         return
-    torch.manual_seed(0)
-    clock = time.process_time if args.cpu_time else time.perf_counter
+    parts = [args.only] if args.only else list(PARTS)
+    if not args.ct and "pyramid" in parts:
+        parts.remove("pyramid")
+        print("no --ct: no figures of the pyramid (`make bench-data` fetches a chest CT)")
+    capability = torch.backends.cpu.get_cpu_capability().lower().replace(" ", "-")
+    kind = "-quick" if args.quick else "-cpu-time" if args.cpu_time else ""
+    path = args.out / f"cpu-{capability}" / f"nearest{kind}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(path.read_text()) if args.only and path.is_file() else {}
+    kept = {"settings", *PARTS.values()} & known.keys()
     report: dict[str, Any] = {
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "heap": "kept" if keep_freed_memory() else "default",
-        "load before": os.getloadavg()[0],
-        "rounds": args.rounds,
-        "clock": clock.__name__,
         "planted": "relative error at noise of 1e-1 ... 1e-6 of the typical distance, or `another`",
+        **{name: known[name] for name in kept},
     }
-    report["int16 volumes"] = volumes(32 if args.quick else 128, args.rounds, clock)
-    report["float32 features"] = features(1000 if args.quick else 10_000, args.rounds, clock)
-    report["study"] = study(args.quick)
-    if args.ct:
-        report["pyramid"] = nearest_ct.measure(args.ct, args.quick, args.rounds, clock)
-    else:
-        print("no --ct: no figures of the pyramid (`make bench-data` fetches a chest CT)")
-    report["load after"] = os.getloadavg()[0]
-    capability = torch.backends.cpu.get_cpu_capability().lower().replace(" ", "-")
-    folder = args.out / f"cpu-{capability}"
-    folder.mkdir(parents=True, exist_ok=True)
-    kind = "-quick" if args.quick else "-cpu-time" if args.cpu_time else ""
-    path = folder / f"nearest{kind}.json"
+    heap = "kept" if keep_freed_memory() else "default"
+    for part in parts:
+        before = os.getloadavg()[0]
+        report[PARTS[part]] = measured(part, args)
+        report.setdefault("settings", {})[PARTS[part]] = {
+            "rounds": args.rounds,
+            "clock": clock_of(args).__name__,
+            "threads": torch.get_num_threads(),
+            "heap": heap,
+            "load before": before,
+            "load after": os.getloadavg()[0],
+        }
     path.write_text(json.dumps(report, indent=1) + "\n")
     print(f"written: {path}")
 

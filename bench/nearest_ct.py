@@ -21,8 +21,11 @@ Clock = Callable[[], float]
 # target touches.
 SETS = {64: 26, 32: 15}
 UPPER = 0.75
-QUERIES = 64
-COUNTS = (1, 2, 4, 8, 16, 32, 64)
+# Queries of a call: as few as one, and so many that `auto` builds the pyramid.
+COUNTS = (1, 8, 64, 256, 512)
+# Queries that come in batches, all of them counted.
+BATCH, STREAMS = 64, (512,)
+MOST = max(COUNTS)
 # Patches with less tissue (above -900 HU) than this share are air, and all alike.
 TISSUE = 0.1
 
@@ -35,13 +38,18 @@ def measure(path: Path, quick: bool, rounds: int, clock: Clock) -> dict[str, Any
         border = int(UPPER * ct.shape[2])
         target = grid(ct[:, :, :border], side, 3 * step if quick else step)
         pool = grid(ct[:, :, border:], side, side // 2)
-        fresh = pool[torch.randperm(len(pool))[:QUERIES]]
-        copies = target[torch.randperm(len(target))[:QUERIES]]
+        # where there are fewer patches they are asked for again: a search remembers nothing
+        fresh = pool[torch.randperm(len(pool)).repeat(1 + MOST // len(pool))[:MOST]]
+        copies = target[torch.randperm(len(target)).repeat(1 + MOST // len(target))[:MOST]]
         copies = (copies + 20 * torch.randn(copies.shape)).round().short()
-        out[f"{side}^3"] = found = {"targets": len(target), "fresh queries": len(fresh)}
+        patches = min(len(pool), MOST)
+        out[f"{side}^3"] = found = {"targets": len(target), "fresh queries": patches}
         brute = NearestIndex(target, method="brute")
-        index = NearestIndex(target, method="pyramid")
-        found["index built, ms"] = 1e3 * seconds(partial(index.search, fresh[:1]), clock)
+        built = []
+        for _ in range(rounds):
+            index = NearestIndex(target, method="pyramid")
+            built.append(seconds(partial(index.search, fresh[:1]), clock))
+        found["index built, ms"] = 1e3 * min(built)
         for name, query in (("fresh", fresh), ("copies", copies)):
             expected, by_index = nearest(query, target), index.search(query)
             if not (
@@ -88,19 +96,26 @@ def times(
 ) -> dict[str, Any]:
     """Milliseconds of brute force, the built pyramid, and `auto` with a new index each time."""
     out: dict[str, Any] = {}
-    for n in COUNTS:
-        part = query[:n]
+    cases = [(str(n), n, n) for n in COUNTS]
+    cases += [(f"{n} in batches of {BATCH}", n, BATCH) for n in STREAMS]
+    for case, n, batch in cases:
+        parts = query[:n].split(batch)
         best = {"brute": float("inf"), "pyramid": float("inf"), "auto": float("inf")}
-        for _ in range(rounds):
-            runs = {
-                "brute": lambda p=part: brute.search(p),
-                "pyramid": lambda p=part: index.search(p),
-                "auto": lambda p=part: NearestIndex(target).search(p),
-            }
-            for name, run in runs.items():
+        # short times vary more
+        for turn in range(3 * rounds if n <= BATCH else rounds):
+            # the other way round in every second turn, as what runs first may find colder caches
+            for name in list(best)[:: -1 if turn % 2 else 1]:
+                chosen = {"brute": brute, "pyramid": index}.get(name) or NearestIndex(target)
+                run = partial(searched, chosen, parts)
                 best[name] = min(best[name], seconds(run, clock))
-        out[str(n)] = {name: 1e3 * value for name, value in best.items()}
+        out[case] = {name: 1e3 * value for name, value in best.items()}
     return out
+
+
+def searched(index: NearestIndex, parts: tuple[Tensor, ...]) -> None:
+    """All batches, one after the other."""
+    for part in parts:
+        index.search(part)
 
 
 def show(side: int, found: dict[str, Any]) -> None:
@@ -110,7 +125,7 @@ def show(side: int, found: dict[str, Any]) -> None:
         print(f"    {name}: {found[f'read, {name}, %']:.2f} % read", flush=True)
         for n, t in found[name].items():
             print(
-                f"    {n:>4} queries: brute {t['brute']:8.1f}  pyramid {t['pyramid']:8.1f}  "
+                f"    {n:>20} queries: brute {t['brute']:8.1f}  pyramid {t['pyramid']:8.1f}  "
                 f"auto {t['auto']:8.1f} ms"
             )
         saved = (found[name]["64"]["brute"] - found[name]["64"]["pyramid"]) / 64

@@ -16,7 +16,10 @@ constexpr int64_t kSums = int64_t{1} << 22;  // of a block: 32 MiB
 // Chunks of a row that are read one after the other, as memory likes it, and how many rounded ones
 // of all queries stay in the cache for that: 64 KB.
 constexpr int64_t kVisit = 16, kKept = 64;
-constexpr int64_t kAhead = 4;  // chunks that are asked for before they are rounded
+constexpr int64_t kQueryRows = 4;  // queries that are rounded together
+// From how many queries on there are products enough to ask for what comes next between them; for
+// fewer it is asked for while targets are rounded.
+constexpr int64_t kBusy = 6;
 static_assert(kNearestPanel % kPanel == 0 && kGroup % kNearestPanel == 0);
 
 class Search {
@@ -61,13 +64,13 @@ class Search {
         : products(s.dots_),
           queries(s.visit_ * s.most_queries_ * kNearestChunk),
           query_scale(s.visit_ * s.most_queries_),
-          targets(s.visit_ * kPanel * kNearestChunk),
-          target_scale(s.visit_ * kPanel) {}
+          targets(kPanel * kNearestChunk),
+          target_scale(kPanel) {}
     NearestProducts products;
     NearestMemory<int16_t> queries;      // [visit, most_queries, kNearestChunk]
     NearestMemory<double> query_scale;   // [visit, most_queries]
-    NearestMemory<int16_t> targets;      // [visit, kPanel, kNearestChunk]
-    NearestMemory<double> target_scale;  // [visit, kPanel]
+    NearestMemory<int16_t> targets;      // [kPanel, kNearestChunk]
+    NearestMemory<double> target_scale;  // [kPanel]
     int64_t query_largest[kVisit];
   };
 
@@ -87,52 +90,50 @@ class Search {
     std::fill(bad + first, bad + last, uint8_t{0});
     std::fill_n(sums(segment, group), most_queries_ * group_, 0.0);
     const int64_t span = visit_ * kNearestChunk;
+    const bool busy = count >= kBusy;
     for (int64_t f = start; f < stop; f += span) {
       const int64_t end = std::min(f + span, stop);
       // the same for every group: the first one keeps the sums
       round_queries(thread, queries, count, f, end, group == 0 ? segment : -1);
       for (int64_t j = first; j < last; j += kPanel) {
         const int64_t rows = std::min(kPanel, last - j), whole = nearest_whole_tiles(rows);
-        int64_t largest[kVisit] = {};
-        for (int64_t i = 0; i < rows; ++i) {
-          for (int64_t c = 0; c < visit_ && f + c * kNearestChunk < end; ++c) {
-            const int64_t at = f + c * kNearestChunk, slot = c * kPanel + i;
-            ask_for(begin + first, last - first, (j - first + i) * visit_ + c + kAhead, f, stop);
-            const NearestChunk chunk = problem_.kernels.quantise(
-                problem_.target(begin + j + i, at), center_.at(at),
-                std::min(kNearestChunk, end - at), thread.targets.get() + slot * kNearestChunk);
-            thread.target_scale.get()[slot] = chunk.scale;
-            largest[c] = std::max(largest[c], chunk.largest);
-            own[j + i].add(chunk);
-            bad[j + i] |= !chunk.finite;
-          }
-        }
         for (int64_t c = 0; c < visit_ && f + c * kNearestChunk < end; ++c) {
-          const int64_t n = std::min(kNearestChunk, end - f - c * kNearestChunk);
-          int16_t* panel = thread.targets.get() + c * kPanel * kNearestChunk;
-          double* scale = thread.target_scale.get() + c * kPanel;
+          const int64_t at = f + c * kNearestChunk, n = std::min(kNearestChunk, end - at);
+          int16_t* panel = thread.targets.get();
+          double* scale = thread.target_scale.get();
+          const NearestAhead next = following(begin, first, last, j, at, f, end, stop);
+          NearestChunk chunks[kPanel];
+          problem_.kernels.quantise(problem_.target(begin + j, at), rows, problem_.p.F,
+                                    center_.at(at), n, panel, chunks, busy ? NearestAhead{} : next);
+          int64_t largest = 0;
+          for (int64_t i = 0; i < rows; ++i) {
+            scale[i] = chunks[i].scale;
+            largest = std::max(largest, chunks[i].largest);
+            own[j + i].add(chunks[i]);
+            bad[j + i] |= !chunks[i].finite;
+          }
           std::fill(scale + rows, scale + whole, 0.0);
           std::fill(panel + rows * kNearestChunk, panel + whole * kNearestChunk, int16_t{0});
-          thread.products.prepare(panel, scale, whole, thread.query_largest[c], largest[c]);
+          thread.products.prepare(panel, scale, whole, thread.query_largest[c], largest);
           thread.products.multiply(thread.queries.get() + c * most_queries_ * kNearestChunk,
                                    thread.query_scale.get() + c * most_queries_, count, n,
-                                   sums(segment, group) + j - first, group_);
+                                   sums(segment, group) + j - first, group_,
+                                   busy ? next : NearestAhead{});
         }
       }
     }
   }
 
-  // Prefetches chunk `number` of a group [rows, visit] that starts at feature f; the next visit
-  // follows the last row.
-  void ask_for(int64_t first, int64_t rows, int64_t number, int64_t f, int64_t stop) const {
-    int64_t i = number / visit_;
-    f += number % visit_ * kNearestChunk;
-    if (i >= rows) {
-      f += visit_ * kNearestChunk;
-      i -= rows;
-    }
-    if (i >= rows || f >= stop) return;
-    nearest_prefetch(problem_, problem_.target(first + i, f), std::min(kNearestChunk, stop - f));
+  // What follows the chunk at feature `at` of rows from j on, in a visit of features [f, end) of
+  // targets [first, last) from row `begin` on: its next chunk, the next rows, the next visit.
+  NearestAhead following(int64_t begin, int64_t first, int64_t last, int64_t j, int64_t at,
+                         int64_t f, int64_t end, int64_t stop) const {
+    const auto rows = [last](int64_t from) { return std::min(kPanel, last - from); };
+    const int64_t next = at + kNearestChunk;
+    if (next < end) return nearest_ahead(problem_, begin + j, rows(j), next, stop);
+    j += kPanel;
+    if (j < last) return nearest_ahead(problem_, begin + j, rows(j), f, stop);
+    return nearest_ahead(problem_, begin + first, rows(first), end, stop);
   }
 
   // Features [f, end) of the queries. segment >= 0: adds to their sums there.
@@ -141,17 +142,21 @@ class Search {
     for (int64_t c = 0; c < visit_ && f + c * kNearestChunk < end; ++c) {
       const int64_t at = f + c * kNearestChunk, n = std::min(kNearestChunk, end - at);
       thread.query_largest[c] = 0;
-      for (int64_t q = 0; q < count; ++q) {
+      for (int64_t q = 0, rows = 0; q < count; q += rows) {
+        rows = nearest_run(queries + q, std::min(count - q, kQueryRows));
         const int64_t slot = c * most_queries_ + q;
-        const NearestChunk chunk =
-            problem_.kernels.quantise(problem_.query(queries[q], at), center_.at(at), n,
-                                      thread.queries.get() + slot * kNearestChunk);
-        thread.query_scale.get()[slot] = chunk.scale;
-        thread.query_largest[c] = std::max(thread.query_largest[c], chunk.largest);
-        if (segment < 0) continue;
-        NearestRowSums& sums = queries_[static_cast<size_t>(segment * most_queries_ + q)];
-        if (at % kNearestSegment == 0) sums = {};
-        sums.add(chunk);
+        NearestChunk chunks[kQueryRows];
+        problem_.kernels.quantise(problem_.query(queries[q], at), rows, problem_.p.F,
+                                  center_.at(at), n, thread.queries.get() + slot * kNearestChunk,
+                                  chunks, {});
+        for (int64_t i = 0; i < rows; ++i) {
+          thread.query_scale.get()[slot + i] = chunks[i].scale;
+          thread.query_largest[c] = std::max(thread.query_largest[c], chunks[i].largest);
+          if (segment < 0) continue;
+          NearestRowSums& sums = queries_[static_cast<size_t>(segment * most_queries_ + q + i)];
+          if (at % kNearestSegment == 0) sums = {};
+          sums.add(chunks[i]);
+        }
       }
     }
   }

@@ -9,6 +9,7 @@ namespace {
 
 constexpr int T = kNearestTileTargets;
 constexpr int64_t kShorts = 2 * kInts;  // int16 of a vector
+constexpr int64_t kBlock = 16;          // targets that stay in half the first-level cache
 static_assert(kNearestVector % kShorts == 0 && kNearestPanel % T == 0 && kNearestPanel <= 64);
 
 // acc += the products of y with a row in memory.
@@ -24,31 +25,37 @@ FASTGAN_INLINE inline void multiply_add_row(Ints& acc, const int16_t* x, Ints y)
 #endif
 }
 
-using Four = Lanes<int32_t, 4>;
-
-// The sums of the lanes of four vectors.
-FASTGAN_INLINE inline Four lane_sums(Ints a, Ints b, Ints c, Ints d) {
+// to [T] = the sums of the lanes of four vectors. Only kNearestLanes of them may be added in 32
+// bits.
+FASTGAN_INLINE inline void lane_sums(Ints a, Ints b, Ints c, Ints d, double* to) {
+#if defined(__AVX2__)
+  static_assert(kNearestLanes == 4);
 #if defined(__AVX512BW__)
-  const auto half = [](Ints v) FASTGAN_INLINE {
+  const auto eight = [](Ints v) FASTGAN_INLINE {
     // with a mask, as GCC 12 warns of its own header without
     return _mm256_add_epi32(_mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 0),
                             _mm512_maskz_extracti64x4_epi64(0xff, (__m512i)v, 1));
   };
-  const __m256i v[T] = {half(a), half(b), half(c), half(d)};
-#elif defined(__AVX2__)
-  const __m256i v[T] = {(__m256i)a, (__m256i)b, (__m256i)c, (__m256i)d};
+#else
+  const auto eight = [](Ints v) FASTGAN_INLINE { return (__m256i)v; };
 #endif
-#if defined(__AVX2__)
+  // of every half of a vector, lanes 0 + 2 and 1 + 3
   const auto pair = [](__m256i x, __m256i y) FASTGAN_INLINE {
     return _mm256_add_epi32(_mm256_unpacklo_epi32(x, y), _mm256_unpackhi_epi32(x, y));
   };
-  const __m256i ab = pair(v[0], v[1]), cd = pair(v[2], v[3]);
-  const __m256i sum =
-      _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
-  return (Four)_mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+  const auto halves = [](__m256i v) FASTGAN_INLINE {
+    return _mm256_add_pd(_mm256_cvtepi32_pd(_mm256_castsi256_si128(v)),
+                         _mm256_cvtepi32_pd(_mm256_extracti128_si256(v, 1)));
+  };
+  const __m256i ab = pair(eight(a), eight(b)), cd = pair(eight(c), eight(d));
+  _mm256_store_pd(to, _mm256_add_pd(halves(_mm256_unpacklo_epi64(ab, cd)),
+                                    halves(_mm256_unpackhi_epi64(ab, cd))));
 #else
-  return Four{sum_of<int32_t, kInts>(a), sum_of<int32_t, kInts>(b), sum_of<int32_t, kInts>(c),
-              sum_of<int32_t, kInts>(d)};
+  const Ints v[T] = {a, b, c, d};
+  for (int t = 0; t < T; ++t) {
+    to[t] = 0;
+    for (int i = 0; i < kInts; ++i) to[t] += v[t][i];
+  }
 #endif
 }
 
@@ -76,14 +83,12 @@ void tile(const int16_t* x, const int16_t* y, int64_t begin, int64_t end, const 
   constexpr int W = T < kDoubles ? T : kDoubles;
   using Sums = Lanes<double, W>;
   unrolled<Q>([&]<int q>() FASTGAN_INLINE {
-    const Four dots = lane_sums(sum[q * T], sum[q * T + 1], sum[q * T + 2], sum[q * T + 3]);
-    alignas(16) int32_t dot[T];
-    std::memcpy(dot, &dots, sizeof(dot));
+    alignas(32) double dot[T];
+    lane_sums(sum[q * T], sum[q * T + 1], sum[q * T + 2], sum[q * T + 3], dot);
     unrolled<T / W>([&]<int i>() FASTGAN_INLINE {
       const Sums scale = load_as<Sums>(target_scale + i * W) * query_scale[q];
       double* to = sums + q * stride + i * W;
-      const Sums wide = __builtin_convertvector(load_as<Lanes<int32_t, W>>(dot + i * W), Sums);
-      const Sums total = load_as<Sums>(to) + wide * scale;
+      const Sums total = load_as<Sums>(to) + load_as<Sums>(dot + i * W) * scale;
       std::memcpy(to, &total, sizeof(total));
     });
   });
@@ -91,14 +96,21 @@ void tile(const int16_t* x, const int16_t* y, int64_t begin, int64_t end, const 
 
 void multiply(const int16_t* x, int64_t queries, const int16_t* y, int64_t targets, int64_t begin,
               int64_t end, const double* query_scale, const double* target_scale, double* sums,
-              int64_t stride) {
+              int64_t stride, const NearestAhead& ahead) {
   static_assert(kNearestTileQueries == 3);
-  for (int64_t q = 0; q < queries; q += kNearestTileQueries) {
-    const int64_t left = queries - q;
-    auto* run = left >= 3 ? &tile<3> : left == 2 ? &tile<2> : &tile<1>;
-    for (int64_t t = 0; t < targets; t += T) {
-      run(x + q * kNearestChunk, y + t * kNearestChunk, begin, end, query_scale + q,
-          target_scale + t, sums + q * stride + t, stride);
+  const int64_t tiles = (queries + kNearestTileQueries - 1) / kNearestTileQueries * (targets / T);
+  const int64_t share = (ahead.size() + tiles - 1) / tiles;
+  int64_t line = 0;
+  for (int64_t first = 0; first < targets; first += kBlock) {
+    const int64_t last = first + kBlock < targets ? first + kBlock : targets;
+    for (int64_t q = 0; q < queries; q += kNearestTileQueries) {
+      const int64_t left = queries - q;
+      auto* run = left >= 3 ? &tile<3> : left == 2 ? &tile<2> : &tile<1>;
+      for (int64_t t = first; t < last; t += T, line += share) {
+        ask_for(ahead, line, line + share);
+        run(x + q * kNearestChunk, y + t * kNearestChunk, begin, end, query_scale + q,
+            target_scale + t, sums + q * stride + t, stride);
+      }
     }
   }
 }

@@ -11,6 +11,7 @@
 #endif
 
 #include "core/dtype.h"
+#include "cpu/nearest_kernels.h"
 
 namespace fastgan::cpu {
 namespace {
@@ -75,6 +76,22 @@ FASTGAN_INLINE inline C sum_of(Lanes<C, W> v) {
   C sum = 0;
   for (int i = 0; i < W; ++i) sum += v[i];
   return sum;
+}
+
+// Asks for lines [begin, end) of what is needed soon, counted in turns over its rows.
+FASTGAN_INLINE inline void ask_for(const NearestAhead& ahead, int64_t begin, int64_t end) {
+  if (end > ahead.size()) end = ahead.size();
+  if (begin >= end) return;
+  int64_t row = static_cast<uint32_t>(begin) % static_cast<uint32_t>(ahead.rows);
+  const char* at =
+      ahead.from + static_cast<uint32_t>(begin) / static_cast<uint32_t>(ahead.rows) * kNearestLine;
+  for (; begin < end; ++begin) {
+    __builtin_prefetch(at + row * ahead.pitch, 0, 2);
+    if (++row == ahead.rows) {
+      row = 0;
+      at += kNearestLine;
+    }
+  }
 }
 
 // acc += the sums of two neighbouring products of int16, in int32. The barrier keeps the compiler

@@ -27,6 +27,16 @@ class NearestMemory {
   std::unique_ptr<V, Free> data_;
 };
 
+// The chunk of targets [rows] from row j that starts at feature f; nothing from `stop` on.
+inline NearestAhead nearest_ahead(const NearestProblem& problem, int64_t j, int64_t rows, int64_t f,
+                                  int64_t stop) {
+  if (f >= stop) return {};
+  const int64_t element = problem.kernels.element;
+  const int64_t bytes = std::min(kNearestChunk, stop - f) * element;
+  return {static_cast<const char*>(problem.target(j, f)), rows, problem.p.F * element,
+          (bytes + kNearestLine - 1) / kNearestLine};
+}
+
 // What the chunks of a row add up to.
 struct NearestRowSums {
   double squares = 0, residual_squares = 0;
@@ -67,14 +77,6 @@ class NearestCenter {
   std::vector<char> data_;
 };
 
-// Asks for n features of a row that is needed soon. Rows are read in pieces of a chunk, too short
-// for the processor to see a pattern in them.
-inline void nearest_prefetch(const NearestProblem& problem, const void* row, int64_t n) {
-  constexpr int64_t kLine = 64;
-  const char* at = static_cast<const char*>(row);
-  for (int64_t i = 0; i < n * problem.kernels.element; i += kLine) __builtin_prefetch(at + i, 0, 2);
-}
-
 // One thread's products of rounded rows; a panel of targets is prepared, then multiplied.
 class NearestProducts {
  public:
@@ -82,8 +84,8 @@ class NearestProducts {
       : dots_(dots), halves_(2 * kNearestPanel * kNearestChunk), half_scale_(kNearestPanel) {}
 
   // Gets ready to multiply targets [rows, kNearestChunk], rows a multiple of kNearestTileTargets,
-  // with queries of at most `query_largest`. Sums over a range of features stay below 2^31; where
-  // no range is short enough for that, the targets are split into 256 high + low.
+  // with queries of at most `query_largest`. A lane's sum over a range of features stays below
+  // 2^31; where no range is short enough for that, the targets are split into 256 high + low.
   void prepare(const int16_t* targets, const double* scale, int64_t rows, int64_t query_largest,
                int64_t target_largest) {
     rows_ = rows;
@@ -109,15 +111,16 @@ class NearestProducts {
   }
 
   // sums [count, rows] += dots of queries [count, kNearestChunk] with the prepared targets, over n
-  // features.
+  // features; asks for `ahead` meanwhile.
   void multiply(const int16_t* queries, const double* query_scale, int64_t count, int64_t n,
-                double* sums, int64_t stride) const {
+                double* sums, int64_t stride, const NearestAhead& ahead = {}) const {
     // whole vectors; what lies behind n is zero
     const int64_t stop = (n + kNearestVector - 1) / kNearestVector * kNearestVector;
     for (int term = 0; term < terms_; ++term) {
       for (int64_t begin = 0; begin < stop; begin += step_) {
         dots_.multiply(queries, count, targets_[term], rows_, begin, std::min(begin + step_, stop),
-                       query_scale, scale_[term], sums, stride);
+                       query_scale, scale_[term], sums, stride,
+                       term == 0 && begin == 0 ? ahead : NearestAhead{});
       }
     }
   }
@@ -125,10 +128,10 @@ class NearestProducts {
  private:
   static constexpr int64_t kLeastStep = 2 * kNearestVector;
 
-  // Features, in whole vectors, over which sums of products stay below 2^31.
+  // Features, in whole vectors, over which a lane's sums of products stay below 2^31.
   static int64_t step(int64_t product) {
     constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-    const int64_t fit = product == 0 ? kNearestChunk : kMost / product;
+    const int64_t fit = product == 0 ? kNearestChunk : kMost / product * kNearestLanes;
     return std::min(fit / kNearestVector * kNearestVector, kNearestChunk);
   }
 

@@ -146,6 +146,13 @@ class NearestCandidates {
   std::vector<double> uppers_;  // the k smallest, a heap
 };
 
+// How many of `count` numbers follow each other without a gap, from the first on.
+inline int64_t nearest_run(const int64_t* numbers, int64_t count) {
+  int64_t n = 1;
+  while (n < count && numbers[n] == numbers[0] + n) ++n;
+  return n;
+}
+
 // One call.
 struct NearestProblem {
   const NearestParams& p;

@@ -8,7 +8,7 @@
 namespace fastgan::cpu {
 namespace {
 
-constexpr int64_t kQueries = 60;                   // of a task: 60 KB a chunk when rounded
+constexpr int64_t kQueries = 120;                  // of a task: 120 KB a chunk when rounded
 constexpr int64_t kRounded = int64_t{1} << 25;     // int16 of rounded targets: 64 MiB
 constexpr int64_t kCandidates = int64_t{1} << 18;  // candidates of all queries: 4 MiB
 
@@ -52,7 +52,7 @@ class Search {
           const int64_t rows = std::min(kQueries, count - q);
           round_queries(thread, queries + q, rows);
           for (int64_t i = 0; i < panels; ++i) {
-            multiply(thread, rows, i);
+            multiply(thread, rows, i, panels);
             offer(thread, select, q, queries + q, rows, begin, targets, i);
           }
         }
@@ -81,10 +81,12 @@ class Search {
     std::vector<int64_t> largest;  // [chunks]
   };
 
-  // Rounds a chunk of a row.
-  NearestChunk round(const void* row, int64_t chunk, int16_t* to) const {
+  // Rounds a chunk of rows that follow each other.
+  void round(const void* from, int64_t rows, int64_t chunk, int16_t* to,
+             NearestChunk* chunks) const {
     const int64_t f = chunk * kNearestChunk;
-    return problem_.kernels.quantise(row, center_.at(f), features(chunk), to);
+    problem_.kernels.quantise(from, rows, problem_.p.F, center_.at(f), features(chunk), to, chunks,
+                              {});
   }
   int64_t features(int64_t chunk) const {
     return std::min(kNearestChunk, problem_.p.F - chunk * kNearestChunk);
@@ -99,13 +101,13 @@ class Search {
       int64_t& largest = largest_[static_cast<size_t>(panel * chunks_ + c)];
       int16_t* to = rounded(panel, c);
       largest = 0;
+      NearestChunk chunks[kPanel];
+      round(problem_.target(begin + first, c * kNearestChunk), rows, c, to, chunks);
       for (int64_t i = 0; i < rows; ++i) {
-        const void* row = problem_.target(begin + first + i, c * kNearestChunk);
-        const NearestChunk chunk = round(row, c, to + i * kNearestChunk);
-        scale[i] = chunk.scale;
-        largest = std::max(largest, chunk.largest);
-        sums[i].add(chunk);
-        bad[i] |= !chunk.finite;
+        scale[i] = chunks[i].scale;
+        largest = std::max(largest, chunks[i].largest);
+        sums[i].add(chunks[i]);
+        bad[i] |= !chunks[i].finite;
       }
       std::fill(scale + rows, scale + kPanel, 0.0);
       std::fill(to + rows * kNearestChunk, to + kPanel * kNearestChunk, int16_t{0});
@@ -128,8 +130,9 @@ class Search {
       largest = 0;
       for (int64_t q = 0; q < rows; ++q) {
         const int64_t at = c * kQueries + q;
-        const NearestChunk chunk = round(problem_.query(queries[q], c * kNearestChunk), c,
-                                         thread.queries.get() + at * kNearestChunk);
+        NearestChunk chunk;
+        round(problem_.query(queries[q], c * kNearestChunk), 1, c,
+              thread.queries.get() + at * kNearestChunk, &chunk);
         thread.scale.get()[at] = chunk.scale;
         largest = std::max(largest, chunk.largest);
         sums[q].add(chunk);
@@ -138,8 +141,8 @@ class Search {
     for (int64_t q = 0; q < rows; ++q) thread.rows[static_cast<size_t>(q)] = sums[q].row();
   }
 
-  // thread.sums = dots of the rounded queries with one panel
-  void multiply(Thread& thread, int64_t rows, int64_t panel) {
+  // thread.sums = dots of the rounded queries with one panel of `panels`
+  void multiply(Thread& thread, int64_t rows, int64_t panel, int64_t panels) {
     std::fill_n(thread.sums.get(), rows * kPanel, 0.0);
     for (int64_t c = 0; c < chunks_; ++c) {
       const size_t at = static_cast<size_t>(panel * chunks_ + c);
@@ -147,7 +150,7 @@ class Search {
                               thread.largest[static_cast<size_t>(c)], largest_[at]);
       thread.products.multiply(thread.queries.get() + c * kQueries * kNearestChunk,
                                thread.scale.get() + c * kQueries, rows, features(c),
-                               thread.sums.get(), kPanel);
+                               thread.sums.get(), kPanel, following(panel, c, panels));
     }
   }
 
@@ -159,6 +162,14 @@ class Search {
                    thread.sums.get() + q * kPanel, squares_.data() + first,
                    residuals_.data() + first, most_[static_cast<size_t>(panel)]);
     }
+  }
+
+  // The rounded chunk that is multiplied next; it lies behind this one.
+  NearestAhead following(int64_t panel, int64_t chunk, int64_t panels) const {
+    if (panel + 1 == panels && chunk + 1 == chunks_) return {};
+    constexpr int64_t kBytes = kPanel * kNearestChunk * 2;
+    return {reinterpret_cast<const char*>(rounded(panel, chunk)) + kBytes, 1, 0,
+            kBytes / kNearestLine};
   }
 
   int16_t* rounded(int64_t panel, int64_t chunk) const {

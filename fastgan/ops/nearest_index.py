@@ -17,8 +17,11 @@ from fastgan.ops.nearest import Groups, check_enough, check_groups, check_rows, 
 __all__ = ["NearestIndex", "Neighbours", "Transform"]
 
 # A pyramid costs less to build than this many searches of the same targets by brute force in a
-# batch: 139 at most where it was measured. bench/nearest.py prints the count.
-_QUERIES_FROM = 160
+# batch: 202 at most where it was measured. bench/nearest.py prints the count.
+_QUERIES_FROM = 256
+# A call of fewer queries may build it once it costs no more than this share of what brute force
+# has cost so far: `auto` is to be no slower at any time, not only in the end.
+_MOST_AHEAD = 0.05
 # Queries that are tried with the pyramid before all are, and the share of the data that they may
 # read: beyond it multiplying all pairs in a batch costs less than reading a part one by one.
 _TRIED, _MOST_READ = 8, 0.05
@@ -55,8 +58,9 @@ class NearestIndex:
     Args:
         target: [M, ..., D, H, W] volumes, or [M, F] vectors, for which there is no pyramid. Kept,
             not copied, where contiguous; must not change while the index lives.
-        method: "pyramid", "brute", or "auto": the pyramid from 160 queries on, unless the first of
-            them read too much; then brute force from there on.
+        method: "pyramid", "brute", or "auto": the pyramid from the first call of 256 queries on, or
+            once some thousands have come in smaller ones, unless the first queries of it read too
+            much; then brute force from there on.
 
     Raises:
         ConfigError: an unknown method; a pyramid for what has none, or on a device without one.
@@ -86,6 +90,7 @@ class NearestIndex:
             require(obstacle is None, op, f"there is no pyramid: {obstacle}", list(target.shape))
         self._pyramid: tuple[Tensor, Tensor, Tensor] | None = None
         self._pays: bool | None = None  # known after the first try
+        self._by_force = 0  # queries so far that the whole data were read for
 
     def search(self, query: Tensor, k: int = 1, *, exclude: Groups | None = None) -> Neighbours:
         """The k targets nearest to every query; see `fastgan.ops.nearest`, whose result it is.
@@ -183,7 +188,7 @@ class NearestIndex:
             return False
         if self._pyramid is not None:
             return True
-        if len(query) < _QUERIES_FROM:
+        if len(query) + _MOST_AHEAD * self._by_force < _QUERIES_FROM:
             return False
         # Of small numbers of targets all are a part.
         step = min(_PART, len(self.target) // max(_LEAST_PART, k))
@@ -193,6 +198,7 @@ class NearestIndex:
         return self._pays is not False
 
     def _brute(self, query: Tensor, k: int, groups: Groups | None) -> Neighbours:
+        self._by_force += len(query)
         return Neighbours(*nearest(query, self.target, k, exclude=groups), 1.0)
 
     def _by_pyramid(self, query: Tensor, k: int, groups: Groups | None) -> Neighbours:

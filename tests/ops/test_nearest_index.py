@@ -101,8 +101,20 @@ def test_deterministic() -> None:
     assert torch.equal(found.index, expected.index) and found.read == expected.read
 
 
+def test_auto_builds_for_small_calls_once_it_costs_little_beside_them() -> None:
+    index = NearestIndex(volumes(40, (8, 8, 8), torch.float32))
+    batch = index.target + 0.1 * torch.randn(index.target.shape)
+    calls = 0
+    while index._pyramid is None:
+        assert index.search(batch).index[:, 0].tolist() == list(range(40))
+        calls += 1
+        assert calls < 200
+    # the index is worth 256 queries: the call pays for 40, the others are to be 5 % of what came
+    assert calls == 1 + (256 - 40) * 20 // 40
+
+
 def test_auto_falls_back_where_the_pyramid_reads_much() -> None:
-    queries = torch.randn(170, 8, 8, 8)
+    queries = torch.randn(260, 8, 8, 8)
     # few targets are tried with a pyramid of all, many with one of a part
     for count in (60, 120):
         noise = torch.randn(count, 8, 8, 8)
@@ -117,8 +129,8 @@ def test_auto_falls_back_where_the_pyramid_reads_much() -> None:
     smooth = NearestIndex(volumes(300, (16, 16, 16), torch.float32))
     few = smooth.search(smooth.target[:3])
     assert smooth._pyramid is None and few.read == 1
-    many = smooth.search(smooth.target[:170])
-    assert many.read < 0.05 and many.index[:, 0].tolist() == list(range(170))
+    many = smooth.search(smooth.target[:260])
+    assert many.read < 0.05 and many.index[:, 0].tolist() == list(range(260))
     assert many.distance.max() == 0
     assert smooth.search(smooth.target[:3]).read < 0.05
 

@@ -110,7 +110,7 @@ def test_more_candidates_than_can_be_kept(path, level) -> None:
     torch.testing.assert_close(distance, expected, rtol=1e-13, atol=0.0)
 
 
-@pytest.mark.parametrize("largest", [255, 2047, 3071, 8191, 16383, 32767])
+@pytest.mark.parametrize("largest", [255, 2047, 3071, 4095, 5791, 8191, 16383, 32767])
 @pytest.mark.parametrize("path", PATHS)
 def test_integers_never_overflow(path, largest, level) -> None:
     features = 2100
