@@ -27,7 +27,8 @@ class Forward {
         y_(static_cast<T*>(params.y)),
         mean_(static_cast<A*>(params.mean)),
         rstd_(static_cast<A*>(params.rstd)),
-        stream_(exceeds_cache(part_.elements() * static_cast<int64_t>(sizeof(T)))) {}
+        stream_(exceeds_cache(part_.elements() * static_cast<int64_t>(sizeof(T)))),
+        from_memory_(part_.elements() / p_.shape.B * static_cast<int64_t>(sizeof(T)) > kCached) {}
 
   void both() {
     part_.run([&](int64_t t, int64_t u, int64_t i) { reduce(t, u, i); },
@@ -53,7 +54,7 @@ class Forward {
     const int64_t tiles = elements / part_.lanes, rest = elements % part_.lanes;
     const T* from = x_ + chunk.offset;
     double* lane_m2 = memory.sums + part_.lanes;
-    if (tiles > 0) kernels_.moments(from, tiles, part_.lanes, memory.sums, lane_m2);
+    if (tiles > 0) kernels_.moments(from, tiles, part_.lanes, from_memory_, memory.sums, lane_m2);
     double* out = moments_.partial(unit, index);
     fold_moments(memory.sums, lane_m2, part_.lanes, tiles, from + tiles * part_.lanes, rest,
                  part_.width, out, out + part_.width);
@@ -106,6 +107,9 @@ class Forward {
   A* mean_;
   A* rstd_;
   const bool stream_;
+  // decided by the size of one sample: its bits must not depend on the others
+  const bool from_memory_;
+  static constexpr int64_t kCached = 4 << 20;
 };
 
 }  // namespace

@@ -19,14 +19,14 @@ constexpr int kVectorBytes = 16;
 // Lanes are worked on in columns of two vectors, whose constants and sums stay in registers over
 // the rows of a strip. A low strip keeps the walk through memory one run of neighbouring lines,
 // which the processor prefetches by itself; a high one has less to load and to fold.
-constexpr int64_t kApplyRows = 8, kMomentRows = 8;
+constexpr int64_t kLowStrip = 8;
 
 // Rows of a strip of sums: float32 sums over it go to float64 before their error grows beyond a few
 // roundings. A strip of every tensor fits the first-level cache.
 constexpr int64_t sum_rows(int64_t lanes) {
-  constexpr int64_t kElements = 4096, kMin = 8, kMax = 32;
+  constexpr int64_t kElements = 4096, kMax = 32;
   const int64_t rows = kElements / lanes;
-  return rows < kMin ? kMin : rows > kMax ? kMax : rows;
+  return rows < kLowStrip ? kLowStrip : rows > kMax ? kMax : rows;
 }
 
 // Calls body<W>(first tile, tiles, first lane) for every column of W lanes of every strip.
@@ -95,9 +95,10 @@ FASTGAN_INLINE inline void prefetch(const T* from) {
 }
 
 template <class T>
-void moments(const T* x, int64_t tiles, int64_t lanes, double* mean, double* m2) {
+void moments(const T* x, int64_t tiles, int64_t lanes, bool from_memory, double* mean, double* m2) {
   using A = Compute<T>;
-  for_columns<A>(kMomentRows, tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+  const int64_t rows = from_memory ? kLowStrip : sum_rows(lanes);
+  for_columns<A>(rows, tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
     const T* __restrict__ from = x + begin * lanes + lane;
     double* __restrict__ to_mean = mean + lane;
     double* __restrict__ to_m2 = m2 + lane;
@@ -145,7 +146,7 @@ template <bool kStream, class T>
 void fwd_loop(const T* x, T* y, int64_t tiles, int64_t lanes,
               const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
   using A = Compute<T>;
-  for_columns<A>(kApplyRows, tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+  for_columns<A>(kLowStrip, tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
     const T* __restrict__ from = x + begin * lanes + lane;
     T* __restrict__ to = y + begin * lanes + lane;
     const Column<A, W> mean(constant.mean + lane), scale(constant.scale + lane),
@@ -199,7 +200,7 @@ template <bool kStream, class T>
 void bwd_loop(const T* g, const T* x, T* d_x, int64_t tiles, int64_t lanes,
               const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
   using A = Compute<T>;
-  for_columns<A>(kApplyRows, tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+  for_columns<A>(kLowStrip, tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
     const T* __restrict__ from_g = g + begin * lanes + lane;
     const T* __restrict__ from_x = x + begin * lanes + lane;
     T* __restrict__ to = d_x + begin * lanes + lane;
@@ -280,7 +281,7 @@ template <bool kHasV, bool kStream, class T>
 void bwd_bwd_loop(const T* v, const T* g, const T* x, T* d_g, T* d_x, int64_t tiles, int64_t lanes,
                   const NormActLanes<Compute<T>>& constant, Compute<T> negative_slope) {
   using A = Compute<T>;
-  for_columns<A>(kApplyRows, tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
+  for_columns<A>(kLowStrip, tiles, lanes, [=]<int W>(int64_t begin, int64_t count, int64_t lane) {
     const int64_t start = begin * lanes + lane;
     // without v its pointer walks along g and is not read
     const T* __restrict__ from_v = (kHasV ? v : g) + start;

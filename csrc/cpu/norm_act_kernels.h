@@ -28,8 +28,9 @@ template <class T>
 struct NormActKernels {
   using A = Compute<T>;
 
-  // mean and sum of squared distances to it, per lane, tiles >= 1
-  void (*moments)(const T* x, int64_t tiles, int64_t lanes, double* mean, double* m2);
+  // mean and sum of squared distances to it, per lane, tiles >= 1; from_memory: x is in no cache
+  void (*moments)(const T* x, int64_t tiles, int64_t lanes, bool from_memory, double* mean,
+                  double* m2);
 
   // y = act(norm(x))
   void (*fwd)(const T* x, T* y, int64_t tiles, int64_t lanes, const NormActLanes<A>& constant,
