@@ -124,7 +124,7 @@ def test_letters_on_masks_are_apart_from_the_body():
     expected[:, 0, 0:3, 0:3] = 0.5
     np.testing.assert_array_equal(detached(lettered), expected)
     clean = judge_marks(masks_evidence(values, labels), FEW)
-    assert clean.p == 1.0 and "No voxel there varies" in clean.accepted.sentence
+    assert clean.p == 1.0 and "none there varies" in clean.accepted.sentence
     values[labels == 1, 0, 0:2, 0:2] = 0.5
     found = judge_marks(masks_evidence(values, labels), FEW)
     assert found.p == 1 / 500 and found.rejected.verdict == "fail"
