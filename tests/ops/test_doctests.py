@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 
 import pytest
+import torch
 
 import fastgan.ops
 
@@ -17,7 +18,7 @@ PUBLIC = sorted(set(fastgan.ops.__all__) - RESULTS)
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name: str) -> None:
-    assert doctest.testmod(importlib.import_module(name)).failed == 0
+    assert doctest.testmod(importlib.import_module(name), extraglobs={"torch": torch}).failed == 0
 
 
 @pytest.mark.parametrize("name", PUBLIC)
