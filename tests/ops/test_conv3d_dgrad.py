@@ -41,6 +41,7 @@ CASES = [
     Case((3, 48, 6, 5, 11), 3, (2, 1, 3), (1, 2, 3), (0, 2, 2), (3, 1, 1)),
     Case((1, 16, 3, 4, 10), 33, (2, 2, 2), (2, 2, 2), (0, 0, 0)),  # one output meets a place
     Case((1, 8, 4, 6, 9), 3, (4, 4, 4), (2, 2, 2), (0, 1, 0)),  # last voxels without an output
+    Case((9, 16, 4, 4, 4), 5, (4, 4, 4), (2, 2, 2), (1, 1, 1)),  # six samples together, then three
 ]
 
 
