@@ -17,7 +17,6 @@
 #include "emulation/memory.h"
 
 #ifdef __SANITIZE_ADDRESS__
-#include <pthread.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -75,6 +74,9 @@ uint32_t next_block = 1, first_block = 1;
 bool failed = false;
 #ifdef __SANITIZE_ADDRESS__
 ucontext_t scheduler_context;
+// Stack of the scheduler, which is the caller's of `run`; as ASan tells it whenever a fiber goes on.
+const void* scheduler_stack = nullptr;
+size_t scheduler_stack_size = 0;
 #else
 jmp_buf scheduler_jump;
 #endif
@@ -114,7 +116,7 @@ void suspend(bool forever);
 
 void fiber_main() {
 #ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+  __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_size);
 #endif
   launch->entry(launch->argument);
   running->state = State::kDone;
@@ -151,17 +153,11 @@ void resume(Fiber& f) {
 
 void suspend(bool forever) {
 #ifdef __SANITIZE_ADDRESS__
-  // ASan learns the bounds of the scheduler's stack from the process's own thread.
-  pthread_attr_t attributes;
-  void* bottom = nullptr;
-  size_t size = 0;
-  pthread_getattr_np(pthread_self(), &attributes);
-  pthread_attr_getstack(&attributes, &bottom, &size);
-  pthread_attr_destroy(&attributes);
   void* fake_stack = nullptr;
-  __sanitizer_start_switch_fiber(forever ? nullptr : &fake_stack, bottom, size);
+  __sanitizer_start_switch_fiber(forever ? nullptr : &fake_stack, scheduler_stack,
+                                 scheduler_stack_size);
   swapcontext(&running->context, &scheduler_context);
-  __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
+  __sanitizer_finish_switch_fiber(fake_stack, &scheduler_stack, &scheduler_stack_size);
 #else
   if (forever) _longjmp(scheduler_jump, 1);
   if (_setjmp(running->jump) == 0) _longjmp(scheduler_jump, 1);
