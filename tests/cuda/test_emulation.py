@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
+
 # What is planted in csrc/emulation/planted.cu, and what the message must say.
 MISTAKES = {
     "missing barrier": "(without a barrier between|which nobody has written)",
@@ -37,6 +39,20 @@ BY_ADDRESS = [
     "shared memory out of bounds",
 ]
 ADDRESS = os.environ.get("FASTGAN_EMULATION") == "address"
+# Tests of the kernels that are run again under it.
+UNDER_ADDRESS = ["bias_act", "conv3d", "norm_act", "slope_penalty"]
+
+
+def library(name: str) -> Path:
+    """One of the compiler's own libraries."""
+    cxx = os.environ.get("CXX", "c++")
+    found = subprocess.run(
+        [cxx, f"-print-file-name={name}"], capture_output=True, text=True, check=True
+    )
+    path = Path(found.stdout.strip())
+    if not path.is_file():
+        pytest.skip(f"{cxx} has no {name}")
+    return path
 
 
 if not ADDRESS:
@@ -46,6 +62,24 @@ if not ADDRESS:
     def test_catches(name: str, seed: int, emulated) -> None:
         emulated.seed(seed)
         assert re.search(MISTAKES[name], emulated.run_planted(name))
+
+    def test_kernels_under_address_sanitizer() -> None:
+        """The planted mistakes are caught, and no kernel makes one, in a process of its own."""
+        libraries = [library("libasan.so"), library("libstdc++.so.6")]
+        environment = {
+            **os.environ,
+            # exceptions pass through the sanitizer, which looks for the C++ library at its start
+            "LD_PRELOAD": " ".join(map(str, libraries)),
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "FASTGAN_EMULATION": "address",
+            "FASTGAN_EMULATION_SHAPES": "2",
+        }
+        files = [str(HERE / f"test_{name}.py") for name in ("emulation", *UNDER_ADDRESS)]
+        # what a sanitizer says before it stops the process has to get past pytest
+        command = [sys.executable, "-m", "pytest", "-x", "-s", "-p", "no:cacheprovider", *files]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, (run.stdout + run.stderr)[-8000:]
+        assert "skipped" not in run.stdout
 
 else:
 
