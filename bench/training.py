@@ -3,7 +3,7 @@
     python bench/training.py [--keep-heap] [--rounds 12]
 
 One step of examples/nodules_32.yaml is an update of the critic with its penalty, one of the
-generator, both Adams and the average of weights, on a batch of 16 bundled nodules:
+generator, both Adams and the average of weights, on a batch of bundled nodules:
 
     ours           `fastgan.train.Training.advance`, with its metrics and its watch for NaN
     plain-NCDHW    torch.nn modules, activations in place, autograd.grad, fused Adam, no metrics
@@ -34,7 +34,6 @@ from fastgan.cli.process import keep_freed_memory
 from fastgan.data import open_dataset
 from fastgan.models.generator import HEADROOM
 from fastgan.random import Draws
-from fastgan.reference.smooth import smooth
 from fastgan.train import RunFolder, describe
 from fastgan.train.build import variant_of
 from fastgan.train.loop import Training
@@ -55,6 +54,7 @@ class PlainGenerator(nn.Module):
         self.first = copy.deepcopy(first.affine)
         self.second = copy.deepcopy(second.norm_act.affine)
         self.grid, self.width, self.form = ours.grid, ours.width, form
+        self.along = [_smoothing(8 * n) for n in ours.grid]
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         x = self.start(torch.cat([z, self.embed(labels)], 1))
@@ -65,7 +65,14 @@ class PlainGenerator(nn.Module):
         b, _, d, h, w = x.shape
         x = x.view(b, 2, 2, 2, d, h, w) if x.is_contiguous() else x.unflatten(1, (2, 2, 2))
         x = x.permute(0, 4, 1, 5, 2, 6, 3).reshape(b, 1, 2 * d, 2 * h, 2 * w)
-        return HEADROOM * torch.tanh(smooth(x))
+        return HEADROOM * torch.tanh(self._smoothed(x))
+
+    def _smoothed(self, x: Tensor) -> Tensor:
+        """Three matrix products: half the time of shifted sums, there and back."""
+        b, _, d, h, w = x.shape
+        y = x.reshape(-1, w) @ self.along[2]
+        y = self.along[1] @ y.view(b * d, h, w)
+        return (self.along[0] @ y.view(b, d, h * w)).view(x.shape)
 
 
 class PlainCritic(nn.Module):
@@ -95,6 +102,14 @@ def _plain(ours: nn.Module, form: torch.memory_format) -> nn.Module:
     plain = kind(*sizes, stride=ours.stride, padding=1, bias=ours.bias is not None)
     plain.load_state_dict(ours.state_dict())
     return plain.to(memory_format=form)
+
+
+def _smoothing(n: int) -> Tensor:
+    """Symmetric [n, n]: half a voxel and a quarter of each neighbour, of a border itself."""
+    matrix, i = 0.5 * torch.eye(n), torch.arange(n)
+    for neighbour in (i - 1, i + 1):
+        matrix[i, neighbour.clamp(0, n - 1)] += 0.25
+    return matrix
 
 
 def _normed(x: Tensor, affine: nn.Embedding, labels: Tensor) -> Tensor:
@@ -165,7 +180,7 @@ class PlainLoop:
         adam.step()
 
 
-def loops(folder: Path) -> tuple[Training, dict[str, PlainLoop], str]:
+def loops(folder: Path) -> tuple[Training, dict[str, PlainLoop]]:
     with as_file(files("fastgan.examples") / "nodules_32.yaml") as path:
         config = configuration.load(path)
     config.train.precision = "float32"
@@ -179,7 +194,7 @@ def loops(folder: Path) -> tuple[Training, dict[str, PlainLoop], str]:
     }
     run = RunFolder.create(folder, config, describe(dataset))
     ours = Training(variant, dataset, config, run, torch.device("cpu"))
-    return ours, plain, config.name
+    return ours, plain
 
 
 def check(ours: Training, plain: dict[str, PlainLoop]) -> None:
@@ -203,7 +218,8 @@ def main() -> None:
     args = parser.parse_args()
     heap = "kept" if args.keep_heap and keep_freed_memory() else "default"
     with tempfile.TemporaryDirectory() as folder:
-        ours, plain, name = loops(Path(folder))
+        ours, plain = loops(Path(folder))
+        name, batch = ours.config.name, ours.config.train.batch_size
         check(ours, plain)
         before = os.getloadavg()[0]
         runs: dict[str, Any] = {"ours": ours, **plain}
@@ -227,7 +243,7 @@ def main() -> None:
         "heap": heap,
         "load before": before,
         "load after": os.getloadavg()[0],
-        "workload": f"{name}, a full step of batch 16, float32",
+        "workload": f"{name}, a full step of batch {batch}, float32",
         "rounds": args.rounds,
         "milliseconds": {"training step": times},
     }
