@@ -1,10 +1,11 @@
-// Convolutions with one input channel, and gradients of those with several, for Python. Outputs are
+// Convolutions with one input channel and with several for Python. Outputs are
 // allocated by the caller; see core/conv3d.h for the contract.
 #include "cpu/conv3d.h"
 
 #include <pybind11/stl.h>
 
 #include <string>
+#include <type_traits>
 
 #include "bindings/conv3d_call.h"
 #include "bindings/module.h"
@@ -37,9 +38,10 @@ void wgrad(py::handle y, py::handle x, py::handle weight, const Axes& stride, co
   cpu::conv_single_wgrad(call.params());
 }
 
-// Geometry of a convolution of several channels, all tensors channels last.
+// Geometry of a convolution of several channels, all tensors channels last; `name` is that of what
+// has K channels, y or its gradient.
 template <class Params>
-Params packed_params(const char* op, const TensorView& out, const TensorView& in,
+Params packed_params(const char* op, const char* name, const TensorView& out, const TensorView& in,
                      const TensorView& kernel, const Axes& stride, const Axes& padding,
                      const Axes& dilation, int threads) {
   Params params{};
@@ -61,39 +63,55 @@ Params packed_params(const char* op, const TensorView& out, const TensorView& in
     fits = fits && room >= 0 && params.out[i] == room / stride[i] + 1;
   }
   if (!fits || !params.fills_lanes()) {
-    fail_value(op, "g [B, K, ...], x [B, C, ...] and weight [K, C, ...] must fit together",
+    fail_value(op,
+               std::string(name) + " [B, K, ...], x [B, C, ...] and weight [K, C, ...] must fit " +
+                   "together",
                out.describe() + ", " + in.describe() + ", " + kernel.describe());
   }
   params.dtype = *in.dtype;
   params.threads = threads < 1 ? 1 : threads;
-  params.g = out.data;
+  if constexpr (std::is_same_v<Params, ConvFpropParams>) {
+    params.y = out.data;
+  } else {
+    params.g = out.data;
+  }
   params.x = in.data;
   params.weight = kernel.data;
   return params;
 }
 
-template <class Params, void (*kPass)(const Params&)>
-void packed(const char* op, py::handle g, py::handle x, py::handle weight, const Axes& stride,
-            const Axes& padding, const Axes& dilation, int threads) {
-  const auto params =
-      packed_params<Params>(op, conv_part(kCpuHome, op, g, "g", Layout::kChannelsLast, 5),
-                            conv_part(kCpuHome, op, x, "x", Layout::kChannelsLast, 5),
-                            conv_part(kCpuHome, op, weight, "weight", Layout::kChannelsLast, 5),
-                            stride, padding, dilation, threads);
+template <class Params>
+Params packed(const char* op, const char* name, py::handle y, py::handle x, py::handle weight,
+              const Axes& stride, const Axes& padding, const Axes& dilation, int threads) {
+  return packed_params<Params>(op, name, conv_part(kCpuHome, op, y, name, Layout::kChannelsLast, 5),
+                               conv_part(kCpuHome, op, x, "x", Layout::kChannelsLast, 5),
+                               conv_part(kCpuHome, op, weight, "weight", Layout::kChannelsLast, 5),
+                               stride, padding, dilation, threads);
+}
+
+void fprop_packed(py::handle x, py::handle weight, py::handle bias, py::handle y,
+                  const Axes& stride, const Axes& padding, const Axes& dilation, int threads) {
+  const char* op = "conv_fprop";
+  auto params = packed<ConvFpropParams>(op, "y", y, x, weight, stride, padding, dilation, threads);
+  params.bias = conv_bias(kCpuHome, op, bias, view_of(x, op, "x"), params.K);
   py::gil_scoped_release unlocked;
-  kPass(params);
+  cpu::conv_fprop(params);
 }
 
 void dgrad_packed(py::handle g, py::handle weight, py::handle x, const Axes& stride,
                   const Axes& padding, const Axes& dilation, int threads) {
-  packed<ConvDgradParams, cpu::conv_dgrad>("conv_dgrad", g, x, weight, stride, padding, dilation,
-                                           threads);
+  const auto params =
+      packed<ConvDgradParams>("conv_dgrad", "g", g, x, weight, stride, padding, dilation, threads);
+  py::gil_scoped_release unlocked;
+  cpu::conv_dgrad(params);
 }
 
 void wgrad_packed(py::handle g, py::handle x, py::handle weight, const Axes& stride,
                   const Axes& padding, const Axes& dilation, int threads) {
-  packed<ConvWgradParams, cpu::conv_wgrad>("conv_wgrad", g, x, weight, stride, padding, dilation,
-                                           threads);
+  const auto params =
+      packed<ConvWgradParams>("conv_wgrad", "g", g, x, weight, stride, padding, dilation, threads);
+  py::gil_scoped_release unlocked;
+  cpu::conv_wgrad(params);
 }
 
 }  // namespace
@@ -102,6 +120,7 @@ void bind_conv3d(py::module_& module) {
   module.def("conv_single_fprop", &fprop, "Writes y.");
   module.def("conv_single_dgrad", &dgrad, "Writes x.");
   module.def("conv_single_wgrad", &wgrad, "Writes weight.");
+  module.def("conv_fprop", &fprop_packed, "Writes y.");
   module.def("conv_dgrad", &dgrad_packed, "Writes x.");
   module.def("conv_wgrad", &wgrad_packed, "Writes weight.");
 }

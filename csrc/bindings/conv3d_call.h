@@ -28,6 +28,17 @@ inline TensorView conv_part(const Home& home, const char* op, pybind11::handle o
   return view;
 }
 
+// Data of a bias [K] in the dtype of x and beside it; null for None.
+inline const void* conv_bias(const Home& home, const char* op, pybind11::handle object,
+                             const TensorView& x, int64_t K) {
+  if (object.is_none()) return nullptr;
+  const TensorView row = conv_part(home, op, object, "bias", Layout::kChannelsFirst, 1);
+  if (row.device != x.device || row.dtype != x.dtype || row.sizes[0] != K) {
+    fail_value(op, "bias must be [K], in the dtype of x and beside it", row.describe());
+  }
+  return row.data;
+}
+
 // The checks of one call of a convolution between one channel and 16 n.
 class ConvSingleCall {
  public:
@@ -71,12 +82,7 @@ class ConvSingleCall {
   // bias: [K] or None
   ConvSingleParams with_bias(pybind11::handle bias) const {
     ConvSingleParams params = params_;
-    if (bias.is_none()) return params;
-    const TensorView row = conv_part(home_, op_, bias, "bias", Layout::kChannelsFirst, 1);
-    if (!beside_x(row) || row.sizes[0] != params.K) {
-      fail_value(op_, "bias must be [K], in the dtype of x and beside it", row.describe());
-    }
-    params.bias = row.data;
+    params.bias = conv_bias(home_, op_, bias, x_, params.K);
     return params;
   }
 

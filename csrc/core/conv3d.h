@@ -49,6 +49,18 @@ struct ConvGeometry {
   int threads;          // upper bound
 };
 
+// Forward. Lanes are output channels. Sums are float32, of one row of taps first. Results do not
+// depend on the number of threads.
+struct ConvFpropParams : ConvGeometry {
+  // Whether K = 16 n, undilated along W.
+  bool fills_lanes() const { return K >= 1 && K % kLanes == 0 && dilation[2] == 1; }
+
+  const void* x;
+  const void* weight;
+  const void* bias;  // [K]; null: 0
+  void* y;           // output
+};
+
 // Weight gradient. Sums are float32 over a slice of outputs, float64 over slices. Results do not
 // depend on the number of threads.
 struct ConvWgradParams : ConvGeometry {

@@ -10,7 +10,8 @@ void conv_single_fprop(const ConvSingleParams& params);
 void conv_single_dgrad(const ConvSingleParams& params);
 void conv_single_wgrad(const ConvSingleParams& params);
 
-// weight from g and x; x from g and weight. Throw std::bad_alloc alone.
+// y from x and weight; weight from g and x; x from g and weight. Throw std::bad_alloc alone.
+void conv_fprop(const ConvFpropParams& params);
 void conv_wgrad(const ConvWgradParams& params);
 void conv_dgrad(const ConvDgradParams& params);
 

@@ -9,7 +9,7 @@
 
 #include "cpu/aligned.h"
 #include "cpu/conv3d.h"
-#include "cpu/conv3d_dgrad_kernels.h"
+#include "cpu/conv3d_places_kernels.h"
 
 namespace fastgan::cpu {
 namespace {
@@ -24,7 +24,7 @@ class Dgrad {
  public:
   explicit Dgrad(const ConvDgradParams& params)
       : p_(params),
-        kernel_(conv_dgrad_kernel()),
+        kernel_(conv_places_kernel()),
         pitch_(params.stride[2] * params.C),
         reach_(params.kernel[2] / params.stride[2]),
         places_(params.out[2] + reach_ - 1),
@@ -150,7 +150,7 @@ class Dgrad {
   }
 
   const ConvDgradParams& p_;
-  const ConvDgradKernel kernel_;
+  const ConvPlacesKernel kernel_;
   const int64_t pitch_, reach_;  // elements of a place, and outputs that meet it
   const int64_t places_;         // of the padded row of inputs
   const int64_t together_;       // samples
@@ -158,7 +158,7 @@ class Dgrad {
   // every element is written before it is read
   const AlignedFloats taps_;  // [kD, kH, pitch / 16, reach, K, 16]
   const AlignedFloats g_;     // [B, D', H', places + reach - 1, K]
-  // of every 16 lanes of a place: as in ConvDgradPlaces
+  // of every 16 lanes of a place: as in ConvPlaces
   std::vector<std::vector<int64_t>> from_, to_;
 };
 

@@ -63,11 +63,17 @@ def fprop(
     if x.numel() == 0:
         return fprop_fake(x, weight, bias, stride, padding, dilation, groups)
     form = memory_format(x)
+    row = None if bias is None else bias.contiguous()
     if direct := _direct(x, weight.shape, stride, padding, dilation, groups):
         y = fprop_fake(x, weight, bias, stride, padding, dilation, groups)
-        bias = None if bias is None else bias.contiguous()
-        found: Tensor = direct.fprop(x.contiguous(), weight.contiguous(), bias, y, stride, padding)
+        found: Tensor = direct.fprop(x.contiguous(), weight.contiguous(), row, y, stride, padding)
         return found
+    width = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)[2]
+    served = native_conv3d.serves_packed_fprop(weight.shape, width, dilation, groups)
+    if served and form == torch.channels_last_3d and _native(x, "cpu"):
+        y = fprop_fake(x, weight, bias, stride, padding, dilation, groups)
+        last = (laid_out(x, form), laid_out(weight, form))
+        return native_conv3d.packed_fprop(*last, row, y, stride, padding, dilation)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(x, x.shape[2:], weight.shape[2:], stride, padding, dilation)
     b = None if bias is None else bias.to(safe)

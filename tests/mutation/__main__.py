@@ -39,8 +39,7 @@ PYTHON = {
     "fastgan/ops/conv3d_passes.py": [
         "test_conv3d.py",
         "test_conv3d_single.py",
-        "test_conv3d_wgrad.py",
-        "test_conv3d_dgrad.py",
+        "test_conv3d_packed.py",
         "test_conv_transpose3d.py",
     ],
     "fastgan/ops/norm_act_conv_passes.py": ["test_norm_act_conv.py", "test_penalty_budget.py"],
@@ -48,8 +47,10 @@ PYTHON = {
 CPP = {
     "norm_act": ["test_norm_act.py", "test_native.py"],
     "bias_act": ["test_bias_act.py"],
-    "conv3d_wgrad": ["test_conv3d_wgrad.py"],
-    "conv3d_dgrad": ["test_conv3d_dgrad.py"],
+    "conv3d_wgrad": ["test_conv3d_packed.py"],
+    "conv3d_dgrad": ["test_conv3d_packed.py"],
+    "conv3d_fprop": ["test_conv3d_packed.py"],
+    "conv3d_places": ["test_conv3d_packed.py"],
     "conv3d": ["test_conv3d_single.py"],
 }
 # Compiling takes longest and sees no more of a formula than eager mode does.

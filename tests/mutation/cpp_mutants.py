@@ -29,8 +29,9 @@ FILES = (
     "cpu/conv3d_kernels.cpp",
     "cpu/conv3d_wgrad.cpp",
     "cpu/conv3d_wgrad_kernels.cpp",
+    "cpu/conv3d_fprop.cpp",
     "cpu/conv3d_dgrad.cpp",
-    "cpu/conv3d_dgrad_kernels.cpp",
+    "cpu/conv3d_places_kernels.cpp",
 )
 HEADER = """#pragma once
 extern int fastgan_mutant;

@@ -1,6 +1,6 @@
 // Compiled once per ISA level with FASTGAN_ISA = baseline, avx2 or avx512. Everything but the entry
 // has internal linkage: see FASTGAN_FORMULA.
-#include "cpu/conv3d_dgrad_kernels.h"
+#include "cpu/conv3d_places_kernels.h"
 
 #include "cpu/conv3d_lanes.h"
 
@@ -12,24 +12,24 @@ constexpr int kTile = kVectorBytes == 64 ? 24 : kVectorBytes == 32 ? 6 : 3;
 
 // N places, from `first` on.
 template <int N>
-void tile(const ConvDgradPlaces& places, int64_t first, float* sums) {
+void tile(const ConvPlaces& places, int64_t first, float* sums) {
   Lanes sum[N];
-  const float* g[N];
+  const float* row[N];
 #pragma GCC unroll 32
   for (int n = 0; n < N; ++n) {
     sum[n] = Lanes{};
-    g[n] = places.g + places.from[first + n];
+    row[n] = places.operand + places.from[first + n];
   }
   const float* taps = places.taps;
   for (int64_t t = 0; t < places.reach; ++t) {
-    for (int64_t k = 0; k < places.K; ++k, taps += Lanes::kWidth) {
+    for (int64_t k = 0; k < places.run; ++k, taps += Lanes::kWidth) {
       const Lanes tap = read(taps);
 #pragma GCC unroll 32
-      for (int n = 0; n < N; ++n) sum[n].add_product(tap, g[n][k]);
+      for (int n = 0; n < N; ++n) sum[n].add_product(tap, row[n][k]);
     }
-    // a place meets the output before it by the taps behind
+    // the taps behind meet the row before
 #pragma GCC unroll 32
-    for (int n = 0; n < N; ++n) g[n] -= places.K;
+    for (int n = 0; n < N; ++n) row[n] -= places.run;
   }
 #pragma GCC unroll 32
   for (int n = 0; n < N; ++n) {
@@ -43,12 +43,12 @@ void tile(const ConvDgradPlaces& places, int64_t first, float* sums) {
 
 // tile<count>, 1 <= count <= N.
 template <int N>
-void tile_of(int64_t count, const ConvDgradPlaces& places, int64_t first, float* sums) {
+void tile_of(int64_t count, const ConvPlaces& places, int64_t first, float* sums) {
   if (count == N) return tile<N>(places, first, sums);
   if constexpr (N > 1) tile_of<N - 1>(count, places, first, sums);
 }
 
-void dgrad(const ConvDgradPlaces& places, float* sums) {
+void add(const ConvPlaces& places, float* sums) {
   // tiles of nearly equal size: a small one would wait for its own sums
   const int64_t tiles = (places.count + kTile - 1) / kTile;
   for (int64_t i = 0; i < tiles; ++i) {
@@ -61,7 +61,7 @@ void dgrad(const ConvDgradPlaces& places, float* sums) {
 
 namespace FASTGAN_ISA {
 
-ConvDgradKernel conv_dgrad_kernel() { return &dgrad; }
+ConvPlacesKernel conv_places_kernel() { return &add; }
 
 }  // namespace FASTGAN_ISA
 }  // namespace fastgan::cpu
