@@ -10,6 +10,7 @@ whole feature map. Here every derivative of any order is one of three true kerne
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = [
     "conv_wgrad",
     "dgrad",
     "dgrad_fake",
+    "emulated",
     "fprop",
     "fprop_fake",
     "output_size",
@@ -111,7 +113,7 @@ def _safe_dtype(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> torch.dtype:
-    """Dtype in which the CPU library answers rightly; the operand's own but for rare shapes.
+    """Dtype in which the CPU library answers rightly and soon; mostly the operand's own.
 
     oneDNN 3.12 (torch 2.13, AVX-512) reads outside the volume, with a wrong result or a crash: in
     every dtype where a stride along W leaves outputs one voxel wide but more than one high; at half
@@ -123,9 +125,22 @@ def _safe_dtype(
     if width == 1 and height > 1 and stride[2] > 1:
         return torch.float64
     outside = any(n < k for n, k in zip(size, kernel, strict=True))
-    if operand.dtype != torch.float32 and (outside or max(dilation) > 1):
+    narrow = operand.dtype != torch.float32
+    if narrow and (outside or max(dilation) > 1 or emulated(operand.dtype)):
         return torch.float32
     return operand.dtype
+
+
+@functools.cache
+def emulated(dtype: torch.dtype) -> bool:
+    """Whether the CPU library computes in a 16-bit dtype without instructions for it.
+
+    It then takes tens to hundreds of times as long as in float32.
+    """
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    found = ask() if ask else {}
+    needed = "avx512_fp16" if dtype == torch.float16 else "avx512_bf16"
+    return found.get("architecture") == "x86_64" and not found.get(needed)
 
 
 def fprop_fake(

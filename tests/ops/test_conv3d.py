@@ -168,10 +168,34 @@ def test_layouts(dtype, device, close) -> None:
     ],
 )
 def test_shapes_the_library_reads_outside_of_are_computed_wider(
-    dtype, size, kernel, stride, dilation, safe
+    dtype, size, kernel, stride, dilation, safe, monkeypatch
 ) -> None:
+    monkeypatch.setattr(conv3d_passes, "emulated", lambda dtype: False)
     geometry = [size, (kernel,) * 3, (stride,) * 3, (1, 0, 0), (dilation,) * 3]
     assert conv3d_passes._safe_dtype(torch.empty((), dtype=dtype), *geometry) == safe
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capabilities", "safe"),
+    [
+        (torch.bfloat16, {}, torch.float32),
+        (torch.bfloat16, {"avx512_bf16": True}, torch.bfloat16),
+        (torch.float16, {"avx512_bf16": True}, torch.float32),
+        (torch.float16, {"avx512_fp16": True}, torch.float16),
+        (torch.float32, {}, torch.float32),
+        (torch.bfloat16, {"architecture": "aarch64"}, torch.bfloat16),
+    ],
+)
+def test_dtypes_the_processor_has_no_instructions_for(
+    dtype, capabilities, safe, monkeypatch
+) -> None:
+    found = {"architecture": "x86_64", **capabilities}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    conv3d_passes.emulated.cache_clear()
+    geometry = [(8, 8, 8), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1)]
+    assert conv3d_passes._safe_dtype(torch.empty((), dtype=dtype), *geometry) == safe
+    monkeypatch.undo()
+    conv3d_passes.emulated.cache_clear()
 
 
 # PyTorch's own convolution on the CPU answers these wrongly or crashes; see _safe_dtype.
