@@ -129,8 +129,8 @@ class Item {
         part_(part),
         packed_(packed),
         kernel_(conv_wgrad_kernel()),
-        g_(part.block),
-        x_(part.block) {}
+        all_(part.block),
+        met_(part.block) {}
 
   // every_sum [blocks_k, blocks_c, kD, slices, kH, kW / wide, block_k, 16]
   void run(int64_t index, float* every_sum) {
@@ -146,55 +146,106 @@ class Item {
     const int64_t begin = part_.planes * slice / part_.slices;
     const int64_t end = part_.planes * (slice + 1) / part_.slices;
     for (int64_t h = 0; h < p_.out[1]; h += part_.rows) {
-      for (int64_t w = 0; w < p_.out[2]; w += part_.width) add_rectangle(h, w, begin, end, sums);
+      for (int64_t w = 0; w < p_.out[2]; w += part_.width) {
+        add_rectangle({h, std::min(h + part_.rows, p_.out[1])},
+                      {w, std::min(w + part_.width, p_.out[2])}, begin, end, sums);
+      }
     }
   }
 
  private:
-  // Rows from h and places from w on in planes [begin, end), as many at a time as a block holds.
-  void add_rectangle(int64_t h, int64_t w, int64_t begin, int64_t end, float* sums) {
-    const int64_t rows = std::min(part_.rows, p_.out[1] - h);
-    const int64_t width = std::min(part_.width, p_.out[2] - w);
-    int64_t count = 0;
+  // Outputs [first, last) of an axis that are worked on together.
+  struct Range {
+    int64_t first, last;
+    int64_t size() const { return last - first; }
+  };
+
+  // Outputs of a plane that are worked on together, in planes [begin, end), as many planes at a
+  // time as a block holds.
+  void add_rectangle(Range rows, Range places, int64_t begin, int64_t end, float* sums) {
+    int64_t planes = 0, count = 0;
     for (int64_t plane = begin; plane < end; ++plane) {
       const int64_t b = plane / p_.out[0];
       const int64_t d = plane % p_.out[0] * p_.stride[0] + tap_ * p_.dilation[0] - p_.padding[0];
       if (d < 0 || d >= p_.in[0]) continue;
       const int64_t x_plane = ((b * part_.blocks_c + c_) * p_.in[0] + d) * packed_.x_plane();
-      for (int64_t r = h; r < h + rows; ++r) {
+      for (int64_t r = rows.first; r < rows.last; ++r) {
         const int64_t g_row = (plane * p_.out[1] + r) * p_.out[2];
         const int64_t x_row = x_plane + r * p_.stride[1] * part_.padded[1] * part_.pitch;
-        for (int64_t o = w; o < w + width; ++o, ++count) {
-          g_[count] = (g_row + o) * part_.block_k;
-          x_[count] = x_row + o * p_.stride[2] * part_.pitch;
+        for (int64_t o = places.first; o < places.last; ++o, ++count) {
+          all_.of_g[count] = (g_row + o) * part_.block_k;
+          all_.of_x[count] = x_row + o * p_.stride[2] * part_.pitch;
         }
       }
-      if (count + rows * width > part_.block) add(std::exchange(count, 0), sums);
+      ++planes;
+      if (count + rows.size() * places.size() > part_.block) {
+        add(rows, places, std::exchange(planes, 0), sums);
+        count = 0;
+      }
     }
-    if (count > 0) add(count, sums);
+    if (planes > 0) add(rows, places, planes, sums);
   }
 
-  void add(int64_t count, float* sums) const {
+  // Every tap of the plane, over the outputs in all_.
+  void add(Range rows, Range places, int64_t planes, float* sums) {
     const int64_t row = p_.dilation[1] * part_.padded[1] * part_.pitch;
     ConvWgradBlock block{};
-    block.outputs = count;
     block.channels = part_.first_k(p_, k_ + 1) - part_.first_k(p_, k_);
-    block.of_g = g_.data();
-    block.of_x = x_.data();
     block.g = packed_.g(k_);
     for (int64_t h = 0; h < p_.kernel[1]; ++h) {
+      const Range met_rows = meeting(1, rows, h, h);
       for (int64_t w = 0; w < p_.kernel[2]; w += part_.wide, sums += part_.block_k * kLanes) {
+        const Range met_places = meeting(2, places, w, w + part_.wide - 1);
+        const int64_t met = met_rows.size() * met_places.size(), all = rows.size() * places.size();
+        // the rest lies in the padding; where it is little, leaving it out costs more
+        const bool most = 8 * met > 7 * all;
+        if (!most) pick(rows, places, met_rows, met_places, planes);
+        const Outputs& outputs = most ? all_ : met_;
+        block.outputs = planes * (most ? all : met);
+        block.of_g = outputs.of_g.data();
+        block.of_x = outputs.of_x.data();
         block.x = packed_.x() + h * row + w * p_.dilation[2] * part_.pitch;
         kernel_(block, sums);
       }
     }
   }
 
+  // Of the outputs [first, last) those that meet the volume by one of taps [low, high].
+  Range meeting(int axis, Range outputs, int64_t low, int64_t high) const {
+    const int64_t stride = p_.stride[axis], step = p_.dilation[axis];
+    const int64_t begin = p_.padding[axis] - high * step;
+    const int64_t end = p_.in[axis] + p_.padding[axis] - low * step;
+    Range met{std::max(outputs.first, begin > 0 ? ceil_div(begin, stride) : 0),
+              std::min(outputs.last, end > 0 ? ceil_div(end, stride) : 0)};
+    met.last = std::max(met.first, met.last);
+    return met;
+  }
+
+  // met_ = some of the rectangle in all_, plane by plane.
+  void pick(Range rows, Range places, Range met_rows, Range met_places, int64_t planes) {
+    int64_t count = 0;
+    for (int64_t plane = 0; plane < planes; ++plane) {
+      for (int64_t r = met_rows.first; r < met_rows.last; ++r) {
+        const int64_t row = (plane * rows.size() + r - rows.first) * places.size();
+        for (int64_t o = met_places.first; o < met_places.last; ++o, ++count) {
+          met_.of_g[count] = all_.of_g[row + o - places.first];
+          met_.of_x[count] = all_.of_x[row + o - places.first];
+        }
+      }
+    }
+  }
+
+  // Where each of some outputs begins in g, and what the first tap of a plane meets in x.
+  struct Outputs {
+    explicit Outputs(int64_t size) : of_g(size), of_x(size) {}
+    std::vector<int64_t> of_g, of_x;
+  };
+
   const ConvWgradParams& p_;
   const Partition& part_;
   const Packed<T>& packed_;
   const ConvWgradKernel kernel_;
-  std::vector<int64_t> g_, x_;       // where each output of a block begins
+  Outputs all_, met_;                // of a block, and those that meet the volume by one tap
   int64_t tap_ = 0, c_ = 0, k_ = 0;  // of the item: tap along D, blocks of channels
 };
 
