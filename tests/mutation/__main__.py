@@ -53,6 +53,8 @@ CPP = {
     "conv3d_places": ["test_conv3d_packed.py"],
     "conv3d": ["test_conv3d_single.py"],
 }
+# Wall time a process may take, in limits of CPU time, before it is started again.
+IDLE = 10
 # Compiling takes longest and sees no more of a formula than eager mode does.
 LEFT_OUT = "not compile and not machine_code and not inductor"
 
@@ -117,6 +119,8 @@ def started(mutant: dict[str, Any], extension: Path | None, limit: int) -> int:
         os.dup2(sink, 2)
         # CPU time, so that a busy machine changes no verdict
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+        # a fork may inherit a lock that nobody holds any more, and waits for it without using any
+        signal.alarm(IDLE * limit)
         os._exit(run(mutant, extension, mutant["tests"]))
     return child
 
@@ -124,9 +128,14 @@ def started(mutant: dict[str, Any], extension: Path | None, limit: int) -> int:
 def verdict(status: int) -> str:
     """ "killed", "crashed", "timed out" or "survived", from a wait status."""
     if os.WIFSIGNALED(status):
-        late = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
+        late = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL, signal.SIGALRM)
         return "timed out" if late else "crashed"
     return "survived" if os.WEXITSTATUS(status) == 0 else "killed"
+
+
+def stuck(status: int) -> bool:
+    """Whether a process was ended for using no CPU time, which may tell nothing of its mutant."""
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
 
 
 def judged(
@@ -139,7 +148,12 @@ def judged(
             mutant = waiting.pop(0)
             running[started(mutant, extension, limit)] = mutant
         child, status = os.wait()
-        yield running.pop(child), verdict(status)
+        mutant = running.pop(child)
+        if stuck(status) and not mutant.get("again"):
+            mutant["again"] = True
+            waiting.append(mutant)
+        else:
+            yield mutant, verdict(status)
 
 
 def main() -> int:
