@@ -1,5 +1,5 @@
-// Convolutions with one input channel and with several for Python. Outputs are
-// allocated by the caller; see core/conv3d.h for the contract.
+// Convolutions with one input channel and with several for Python. Outputs are allocated by the
+// caller; see core/conv3d.h for the contract.
 #include "cpu/conv3d.h"
 
 #include <pybind11/stl.h>

@@ -18,25 +18,35 @@ constexpr int64_t kPlaces = 20;
 // Elements of a weight that are packed at once: long enough that memory is read in order.
 constexpr int64_t kStretch = 128;
 
+typedef float Four __attribute__((vector_size(16)));
+
+// Elements of a, numbered from 0, and b, numbered from 4.
+template <int I, int J, int K, int L>
+Four shuffled(Four a, Four b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, I, J, K, L);
+#else
+  typedef int32_t Order __attribute__((vector_size(16)));
+  return __builtin_shuffle(a, b, Order{I, J, K, L});
+#endif
+}
+
 // to [j, i] = from [i, j], both [16, 16]; rows of `from` lie kStretch apart.
 void turn(const float* from, float* to) {
-  typedef float Four __attribute__((vector_size(16)));
-  typedef int32_t Order __attribute__((vector_size(16)));
   typedef float Anywhere __attribute__((vector_size(16), aligned(4), may_alias));
-  const Order low{0, 4, 1, 5}, high{2, 6, 3, 7}, first{0, 1, 4, 5}, second{2, 3, 6, 7};
   for (int64_t i = 0; i < kLanes; i += 4) {
     for (int64_t j = 0; j < kLanes; j += 4) {
       Four row[4];
       for (int64_t n = 0; n < 4; ++n) {
         row[n] = *reinterpret_cast<const Anywhere*>(from + (i + n) * kStretch + j);
       }
-      const Four low01 = __builtin_shuffle(row[0], row[1], low);
-      const Four low23 = __builtin_shuffle(row[2], row[3], low);
-      const Four high01 = __builtin_shuffle(row[0], row[1], high);
-      const Four high23 = __builtin_shuffle(row[2], row[3], high);
-      const Four column[] = {
-          __builtin_shuffle(low01, low23, first), __builtin_shuffle(low01, low23, second),
-          __builtin_shuffle(high01, high23, first), __builtin_shuffle(high01, high23, second)};
+      const Four low01 = shuffled<0, 4, 1, 5>(row[0], row[1]);
+      const Four low23 = shuffled<0, 4, 1, 5>(row[2], row[3]);
+      const Four high01 = shuffled<2, 6, 3, 7>(row[0], row[1]);
+      const Four high23 = shuffled<2, 6, 3, 7>(row[2], row[3]);
+      const Four column[] = {shuffled<0, 1, 4, 5>(low01, low23), shuffled<2, 3, 6, 7>(low01, low23),
+                             shuffled<0, 1, 4, 5>(high01, high23),
+                             shuffled<2, 3, 6, 7>(high01, high23)};
       for (int64_t n = 0; n < 4; ++n) {
         *reinterpret_cast<Anywhere*>(to + (j + n) * kLanes + i) = column[n];
       }
