@@ -33,15 +33,19 @@ help:
 	@echo "make wheel   build the wheel and check what is in it"
 
 # torch first: whatever depends on it must not choose one for itself.
-$(VENV)/ready: pyproject.toml setup.py
+$(VENV)/torch:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install -q "$(TORCH)"
+	touch $@
+
+$(VENV)/ready: $(VENV)/torch pyproject.toml setup.py
 	$(BIN)/pip install -q -e ".[report]"
 	touch $@
 
-$(VENV)/ready-dev: $(VENV)/ready
+# Not after `ready`: the extension would be built twice.
+$(VENV)/ready-dev: $(VENV)/torch pyproject.toml setup.py
 	$(BIN)/pip install -q -e ".[report,eval,gpu,dev]"
-	touch $@
+	touch $(VENV)/ready $@
 
 demo: $(VENV)/ready
 	$(BIN)/fastgan demo --setting $(SETTING) --out $(OUT)
