@@ -128,8 +128,11 @@ def _extension() -> Iterator[str]:
 
 
 def _extension_devices(seen: Mapping[str, Any]) -> Iterator[str]:
+    from fastgan.ops import native_cuda
+
     if seen["error"]:
-        yield f"its CUDA runtime reports: {seen['error']}"
+        old = native_cuda.too_old(seen["driver"], seen["runtime"]) if seen["driver"] else None
+        yield f"its CUDA runtime reports: {old or seen['error']}"
     for device in seen["devices"]:
         problem = device["code_error"]
         yield f"{device['name']}: {problem or 'the extension has code for it'}"

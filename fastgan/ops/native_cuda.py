@@ -27,6 +27,7 @@ __all__ = [
     "norm_act_bwd_bwd",
     "norm_act_fwd",
     "norm_act_statistics",
+    "obstacle",
     "run",
     "scratch",
     "slope_penalty_bwd",
@@ -34,6 +35,7 @@ __all__ = [
     "slope_penalty_mix",
     "stream",
     "supports",
+    "too_old",
 ]
 
 _FLOATING = (torch.float32, torch.bfloat16, torch.float64)
@@ -87,12 +89,8 @@ def obstacle(
             "install it anew with FASTGAN_CUDA=1"
         )
     driver, runtime = versions
-    # a driver runs machine code of any toolkit of its major version, and compiles PTX of its own
-    if driver // 1000 < runtime // 1000:
-        return (
-            f"the driver takes CUDA {_version(driver)} and the extension brings "
-            f"{_version(runtime)}: update the driver, or build the extension with an older toolkit"
-        )
+    if (old := too_old(driver, runtime)) is not None:
+        return old
     archs, wanted = info["cuda_archs"], "{}{}".format(*capability)
     if any(_runs(arch, capability) for arch in archs):
         return None
@@ -109,6 +107,20 @@ def obstacle(
             f'extension anew with FASTGAN_CUDA_ARCHS="{wanted}"'
         )
     return None
+
+
+def too_old(driver: int, runtime: int) -> str | None:
+    """What to do about a driver that runs nothing of the extension; None where it does.
+
+    Both are versions as in `obstacle`.
+    """
+    # a driver runs machine code of any toolkit of its major version, and compiles PTX of its own
+    if driver // 1000 >= runtime // 1000:
+        return None
+    return (
+        f"the driver takes CUDA {_version(driver)} and the extension brings "
+        f"{_version(runtime)}: update the driver, or build the extension with an older toolkit"
+    )
 
 
 def _runs(arch: str, capability: tuple[int, int]) -> bool:

@@ -32,6 +32,25 @@ def test_known_faults(torch_version, cudnn, count):
     assert len(known_faults(torch_version, cudnn)) == count
 
 
+@pytest.mark.parametrize(
+    ("driver", "line"),
+    [
+        (12080, "the driver takes CUDA 12.8 and the extension brings 13.0: update the driver"),
+        (13000, "its CUDA runtime reports: out of order"),
+        (0, "its CUDA runtime reports: out of order"),
+    ],
+)
+def test_driver_the_extension_cannot_use(driver, line, cli, monkeypatch):
+    from fastgan.ops import native
+
+    built = {"cuda": "13.0", "cuda_archs": ["90a"]}
+    seen = {"error": "out of order", "driver": driver, "runtime": 13000, "devices": []}
+    monkeypatch.setattr(native, "build_info", lambda: built)
+    monkeypatch.setattr(native, "cuda_devices", lambda: seen)
+    answer = cli("doctor")
+    assert answer.code == 0 and line in answer.out
+
+
 def test_unusable(cli, monkeypatch):
     from fastgan import ops
 
