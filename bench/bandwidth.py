@@ -1,6 +1,6 @@
 """Passes of the native norm_act beside a copy: the share of copy bandwidth on ideal bytes.
 
-    python bench/bandwidth.py [--shape 2 32 64 64 64] [--rounds 25]
+    python bench/bandwidth.py [--shape 2 32 64 64 64] [--rounds 25] [--processes 5]
 
 Writes bench/results/<device>/bandwidth.json. Outputs are allocated and touched beforehand. Ideal
 bytes are what a pass would move if it read each input and wrote each output once: two volumes
@@ -8,6 +8,9 @@ forward and for the application of known statistics, three backward, five for th
 derivative. A share is that amount by the pass's minimum, over two volumes by the minimum of
 `Tensor.copy_`, which reads a cache line before it writes it: above one where ours goes around the
 cache. Passes and the copy take turns. Each is compared with the reference before it is timed.
+
+How a process's pages fall into the caches moves its shares by a tenth, and now and then by a third:
+several processes are run, one after the other, and the median of their shares is reported.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,27 +100,49 @@ def timed(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[
     }
 
 
+def measured(shape: tuple[int, ...], rounds: int) -> dict[str, dict[str, float]]:
+    """Medians and minima in milliseconds, and shares, of one process: this one."""
+    times = timed(passes(shape), rounds)
+    copy = times["copy"]["min"] / VOLUMES["copy"]
+    return {name: {**t, "share": VOLUMES[name] * copy / t["min"]} for name, t in times.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", type=int, nargs=5, default=(2, 32, 64, 64, 64))
     parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--processes", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    runs = passes(tuple(args.shape))
-    before = os.getloadavg()[0]
-    times = timed(runs, args.rounds)
-    copy = times["copy"]["min"] / VOLUMES["copy"]
-    shares = {name: VOLUMES[name] * copy / t["min"] for name, t in times.items()}
+    if args.alone:
+        print(json.dumps(measured(tuple(args.shape), args.rounds)))
+        return
+    before, runs = os.getloadavg()[0], []
+    command = [sys.executable, __file__, "--alone", "--rounds", str(args.rounds)]
+    for _ in range(args.processes):
+        found = subprocess.run(
+            [*command, "--shape", *map(str, args.shape)], stdout=subprocess.PIPE, check=True
+        )
+        runs.append(json.loads(found.stdout))
+    shares = {name: statistics.median(run[name]["share"] for run in runs) for name in VOLUMES}
+    times = {
+        name: {key: statistics.median(run[name][key] for run in runs) for key in ("median", "min")}
+        for name in VOLUMES
+    }
     for name, t in times.items():
-        print(f"{name:12}{t['median']:8.2f}{t['min']:8.2f} ms  {100 * shares[name]:4.0f} %")
+        every = " ".join(f"{100 * run[name]['share']:3.0f}" for run in runs)
+        share = 100 * shares[name]
+        print(f"{name:12}{t['median']:8.2f}{t['min']:8.2f} ms  {share:4.0f} %  of {every}")
     report = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "load before": before,
         "workload": f"{'x'.join(map(str, args.shape))}, float32, channels_last_3d",
         "rounds": args.rounds,
-        "milliseconds": times,
+        "milliseconds, medians of the processes": times,
         "share of copy bandwidth, minima": shares,
+        "shares of each process": {name: [run[name]["share"] for run in runs] for name in VOLUMES},
     }
     folder = args.out / f"cpu-{torch.backends.cpu.get_cpu_capability().lower().replace(' ', '-')}"
     folder.mkdir(parents=True, exist_ok=True)

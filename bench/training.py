@@ -1,6 +1,6 @@
 """A training step of the shipped nodule networks beside a plain PyTorch loop, in one process.
 
-    python bench/training.py [--keep-heap] [--rounds 24]
+    python bench/training.py [--keep-heap] [--rounds 60]
 
 One step of examples/nodules_32.yaml is an update of the critic with its penalty, one of the
 generator, both Adams and the average of weights, on a batch of bundled nodules:
@@ -213,7 +213,7 @@ def check(ours: Training, plain: dict[str, PlainLoop]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keep-heap", action="store_true", help="freed memory is kept, for all")
-    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     heap = "kept" if args.keep_heap and keep_freed_memory() else "default"

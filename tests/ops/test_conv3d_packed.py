@@ -171,10 +171,10 @@ def test_same_bits_for_any_number_of_threads(name: str) -> None:
 @pytest.mark.usefixtures("no_avx512")
 def test_narrow_layer_of_a_critic_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = counted("fprop", monkeypatch)
-    x, w, b = torch.randn(2, 8, 6, 8, 16), torch.randn(32, 8, 4, 4, 4), torch.randn(32)
+    x, w, b = torch.randn(2, 8, 6, 16, 8), torch.randn(32, 8, 4, 4, 4), torch.randn(32)
     x = x.to(memory_format=LAST)
     y = conv3d(x, w, b, stride=2, padding=1)
-    assert shapes == [(2, 32, 3, 4, 8)]
+    assert shapes == [(2, 32, 3, 8, 4)]
     exact = conv3d(x.double(), w.double(), b.double(), stride=2, padding=1)
     assert error(y, exact) <= TOLERANCE[torch.float32]
 
@@ -240,18 +240,18 @@ def test_error_budget(name: str) -> None:
 
 # What a pass takes of weight, kernel or channels, and one place changed at a time.
 SERVED = {
-    "fprop": [((32, 8, 4, 4, 4), 8, (2, 2, 1), 1), ((16, 5, 3, 3, 3), 1, (1, 1, 1), 1)],
+    "fprop": [((32, 8, 4, 4, 4), 4, (2, 2, 1), 1), ((16, 5, 3, 3, 3), 1, (1, 1, 1), 1)],
     "dgrad": [(8, (4, 4, 4), (2, 2, 2), (2, 2, 1), 1)],
     "wgrad": [(32, (3, 3, 3), (1, 1, 2), 1), (8, (4, 4, 4), (2, 2, 1), 1)],
 }
 UNSERVED = [
-    ("fprop", ((24, 8, 4, 4, 4), 8, (1, 1, 1), 1)),
-    ("fprop", ((0, 8, 4, 4, 4), 8, (1, 1, 1), 1)),
-    ("fprop", ((32, 3, 4, 4, 4), 8, (1, 1, 1), 1)),
-    ("fprop", ((32, 8, 4, 4, 1), 8, (1, 1, 1), 1)),
-    ("fprop", ((32, 8, 4, 4, 4), 9, (1, 1, 1), 1)),
-    ("fprop", ((32, 8, 4, 4, 4), 8, (1, 1, 2), 1)),
-    ("fprop", ((32, 8, 4, 4, 4), 8, (1, 1, 1), 2)),
+    ("fprop", ((24, 8, 4, 4, 4), 4, (1, 1, 1), 1)),
+    ("fprop", ((0, 8, 4, 4, 4), 4, (1, 1, 1), 1)),
+    ("fprop", ((32, 3, 4, 4, 4), 4, (1, 1, 1), 1)),
+    ("fprop", ((32, 8, 4, 4, 1), 4, (1, 1, 1), 1)),
+    ("fprop", ((32, 8, 4, 4, 4), 5, (1, 1, 1), 1)),
+    ("fprop", ((32, 8, 4, 4, 4), 4, (1, 1, 2), 1)),
+    ("fprop", ((32, 8, 4, 4, 4), 4, (1, 1, 1), 2)),
     ("dgrad", (12, (4, 4, 4), (2, 2, 2), (1, 1, 1), 1)),
     ("dgrad", (0, (4, 4, 4), (2, 2, 2), (1, 1, 1), 1)),
     ("dgrad", (8, (4, 4, 3), (2, 2, 2), (1, 1, 1), 1)),
