@@ -94,9 +94,10 @@ def own(order: str, case: Case, x: Tensor, weight: Tensor, g: Tensor) -> Tensor:
     return passes.wgrad(g, x, list(weight.shape[2:]), *common)
 
 
+# providers one after the other, so that the machine is in one mood for all of a pass
+@pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("order", PASSES)
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("provider", PROVIDERS)
 def bench_conv3d(benchmark, provider: str, case: Case, order: str) -> None:
     if not served(case, order):
         pytest.skip("left to PyTorch's library")

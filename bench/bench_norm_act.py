@@ -104,9 +104,10 @@ def away_from_kinks(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         x[near] = torch.randn(int(near.sum()))
 
 
+# providers one after the other, so that the machine is in one mood for all of a pass
+@pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("order", ["forward", "backward", "second"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
-@pytest.mark.parametrize("provider", PROVIDERS)
 def bench_norm_act(benchmark, provider: str, shape: tuple[int, ...], order: str) -> None:
     function, layout, implementation = PROVIDERS[provider]
     x, g, v = (torch.randn(shape).contiguous(memory_format=layout) for _ in range(3))
