@@ -74,7 +74,8 @@ uint32_t next_block = 1, first_block = 1;
 bool failed = false;
 #ifdef __SANITIZE_ADDRESS__
 ucontext_t scheduler_context;
-// Stack of the scheduler, which is the caller's of `run`; as ASan tells it whenever a fiber goes on.
+// Stack of the scheduler, which is the caller's of `run`; as ASan tells it whenever a fiber goes
+// on.
 const void* scheduler_stack = nullptr;
 size_t scheduler_stack_size = 0;
 #else
