@@ -16,9 +16,6 @@ namespace {
 
 constexpr int64_t kLanes = ConvDgradParams::kLanes;
 
-// Places worked on side by side: where a row has few, those of several samples, whose taps are one.
-constexpr int64_t kPlaces = 20;
-
 template <class T>
 class Dgrad {
  public:
@@ -28,7 +25,7 @@ class Dgrad {
         pitch_(params.stride[2] * params.C),
         reach_(params.kernel[2] / params.stride[2]),
         places_(params.out[2] + reach_ - 1),
-        together_(std::clamp<int64_t>(kPlaces / places_, 1, params.B)),
+        together_(std::clamp<int64_t>(kConvPlaces / places_, 1, params.B)),
         taps_size_(params.kernel[2] * params.C * params.K),
         row_size_((places_ + reach_ - 1) * params.K),
         taps_(aligned_floats(params.kernel[0] * params.kernel[1] * taps_size_)),
@@ -73,13 +70,9 @@ class Dgrad {
 
   // A row of g, with reach - 1 zeros on both sides.
   void pack_row(int64_t index) {
-    const int64_t size = p_.out[2] * p_.K, beside = (reach_ - 1) * p_.K;
-    const T* from = static_cast<const T*>(p_.g) + index * size;
-    float* to = g_.get() + index * row_size_;
-    std::fill_n(to, beside, 0.0f);
-#pragma omp simd
-    for (int64_t i = 0; i < size; ++i) to[beside + i] = load(from[i]);
-    std::fill_n(to + beside + size, beside, 0.0f);
+    const int64_t size = p_.out[2] * p_.K;
+    pack_padded(static_cast<const T*>(p_.g) + index * size, size, (reach_ - 1) * p_.K,
+                g_.get() + index * row_size_);
   }
 
   // The places of 16 lanes from `lane` on that are voxels of the inputs, sample by sample.

@@ -11,10 +11,6 @@ namespace {
 
 constexpr int64_t kLanes = ConvFpropParams::kLanes;
 
-// Outputs worked on side by side: where a row has few, those of several samples, which meet the
-// same taps.
-constexpr int64_t kPlaces = 20;
-
 // Elements of a weight that are packed at once: long enough that memory is read in order.
 constexpr int64_t kStretch = 128;
 
@@ -62,7 +58,7 @@ class Fprop {
         kernel_(conv_places_kernel()),
         run_(params.kernel[2] * params.C),
         blocks_(params.K / kLanes),
-        together_(std::clamp<int64_t>(kPlaces / params.out[2], 1, params.B)),
+        together_(std::clamp<int64_t>(kConvPlaces / params.out[2], 1, params.B)),
         row_size_((params.in[2] + 2 * params.padding[2]) * params.C),
         taps_(aligned_floats(params.kernel[0] * params.kernel[1] * params.K * run_)),
         x_(aligned_floats(params.B * params.in[0] * params.in[1] * row_size_)) {
@@ -96,8 +92,7 @@ class Fprop {
   }
 
  private:
-  // Taps of 16 of the K [K, kD, kH, kW C] -> [kD, kH, kW C, 16], by squares: the 16 may lie in
-  // lines that drive each other out of the cache.
+  // Taps of 16 of the K [K, kD, kH, kW C] -> [kD, kH, kW C, 16].
   void pack_taps(int64_t block) {
     const int64_t size = p_.kernel[0] * p_.kernel[1] * run_;
     const T* from = static_cast<const T*>(p_.weight) + block * kLanes * size;
@@ -119,13 +114,9 @@ class Fprop {
 
   // A row of x with its padding.
   void pack_row(int64_t index) {
-    const int64_t size = p_.in[2] * p_.C, beside = p_.padding[2] * p_.C;
-    const T* from = static_cast<const T*>(p_.x) + index * size;
-    float* to = x_.get() + index * row_size_;
-    std::fill_n(to, beside, 0.0f);
-#pragma omp simd
-    for (int64_t i = 0; i < size; ++i) to[beside + i] = load(from[i]);
-    std::fill_n(to + beside + size, beside, 0.0f);
+    const int64_t size = p_.in[2] * p_.C;
+    pack_padded(static_cast<const T*>(p_.x) + index * size, size, p_.padding[2] * p_.C,
+                x_.get() + index * row_size_);
   }
 
   // 16 channels of plane d of the outputs, of the samples from b on. All rows of a plane pass by a

@@ -32,13 +32,7 @@ void tile(const ConvPlaces& places, int64_t first, float* sums) {
     for (int n = 0; n < N; ++n) row[n] -= places.run;
   }
 #pragma GCC unroll 32
-  for (int n = 0; n < N; ++n) {
-    float* to = sums + places.to[first + n];
-    const Lanes before = read(to);
-#pragma GCC unroll 16
-    for (int i = 0; i < Lanes::kVectors; ++i) sum[n].part[i] += before.part[i];
-    write(to, sum[n]);
-  }
+  for (int n = 0; n < N; ++n) add_to(sums + places.to[first + n], sum[n]);
 }
 
 // tile<count>, 1 <= count <= N.

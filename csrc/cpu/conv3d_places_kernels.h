@@ -20,6 +20,9 @@ struct ConvPlaces {
   const float* taps;  // [reach, run, 16]
 };
 
+// Places worked on side by side: where a row has few, those of several samples, whose taps are one.
+constexpr int64_t kConvPlaces = 20;
+
 // sums at every place += taps times operand
 using ConvPlacesKernel = void (*)(const ConvPlaces& places, float* sums);
 

@@ -24,14 +24,8 @@ void tile(const ConvWgradBlock& block, const float* g, float* sums) {
 #pragma GCC unroll 32
     for (int k = 0; k < N; ++k) sum[k].add_product(value, from[k]);
   }
-  // a block's sums are added as one: long sums lose less in two steps
 #pragma GCC unroll 32
-  for (int k = 0; k < N; ++k) {
-    const Lanes before = read(sums + k * Lanes::kWidth);
-#pragma GCC unroll 16
-    for (int i = 0; i < Lanes::kVectors; ++i) sum[k].part[i] += before.part[i];
-    write(sums + k * Lanes::kWidth, sum[k]);
-  }
+  for (int k = 0; k < N; ++k) add_to(sums + k * Lanes::kWidth, sum[k]);
 }
 
 // tile<count>, 1 <= count <= N.

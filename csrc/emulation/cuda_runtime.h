@@ -63,7 +63,8 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   using Call = KernelCall<Parameters...>;
   Call call{kernel, {std::forward<Arguments>(arguments)...}};
   const emulation::Launch launch{
-      config->gridDim, config->blockDim, config->dynamicSmemBytes, &Call::run, &call, sizeof(call)};
+      config->gridDim, config->blockDim, config->dynamicSmemBytes, &Call::run, &call,
+      sizeof(call),    config->stream};
   return static_cast<cudaError_t>(emulation::run(launch));
 }
 

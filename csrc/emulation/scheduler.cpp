@@ -68,6 +68,7 @@ struct Block {
 
 std::mt19937_64 random_numbers;
 std::string first_error;
+std::vector<uintptr_t> streams;
 const Launch* launch = nullptr;
 Fiber* running = nullptr;
 uint32_t next_block = 1, first_block = 1;
@@ -297,6 +298,7 @@ int run(const Launch& requested) {
     return kInvalidConfiguration;
   }
   if (requested.shared_bytes > kMaxShared) return kInvalidValue;
+  streams.push_back(reinterpret_cast<uintptr_t>(requested.stream));
   launch = &requested;
   failed = false;
   first_block = next_block;
@@ -327,6 +329,8 @@ int run(const Launch& requested) {
 }
 
 std::string take_error() { return std::exchange(first_error, {}); }
+
+std::vector<uintptr_t> take_streams() { return std::exchange(streams, {}); }
 
 void seed(uint64_t value) { random_numbers.seed(value); }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <source_location>
 #include <string>
+#include <vector>
 
 namespace emulation {
 
@@ -27,6 +28,7 @@ struct Launch {
   void (*entry)(void*);
   void* argument;  // of entry; holds the kernel's arguments
   size_t argument_bytes;
+  void* stream;
 };
 
 // Runs a launch to its end. Returns a cudaError_t; `error()` then says what went wrong.
@@ -35,6 +37,8 @@ int run(const Launch& launch);
 // The first error since the last call, or an empty text.
 std::string take_error();
 void seed(uint64_t value);
+// Streams of the launches since the last call, in their order.
+std::vector<uintptr_t> take_streams();
 
 // The place of the running CUDA thread in its launch; what orders its accesses.
 struct Self {

@@ -17,6 +17,8 @@ from torch import Tensor
 from fastgan.ops import dispatch, native_cuda, native_cuda_conv3d
 
 ROOT = Path(__file__).resolve().parents[2]
+# PyTorch's current one, as far as the operators know.
+STREAM = 77
 # Shapes of each kernel; hundreds by hand.
 SHAPES = int(os.environ.get("FASTGAN_EMULATION_SHAPES", "30"))
 # "thread": the emulation's own checks; "address": AddressSanitizer, which must be preloaded.
@@ -73,10 +75,15 @@ class Kernels:
                         1 if bits else min(t.element_size(), 4) if t.dtype != torch.uint8 else 4
                     )
                     self.module.add_buffer(t.data_ptr(), t.nbytes, granule, label, written)
+            self.module.take_streams()
             try:
                 entry(*args)
             finally:
                 self.module.remove_buffers()
+            streams = self.module.take_streams()
+            assert set(streams) <= {STREAM}, f"{name} launches on {streams}"
+            # nothing but empty tensors is done without a launch
+            assert streams or any(isinstance(t, Tensor) and t.numel() == 0 for t in args), name
 
         return call
 
@@ -93,7 +100,7 @@ def kernels(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[K
     found = Kernels(emulated)
     for module in (native_cuda, native_cuda_conv3d):
         monkeypatch.setattr(module, "kernels", lambda: found)
-        monkeypatch.setattr(module, "stream", lambda x: 0)
+        monkeypatch.setattr(module, "stream", lambda x: STREAM)
     modules = {"conv3d": native_cuda_conv3d}
     monkeypatch.setattr(dispatch, "module", lambda op, x: modules.get(op, native_cuda))
     before = torch.are_deterministic_algorithms_enabled()

@@ -82,14 +82,6 @@ CASES = {
 each_pass = pytest.mark.parametrize("name", OPERANDS)
 
 
-@pytest.fixture(params=LEVELS)
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native._C.isa()
-    native._C.set_isa(request.param)
-    yield request.param
-    native._C.set_isa(before)
-
-
 @pytest.fixture
 def no_avx512() -> Iterator[None]:
     """Where the choice falls on the kernels."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.ops import conv3d, conv_transpose3d, dispatch, implementation, native, native_conv3d
+from fastgan.ops import conv3d, conv_transpose3d, dispatch, implementation, native_conv3d
 from fastgan.ops import conv3d_passes as passes
 
-LEVELS = native._C.isa_levels() if native.reason() is None else []
 LAST = torch.channels_last_3d
 
 
@@ -39,14 +37,6 @@ CASES = [
 ]
 DTYPES = [torch.float32, torch.bfloat16]
 TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 8e-3}
-
-
-@pytest.fixture(params=LEVELS)
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native._C.isa()
-    native._C.set_isa(request.param)
-    yield request.param
-    native._C.set_isa(before)
 
 
 def tensors(case: Case, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:

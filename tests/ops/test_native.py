@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -62,14 +61,6 @@ class Inputs(NamedTuple):
     gg_weight: Tensor | None
     gg_bias: Tensor | None
     num_groups: int
-
-
-@pytest.fixture(params=LEVELS)
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native._C.isa()
-    native._C.set_isa(request.param)
-    yield request.param
-    native._C.set_isa(before)
 
 
 def test_extension_is_loaded() -> None:

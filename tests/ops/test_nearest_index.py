@@ -9,24 +9,15 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError
-from fastgan.ops import NearestIndex, implementation, native, nearest, nearest_index
+from fastgan.ops import NearestIndex, implementation, nearest, nearest_index
 from fastgan.ops.nearest_index import transforms
 
-LEVELS = native._C.isa_levels() if native.reason() is None else []
 DTYPES = [
     *(torch.float32, torch.bfloat16, torch.float16, torch.float64),
     *(torch.int16, torch.int8, torch.uint8),
 ]
 # even, odd sides, channels, flat, one block
 SHAPES = [(16, 16, 16), (7, 9, 5), (2, 6, 5, 8), (2, 33, 70), (2, 2, 2)]
-
-
-@pytest.fixture(params=LEVELS)
-def level(request: pytest.FixtureRequest):
-    before = native._C.isa()
-    native._C.set_isa(request.param)
-    yield request.param
-    native._C.set_isa(before)
 
 
 def volumes(n: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

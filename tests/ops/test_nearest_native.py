@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,21 +9,12 @@ from torch import Tensor
 from fastgan.ops import native, native_nearest
 from fastgan.reference.nearest import nearest as reference
 
-LEVELS = native._C.isa_levels() if native.reason() is None else []
 PATHS = ["direct", "dots", "wide"]
 FLOATS = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 INTEGERS = [torch.int16, torch.int8, torch.uint8]
 # N, M, F, k: ones, primes, more than a tile, a panel, a chunk of 512 features, a segment of 65536
 CASES = [(1, 1, 1, 1), (5, 97, 7, 5), (70, 53, 129, 3), (9, 50, 515, 50), (3, 9, 1031, 2)]
 LONG = (3, 5, 65536 + 517, 2)
-
-
-@pytest.fixture(params=LEVELS)
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native._C.isa()
-    native._C.set_isa(request.param)
-    yield request.param
-    native._C.set_isa(before)
 
 
 def rows(n: int, features: int, dtype: torch.dtype) -> Tensor:

@@ -43,6 +43,8 @@ PYBIND11_MODULE(fastgan_emulated, module) {
       },
       "Lets kernels touch a piece of memory.");
   module.def("remove_buffers", &emulation::remove_buffers);
+  module.def("take_streams", &emulation::take_streams,
+             "Streams of the launches since the last call.");
   module.def("planted", &planted::names, "Names of the planted kernels.");
   module.def(
       "run_planted",
