@@ -135,7 +135,7 @@ def _safe_dtype(
 def emulated(dtype: torch.dtype) -> bool:
     """Whether the CPU library computes in a 16-bit dtype without instructions for it.
 
-    It then takes tens to hundreds of times as long as in float32.
+    It then takes several times as long as in float32, for some sizes far longer.
     """
     ask = getattr(torch.cpu, "get_capabilities", None)
     found = ask() if ask else {}
