@@ -36,10 +36,10 @@ import torch
 from fastgan.config import Config, parse
 from fastgan.data import read_volume, save_volume
 from fastgan.errors import BadFile, ConfigError
-from fastgan.gans import patch_distance
+from fastgan.measures import patch_distance
 from fastgan.train import RunFolder, checkpoint, describe, fit, load_translator
 from fastgan.train.build import data_of, variant_of
-from fastgan.train.samples import triptychs, write_png
+from fastgan.pictures.slices import triptychs, write_png
 
 __all__ = ["main", "scores"]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgan.audit.group_tests import Groups, centred, standardised
 from fastgan.audit.judgement import Control
 from fastgan.audit.statistics import clopper_pearson, permutation_p
+from fastgan.audit.statistics.group_tests import Groups, centred, standardised
 
 __all__ = [
     "NEEDED",

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     from fastgan.audit.evidence import Options
     from fastgan.audit.run import audit
     from fastgan.cli.process import keep_freed_memory
-    from fastgan.cli.synthetic import make_empty, require_empty
+    from fastgan.runs.synthetic import make_empty, require_empty
 
     keep_freed_memory()
     if options.seed < 0:
@@ -88,8 +88,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _evidence(options: argparse.Namespace) -> tuple[Config, Evidence]:
     from fastgan import config as configuration
-    from fastgan.cli.evidence import evidence_of_config, evidence_of_run
-    from fastgan.cli.synthetic import checkpoint_asked
+    from fastgan.runs.evidence import evidence_of_config, evidence_of_run
+    from fastgan.runs.synthetic import checkpoint_asked
     from fastgan.train.run_folder import RunFolder
 
     if options.config is not None:
@@ -106,10 +106,10 @@ def _say(text: str) -> None:
 
 
 def _write(found: Audit, config: Config, out: Path) -> None:
-    from fastgan.audit.page import dataset_card, model_card, page
-    from fastgan.audit.record import record_of
-    from fastgan.cli.evidence import facts_of
+    from fastgan.audit.report.page import dataset_card, model_card, page
+    from fastgan.audit.report.record import record_of
     from fastgan.durable import replace_file
+    from fastgan.runs.evidence import facts_of
 
     record, facts = record_of(found), facts_of(config)
     parts = {

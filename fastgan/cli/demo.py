@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastgan.errors import StateError
 
 if TYPE_CHECKING:
-    from fastgan.audit.fidelity import Masks, Row
+    from fastgan.audit.quality.fidelity import Masks, Row
     from fastgan.data import Dataset
     from fastgan.train import RunFolder
 
@@ -111,7 +111,7 @@ def _read_masks(manifest: Path, classes: tuple[str, ...]) -> Masks:
     """The generated volumes as a user would read them."""
     import numpy as np
 
-    from fastgan.audit.fidelity import Masks
+    from fastgan.audit.quality.fidelity import Masks
     from fastgan.data import read_volume
 
     with manifest.open(newline="", encoding="utf-8") as stream:
@@ -127,8 +127,8 @@ def _judge(
     """Rows of the comparison, and the sets that the montage draws from."""
     import numpy as np
 
-    from fastgan.audit.fidelity import Masks, compare
-    from fastgan.audit.shape import shape_statistics, soft_ellipsoids
+    from fastgan.audit.quality.fidelity import Masks, compare
+    from fastgan.measures.shape import shape_statistics, soft_ellipsoids
 
     known, unseen = _masks(train), _masks(holdout)
     rng = np.random.default_rng(CONTROLS_SEED)
@@ -144,7 +144,7 @@ def _judge(
 def _masks(dataset: Dataset) -> Masks:
     import numpy as np
 
-    from fastgan.audit.fidelity import Masks
+    from fastgan.audit.quality.fidelity import Masks
 
     values = np.stack([dataset.denormalise(dataset.volume(i)[0]) for i in range(len(dataset))])
     return Masks(values, np.asarray(dataset.labels))
@@ -152,7 +152,7 @@ def _masks(dataset: Dataset) -> Masks:
 
 def _table(rows: list[Row], classes: tuple[str, ...]) -> str:
     """The comparison as text: a line per set of masks, the limits, what failed."""
-    from fastgan.audit.fidelity import LIMITS
+    from fastgan.audit.quality.fidelity import LIMITS
 
     def cell(values: list[float]) -> str:
         return " / ".join(f"{value:.2f}" for value in values)
@@ -181,7 +181,7 @@ def _table(rows: list[Row], classes: tuple[str, ...]) -> str:
 
 
 def _draw(sets: dict[str, Masks], classes: tuple[str, ...], path: Path) -> None:
-    from fastgan.audit.montage import draw_montage
+    from fastgan.pictures.surfaces import draw_montage
 
     rows: dict[str, Any] = {}
     for label, name in enumerate(classes):

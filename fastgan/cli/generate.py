@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Generate, print where to, return 0."""
     from fastgan.cli.process import keep_freed_memory
-    from fastgan.cli.synthetic import checkpoint_asked
+    from fastgan.runs.synthetic import checkpoint_asked
     from fastgan.train.run_folder import RunFolder
 
     keep_freed_memory()
@@ -96,10 +96,10 @@ def generate(
     """
     import torch
 
-    from fastgan.cli.synthetic import description, make_empty, origin, write_manifest
     from fastgan.data import save_volume
     from fastgan.data.normalise import denormalise
     from fastgan.random import Draws
+    from fastgan.runs.synthetic import description, make_empty, origin, write_manifest
     from fastgan.train import load_generator, require_generator
     from fastgan.train.build import variant_of
     from fastgan.train.device import resolve

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fastgan.data.manifest import Item
-    from fastgan.data.translate import Translated
+    from fastgan.runs.whole_volume import Translated
     from fastgan.train.checkpoint import Checkpoint
 
 __all__ = ["DIRECTIONS", "add_arguments", "run", "translate"]
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Translate, print where to, return 0, also when an alarm was raised."""
     from fastgan.cli.process import keep_freed_memory
-    from fastgan.cli.synthetic import checkpoint_asked, require_empty
+    from fastgan.runs.synthetic import checkpoint_asked, require_empty
     from fastgan.train.run_folder import RunFolder
 
     keep_freed_memory()
@@ -122,15 +122,21 @@ def translate(
     import json
 
     from fastgan import train
-    from fastgan.cli.synthetic import description, make_empty, origin, require_empty, write_manifest
     from fastgan.data import read_volume, save_volume
     from fastgan.data.cache import file_digest
-    from fastgan.data.translate import Domain, check_volume, translate_volume
     from fastgan.durable import replace_file
-    from fastgan.models.structure import same_contrast
+    from fastgan.measures.structure import same_contrast
     from fastgan.nn.choices import check_choice
+    from fastgan.pictures.slices import write_png
+    from fastgan.runs.synthetic import (
+        description,
+        make_empty,
+        origin,
+        require_empty,
+        write_manifest,
+    )
+    from fastgan.runs.whole_volume import Domain, check_volume, translate_volume
     from fastgan.train.device import resolve
-    from fastgan.train.samples import write_png
 
     check_choice("direction", direction, DIRECTIONS)
     data = folder.data()
@@ -231,7 +237,7 @@ def _judge(made: Translated, same_contrast: bool) -> tuple[dict[str, float | Non
     """Values of the structure check, None where it says nothing, and sentences for its alarms."""
     import torch
 
-    from fastgan.models.structure import ALARMS, structure
+    from fastgan.measures.structure import ALARMS, structure
 
     pair = (torch.from_numpy(array)[None, None] for array in (made.source, made.result))
     found = structure(*pair, same_contrast=same_contrast)
@@ -273,7 +279,7 @@ def _picture(made: Translated) -> np.ndarray:
     Head and front are up, the patient's right is right. The difference is half of translation
     minus source: grey is no change. Small volumes are enlarged.
     """
-    from fastgan.train.samples import triptychs
+    from fastgan.pictures.slices import triptychs
 
     change = 0.5 * (made.result - made.source)
     # The slices' rows run down: from the head, and from the front.

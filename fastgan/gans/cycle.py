@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from fastgan.errors import ConfigError
 from fastgan.gans.objectives import find_objective
-from fastgan.gans.patch_distance import patch_distance
 from fastgan.gans.pool import Pool
 from fastgan.gans.variant import AdamSettings, NextBatch, Phase, Pictures, Variant
-from fastgan.models.structure import ALARMS, structure_metrics
+from fastgan.measures.patch_distance import patch_distance
+from fastgan.measures.structure import ALARMS, structure_metrics
 from fastgan.random import Draws
 
 __all__ = ["CycleGAN"]

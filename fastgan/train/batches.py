@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastgan.random import Draws
-from fastgan.train.ranges import span
+from fastgan.train.spans import span
 
 __all__ = ["Batches", "Source"]
 

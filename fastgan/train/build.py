@@ -11,7 +11,7 @@ from fastgan.config import Config, GanConfig, ModelConfig
 from fastgan.data import Dataset, Unpaired, open_dataset, open_unpaired
 from fastgan.errors import ConfigError
 from fastgan.gans import Variant, build_cycle, build_variant
-from fastgan.models.structure import same_contrast
+from fastgan.measures.structure import same_contrast
 
 __all__ = ["data_of", "variant_of"]
 

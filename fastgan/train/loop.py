@@ -14,8 +14,9 @@ from torch import Tensor
 from fastgan import config as configuration
 from fastgan.config import Config
 from fastgan.errors import ConfigError, ResourceLimit, StateError
+from fastgan.pictures import slices as samples
 from fastgan.random import Draws
-from fastgan.train import checkpoint, samples
+from fastgan.train import checkpoint
 from fastgan.train.batches import Batches, Source
 from fastgan.train.checkpoint import Checkpoint
 from fastgan.train.device import peak_memory
@@ -24,9 +25,9 @@ from fastgan.train.numerics import Watch
 from fastgan.train.optim import PhaseOptimiser, lr_factor
 from fastgan.train.precision import forward_precision
 from fastgan.train.progress import Progress
-from fastgan.train.ranges import span
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.signals import Interruption
+from fastgan.train.spans import span
 from fastgan.train.state import module_tensors, restore
 
 __all__ = ["Training"]

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from fastgan.audit.copy_search import MIRRORS, CopySearch, coarse, mirrored, moved
-from fastgan.audit.planting import TRANSFORMS, noisy, transformed
+from fastgan.audit.memorization.copy_search import MIRRORS, CopySearch, coarse, mirrored, moved
+from fastgan.audit.memorization.planting import TRANSFORMS, noisy, transformed
 from fastgan.errors import AuditError
 
 

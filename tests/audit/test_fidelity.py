@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fastgan.audit.fidelity import LIMITS, Masks, compare, ks_distance
-from fastgan.audit.shape import soft_ellipsoids
+from fastgan.audit.quality.fidelity import LIMITS, Masks, compare, ks_distance
 from fastgan.errors import AuditError
+from fastgan.measures.shape import soft_ellipsoids
 
 UNIT = (1.0, 1.0, 1.0)
 

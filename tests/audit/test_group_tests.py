@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fastgan.audit.cross_fit import CrossFit, auc_rows
-from fastgan.audit.group_tests import Groups, centred, max_t, mean_discrepancy
+from fastgan.audit.statistics.cross_fit import CrossFit, auc_rows
+from fastgan.audit.statistics.group_tests import Groups, centred, max_t, mean_discrepancy
 from fastgan.errors import AuditError
 
 

@@ -7,23 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastgan.audit import classifier, labels
-from fastgan.audit.alterations import AUGMENTATIONS, alter, destroy, moved, wobbled
-from fastgan.audit.classifier import train_ensemble
+from fastgan.audit import labels
 from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.instrument import instrument, within_strata
-from fastgan.audit.invariance import (
+from fastgan.audit.judgement import settle
+from fastgan.audit.labels import classifier
+from fastgan.audit.labels.alterations import AUGMENTATIONS, alter, destroy, moved, wobbled
+from fastgan.audit.labels.classifier import train_ensemble
+from fastgan.audit.labels.generated import judge_generated
+from fastgan.audit.labels.instrument import instrument, within_strata
+from fastgan.audit.labels.invariance import (
     Effect,
     Readings,
     chance_to_refute,
     effect,
     smallest_certifiable,
 )
-from fastgan.audit.judgement import settle
-from fastgan.audit.label_generated import judge_generated
-from fastgan.audit.label_noise import agreement, noise, planted_noise
-from fastgan.audit.laws import check_laws
-from fastgan.audit.phantoms import CLASSES, Lesion, Recipe, phantoms
+from fastgan.audit.labels.laws import check_laws
+from fastgan.audit.labels.noise import agreement, noise, planted_noise
+from fastgan.audit.phantoms.volumes import CLASSES, Lesion, Recipe, phantoms
 from fastgan.audit.statistics import auc
 from fastgan.data.augment import apply
 from fastgan.errors import AuditError
@@ -96,7 +97,7 @@ def test_an_augmentation_that_erases_lesions_fails(evidence, monkeypatch):
     def erasing(name, values, rng, spacing):
         return destroy("lesion erased", values, "ct")
 
-    monkeypatch.setattr("fastgan.audit.label_augmentation.alter", erasing)
+    monkeypatch.setattr("fastgan.audit.labels.augmentation.alter", erasing)
     one = settled(evidence, QUICK)["labels.augmentation"]
     assert one.verdict == "fail"
     assert one.sentence.startswith("flip and rotate changes labels")

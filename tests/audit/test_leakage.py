@@ -9,9 +9,9 @@ import pytest
 
 from fastgan.audit import leakage
 from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.file_fields import feature_columns, file_fields
 from fastgan.audit.judgement import settle
-from fastgan.audit.phantoms import CLASSES
+from fastgan.audit.leakage.file_fields import feature_columns, file_fields
+from fastgan.audit.phantoms.volumes import CLASSES
 from fastgan.errors import AuditError
 
 FEW = Options(permutations=499, planted=40)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.group_tests import Groups
 from fastgan.audit.judgement import settle
-from fastgan.audit.marks import _places, detached, find_marks, hit_table, shell, varying
-from fastgan.audit.phantoms import CLASSES, Recipe, phantoms
-from fastgan.audit.shape import soft_ellipsoids
-from fastgan.audit.watermarks import judge_marks, origin_column
+from fastgan.audit.phantoms.volumes import CLASSES, Recipe, phantoms
+from fastgan.audit.shortcuts.marks import _places, detached, find_marks, hit_table, shell, varying
+from fastgan.audit.shortcuts.watermarks import judge_marks, origin_column
+from fastgan.audit.statistics.group_tests import Groups
 from fastgan.errors import AuditError
+from fastgan.measures.shape import soft_ellipsoids
 
 FEW = Options(permutations=499, planted=40)
 RECIPE = Recipe(size=12, per_subject=2, agreement=0.8)

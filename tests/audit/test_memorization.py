@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from fastgan.audit import memorization, memorization_figures
-from fastgan.audit.copy_search import mirrored
+from fastgan.audit import memorization
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import settle
-from fastgan.audit.outliers import CopyTest, isolation, ratio
-from fastgan.audit.prevalence import Sides, nearest_subject
-from fastgan.audit.split_by_chance import Neighbourhood
+from fastgan.audit.memorization import figures as memorization_figures
+from fastgan.audit.memorization.copy_search import mirrored
+from fastgan.audit.memorization.outliers import CopyTest, isolation, ratio
+from fastgan.audit.memorization.prevalence import Sides, nearest_subject
+from fastgan.audit.memorization.split_by_chance import Neighbourhood
 from fastgan.errors import AuditError
 from fastgan.ops import nearest
 

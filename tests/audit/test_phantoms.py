@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastgan.audit.fidelity import area_under_curve
-from fastgan.audit.phantoms import NOISE, TEXTURE, Lesion, Recipe, Scanner, phantoms
+from fastgan.audit.phantoms.volumes import NOISE, TEXTURE, Lesion, Recipe, Scanner, phantoms
+from fastgan.audit.quality.fidelity import area_under_curve
 from fastgan.errors import AuditError
 
 SMALL = Recipe(size=16)

@@ -7,12 +7,12 @@ import pytest
 
 from fastgan.audit import quality
 from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.feature_distances import KernelDistance, coverage, frechet_distance
-from fastgan.audit.features import PyramidFeatures, standardised
 from fastgan.audit.judgement import settle
-from fastgan.audit.shape import soft_ellipsoids
-from fastgan.audit.similarity import ms_ssim
+from fastgan.audit.quality.feature_distances import KernelDistance, coverage, frechet_distance
+from fastgan.audit.quality.features import PyramidFeatures, standardised
+from fastgan.audit.quality.similarity import ms_ssim
 from fastgan.errors import AuditError
+from fastgan.measures.shape import soft_ellipsoids
 
 RNG = np.random.default_rng
 

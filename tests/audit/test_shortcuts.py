@@ -5,17 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastgan.audit import amplification, attributes, regions, shortcuts
-from fastgan.audit.amplification import contrast_rows, judge_amplification
-from fastgan.audit.attributes import judge_columns, judge_explained, levels_of
+from fastgan.audit import shortcuts
 from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.group_tests import Groups
 from fastgan.audit.judgement import settle
-from fastgan.audit.phantoms import CLASSES, Lesion, Recipe, phantoms
-from fastgan.audit.regions import judge_regions
-from fastgan.audit.shape import soft_ellipsoids
-from fastgan.audit.swap import change_outside, judge_swap
+from fastgan.audit.phantoms.volumes import CLASSES, Lesion, Recipe, phantoms
+from fastgan.audit.shortcuts import amplification, attributes, regions
+from fastgan.audit.shortcuts.amplification import contrast_rows, judge_amplification
+from fastgan.audit.shortcuts.attributes import judge_columns, judge_explained, levels_of
+from fastgan.audit.shortcuts.regions import judge_regions
+from fastgan.audit.shortcuts.swap import change_outside, judge_swap
+from fastgan.audit.statistics.group_tests import Groups
 from fastgan.errors import AuditError
+from fastgan.measures.shape import soft_ellipsoids
 
 QUICK = Options(permutations=199, quick=True)
 FULL = Options(permutations=499, planted=40)

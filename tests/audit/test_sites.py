@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastgan.audit import site_tests, sites
+from fastgan.audit import sites
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import settle
-from fastgan.audit.phantoms import CLASSES, OTHER_SCANNER, Recipe, Scanner, phantoms
+from fastgan.audit.phantoms.volumes import CLASSES, OTHER_SCANNER, Recipe, Scanner, phantoms
+from fastgan.audit.sites import tests as site_tests
 from fastgan.errors import AuditError
 
 RECIPE = Recipe(size=8, per_subject=2)

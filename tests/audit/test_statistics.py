@@ -5,7 +5,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fastgan.audit.pareto import LEAST_EXCESSES, ParetoTail
 from fastgan.audit.statistics import (
     Exchange,
     area_under_curve,
@@ -20,6 +19,7 @@ from fastgan.audit.statistics import (
     subject_bootstrap,
     two_sample_interval,
 )
+from fastgan.audit.statistics.pareto import LEAST_EXCESSES, ParetoTail
 from fastgan.errors import AuditError
 
 # runs without a single finding -> the rate that they certify at 95 %

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastgan.audit.alterations import smoothed
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import settle
-from fastgan.audit.lesions import conspicuity, conspicuous_places, erased, planted
-from fastgan.audit.phantoms import Recipe, phantoms
-from fastgan.audit.translation import judge
+from fastgan.audit.labels.alterations import smoothed
+from fastgan.audit.phantoms.volumes import Recipe, phantoms
+from fastgan.audit.translation.judge import judge
+from fastgan.audit.translation.planted import conspicuity, conspicuous_places, erased, planted
 from fastgan.errors import AuditError
 
 RECIPE = Recipe(size=24, extent=36.0)

@@ -10,7 +10,7 @@ import torch
 import fastgan.ops
 
 # Imported by name: collected as files, the operators would be defined twice.
-MODULES = ["fastgan.random", "fastgan.data.sliding_window", "fastgan.models.structure"]
+MODULES = ["fastgan.random", "fastgan.runs.sliding_window", "fastgan.measures.structure"]
 MODULES += [f"fastgan.ops.{module.name}" for module in pkgutil.iter_modules(fastgan.ops.__path__)]
 RESULTS = {"GradientPenalty", "Neighbours", "Transform"}
 PUBLIC = sorted(set(fastgan.ops.__all__) - RESULTS)

@@ -14,7 +14,7 @@ from fastgan.train.batches import Batches
 from fastgan.train.device import peak_memory, repeatable, resolve
 from fastgan.train.precision import forward_precision
 from fastgan.train.progress import Progress
-from fastgan.train.ranges import span
+from fastgan.train.spans import span
 
 
 def test_one_step_by_hand(tiny, tmp_path, quiet):

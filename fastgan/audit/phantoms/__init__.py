@@ -1,0 +1,1 @@
+"""Procedural volumes with known ground truth, for controls and tests."""

@@ -1,0 +1,1 @@
+"""The report of an audit: report.json, one page, and cards."""

@@ -1,0 +1,261 @@
+"""Which manifest columns could serve as shortcuts, and what explains the label by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgan.audit.controls import by_subject, found_control, power_level, quiet_control
+from fastgan.audit.evidence import Evidence, Options
+from fastgan.audit.judgement import Control, Finding, Outcome, Table
+from fastgan.audit.shortcuts.regions import require_labels, standard_rows
+from fastgan.audit.statistics import auc, auc_interval, holm, permutation_p
+from fastgan.audit.statistics.cross_fit import CrossFit
+from fastgan.audit.statistics.group_tests import Groups, max_t
+from fastgan.errors import AuditError
+from fastgan.measures.descriptors import named_statistics, voxel_descriptors
+
+__all__ = ["judge_columns", "judge_explained", "levels_of"]
+
+Floats = NDArray[np.floating]
+Names = NDArray[np.str_]
+
+LEAST_SUBJECTS = 10
+"""Subjects that each of two levels of a column needs."""
+MOST_COLUMNS = 12
+EXPLAINED = 0.8
+"""AUC of a single statistic above which the reader is warned."""
+CONTROL_RUNS = 100
+_SIZES = ("share of soft voxels", "middle", "border")
+
+
+def levels_of(column: Names, subjects: Names) -> Names | None:
+    """A column as few levels [N], "" where unused: text as it is, numbers in halves.
+
+    None where fewer than two levels have enough subjects.
+    """
+    levels = column.astype(object)
+    try:
+        numbers = np.array([float(v) for v in column])
+    except ValueError:
+        pass
+    else:
+        if len(np.unique(numbers)) > 2 and np.isfinite(numbers).all():
+            middle = float(np.median(numbers))
+            at_most = numbers <= middle if (numbers > middle).any() else numbers < middle
+            levels = np.where(at_most, f"<= {middle:g}", f"> {middle:g}").astype(object)
+    counts = {v: len(np.unique(subjects[levels == v])) for v in np.unique(levels.astype(str)) if v}
+    enough = [v for v, n in counts.items() if n >= LEAST_SUBJECTS]
+    if len(enough) < 2:
+        return None
+    return np.where(np.isin(levels.astype(str), enough), levels, "").astype(str)
+
+
+def judge_columns(evidence: Evidence, options: Options) -> Finding:
+    """Utility (column against label) and detectability (column from voxels, given the label).
+
+    Source: G-AUDIT, arXiv 2503.09969.
+
+    Raises:
+        AuditError: no labels, or no column with two levels of enough subjects.
+    """
+    cohort = evidence.training
+    labels = require_labels(cohort)
+    usable: dict[str, Names] = {}
+    for name, column in cohort.columns.items():
+        levels = levels_of(column, cohort.subjects)
+        if levels is not None and len(usable) < MOST_COLUMNS:
+            usable[name] = levels
+    if not usable:
+        raise AuditError(
+            f"no manifest column has two values of at least {LEAST_SUBJECTS} subjects each"
+        )
+    described = voxel_descriptors(cohort.values)
+    rng = options.rng("shortcuts/columns")
+    runs = 0 if options.quick else CONTROL_RUNS
+    count = options.permutations
+    rows: list[tuple[str | float | int, ...]] = []
+    p = []
+    quiet: list[float] = []
+    found: list[float] = []
+    for name, levels in usable.items():
+        at = np.flatnonzero(levels != "")
+        who, own = cohort.subjects[at], labels[at]
+        free = Groups(levels[at], who, None, rng, count + runs)
+        classes = np.stack([own == c for c in np.unique(labels)], axis=1)
+        utility = max_t(free, classes, count)
+        given = Groups(levels[at], who, own, rng, count + runs)
+        fit = CrossFit(described[at], given.subjects, given.strata, rng)
+        area = fit.auc(given)
+        seen = permutation_p(float(area[0]), area[1 : 1 + count])
+        association = _association(levels[at], own)
+        rows.append(
+            (
+                name,
+                len(np.unique(levels[at])),
+                round(association, 3),
+                round(utility.p, 4),
+                round(float(area[0]), 3),
+                round(seen, 4),
+                round(association * max(0.0, 2 * float(area[0]) - 1), 3),
+            )
+        )
+        p.append(max(utility.p, seen))
+        if runs and not found:
+            for run in range(runs):
+                row = 1 + count + run
+                quiet.append(
+                    max(
+                        permutation_p(utility.maxima[row], utility.maxima[1 : 1 + count]),
+                        permutation_p(float(area[row]), area[1 : 1 + count]),
+                    )
+                )
+            found = _planted(given, described[at], count, runs, rng)
+    adjusted = holm(p)
+    worst = int(np.argmin(adjusted))
+    names = list(usable)
+    risky = [n for n, value in zip(names, adjusted, strict=True) if value <= options.alpha]
+    controls: tuple[Control, ...] = (
+        ()
+        if options.quick
+        else (
+            found_control(f"a column that shifts all voxels by {SHIFT:g} sd", found, options.alpha),
+            quiet_control("columns permuted among subjects", quiet, options.alpha),
+        )
+    )
+    return Finding(
+        "shortcuts",
+        "shortcuts.columns",
+        "Does a manifest column go with the label and show in the voxels?",
+        Outcome(
+            "pass",
+            f"No evidence that any of {', '.join(names)} both goes with the label and can be read "
+            f"from the voxels ({len(cohort)} volumes, {cohort.n_subjects} subjects).",
+        ),
+        Outcome(
+            "warn",
+            f"{', '.join(risky or [names[worst]])}: goes with the label and can be read from the "
+            "voxels, so a network may use it in place of the disease.",
+        ),
+        p=float(adjusted.min()),
+        value=float(rows[worst][6]),
+        value_name=f"utility x detectability of {names[worst]}",
+        floor=0.0,
+        floor_name="a column unrelated to the label or to the voxels",
+        n_volumes=len(cohort),
+        n_subjects=cohort.n_subjects,
+        power="" if not controls else f"{controls[0].name}: seen in {controls[0].rate:.0%}",
+        controls=controls,
+        tables=(
+            Table(
+                "Columns",
+                (
+                    "column",
+                    "levels",
+                    "utility (Cramer's V)",
+                    "p",
+                    "detectability (AUC)",
+                    "p",
+                    "risk",
+                ),
+                tuple(rows),
+                "Risk: V times (2 AUC - 1). A column is held a shortcut only if both p-values are "
+                "small; their larger one is corrected over columns (Holm).",
+            ),
+        ),
+        methods=(
+            f"Utility: classes against levels, {count} permutations of whole subjects. "
+            "Detectability: ridge discriminant on voxel descriptors, fitted to other subjects, "
+            f"permuted within classes. Controls must reach p <= {power_level(options.alpha):g}."
+        ),
+        limits="A column may be a legitimate predictor; whether it is, is a clinical question.",
+    )
+
+
+SHIFT = 0.8
+"""Shift of every descriptor by a planted column, in standard deviations."""
+
+
+def _planted(
+    groups: Groups, described: Floats, count: int, runs: int, rng: np.random.Generator
+) -> list[float]:
+    """Detectability of columns that shift the volumes' mean."""
+    out = []
+    few = 1 + min(count, 499)
+    first = 1 + count
+    carries = by_subject(groups, first, 1.0, rng)
+    means = np.r_[0:72, 80:87]  # block means and quantiles, which follow an offset
+    for run in range(runs):
+        planted = described.copy()
+        step = SHIFT * described[:, :64].mean(axis=1).std()
+        planted[:, means] += step * carries[run][:, None]
+        scored = np.r_[first + run, 1:few]
+        fit = CrossFit(planted, groups.subjects, groups.strata, rng)
+        area = standard_rows(fit.auc(groups, scored))
+        out.append(permutation_p(float(area[0]), area[1:]))
+    return out
+
+
+def _association(levels: Names, labels: NDArray[np.integer]) -> float:
+    """Cramer's V."""
+    rows, columns = (np.unique(v, return_inverse=True)[1] for v in (levels, labels))
+    table = np.zeros((rows.max() + 1, columns.max() + 1))
+    np.add.at(table, (rows, columns), 1)
+    expected = table.sum(1, keepdims=True) * table.sum(0) / table.sum()
+    chi = float(((table - expected) ** 2 / expected).sum())
+    return float(np.sqrt(chi / table.sum() / max(min(table.shape) - 1, 1)))
+
+
+def judge_explained(evidence: Evidence, options: Options) -> Finding:
+    """Single statistics of size, form and intensity against the label: stated, not failed.
+
+    Raises:
+        AuditError: no labels or too few subjects.
+    """
+    cohort = evidence.training
+    labels = require_labels(cohort)
+    statistics = named_statistics(cohort.values, evidence.spacing, evidence.modality)
+    if evidence.modality == "mask":  # these are the size under other names
+        statistics = {k: v for k, v in statistics.items() if k not in _SIZES}
+    rng = options.rng("shortcuts/explained")
+    present = np.unique(labels)
+    shown = present[1:] if len(present) == 2 else present
+    best: dict[str, tuple[float, int]] = {}
+    for name, values in statistics.items():
+        each = [(auc(values, labels == c), int(c)) for c in shown]
+        best[name] = max(each, key=lambda pair: abs(pair[0] - 0.5))
+    order = sorted(best, key=lambda name: -abs(best[name][0] - 0.5))
+    rows: list[tuple[str, str, float, float, float]] = []
+    for name in order[:8]:
+        area, c = best[name]
+        low, high = auc_interval(statistics[name], labels == c, cohort.subjects, rng, 400)
+        rows.append((name, _class(evidence, c), round(area, 3), round(low, 3), round(high, 3)))
+    name, area = order[0], max(best[order[0]][0], 1 - best[order[0]][0])
+    sentence = (
+        f"{name[0].upper() + name[1:]} by itself tells the label with an AUC of {area:.2f} "
+        f"({len(cohort)} volumes, {cohort.n_subjects} subjects). It may be a legitimate predictor; "
+        "whatever claims to read more than it must be compared within equal values of it."
+    )
+    return Finding(
+        "shortcuts",
+        "shortcuts.explained",
+        "What explains the label by itself?",
+        Outcome("warn" if area >= EXPLAINED else "pass", sentence),
+        value=best[name][0],
+        value_name=f"AUC of {name} for {_class(evidence, best[name][1])}",
+        interval=(rows[0][3], rows[0][4]),
+        floor=0.5,
+        floor_name="a statistic that knows nothing",
+        n_volumes=len(cohort),
+        n_subjects=cohort.n_subjects,
+        power="a statement, not a test",
+        tables=(
+            Table("Single statistics", ("statistic", "class", "AUC", "from", "to"), tuple(rows)),
+        ),
+        methods="AUC of each statistic, 95 % interval by drawing subjects.",
+        limits=f"Warned from an AUC of {EXPLAINED:g} on; nothing here is a fault by itself.",
+    )
+
+
+def _class(evidence: Evidence, position: int) -> str:
+    return evidence.classes[position] if position < len(evidence.classes) else str(position)

@@ -1,0 +1,283 @@
+"""Marks at a fixed place: which voxels differ between scanners (or labels), and where they lie.
+
+Watermarks, burnt-in letters, table edges and dead detector elements sit at the same voxels in every
+volume of one scanner. Each voxel is tested and the largest statistic is held against its own
+permutation distribution: the family-wise error over all voxels is exact, and every hit is a place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgan.audit.controls import by_subject
+from fastgan.audit.judgement import Table
+from fastgan.audit.statistics import permutation_p
+from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, standardised
+from fastgan.errors import AuditError
+
+__all__ = ["Marks", "detached", "find_marks", "hit_table", "shell", "varying"]
+
+Floats = NDArray[np.floating]
+Bools = NDArray[np.bool_]
+
+LEAST_SHARE, LEAST_VOLUMES = 0.02, 10
+"""A voxel is tested if this share of volumes, and this many, differ from its median."""
+PLACES = 12
+"""Places at which marks are planted."""
+MARK = 3
+"""Voxels along each side of a planted mark."""
+_CHUNK = 2048
+_VOLUMES = 64  # searched for bodies at once
+_FAINT = -0.9  # mask values above it belong to a body
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What was found and how much would have been."""
+
+    p: float
+    """That no tested voxel differs."""
+    result: MaxT
+    """Of the tested voxels; `maxima` of the observed row and the permutations."""
+    tested: Bools
+    """[D, H, W] voxels that vary."""
+    hits: Bools
+    """[D, H, W] voxels whose adjusted p is at most alpha."""
+    difference: Floats
+    """[D, H, W] mean of the group less that of the others, within strata, in [-1, 1] units; of
+    the contrast that is largest."""
+    planted_p: dict[tuple[float, float], Floats]
+    """(sd, agreement) -> [R] p-values of runs with a planted mark."""
+    quiet_p: Floats
+    """[R] p-values of runs whose groups are permuted and nothing is planted."""
+
+
+def varying(values: Floats) -> Bools:
+    """[D, H, W] voxels in which enough of [N, D, H, W] volumes differ from the median.
+
+    Of masks half of the voxels or more never vary; a difference there is none.
+    """
+    need = max(LEAST_VOLUMES, LEAST_SHARE * len(values))
+    out = np.empty(values.shape[1:], dtype=bool)
+    for d in range(values.shape[1]):
+        median = np.median(values[:, d], axis=0)
+        out[d] = (np.abs(values[:, d] - median) > 0.01).sum(axis=0) >= need
+    return out
+
+
+def shell(shape: tuple[int, ...]) -> Bools:
+    """[D, H, W] the outer eighth of each axis, at least two voxels: where lesions rarely are."""
+    inside = np.zeros(shape, dtype=bool)
+    inside[tuple(slice(w, n - w) for n in shape for w in [max(2, n // 8)])] = True
+    return ~inside
+
+
+def detached(masks: Floats) -> Floats:
+    """Masks [N, D, H, W] in [-1, 1] without the body that holds the thickest place: what is left
+    is what a segmentation did not draw, such as letters and marks.
+
+    Cost: a few passes over the volumes per voxel of the largest body's extent.
+    """
+    parts = [masks[i : i + _VOLUMES] for i in range(0, len(masks), _VOLUMES)]
+    out: Floats = np.concatenate([_without_body(part) for part in parts]) if parts else masks
+    return out
+
+
+def _without_body(masks: Floats) -> Floats:
+    filled = masks > _FAINT
+    thick = filled.astype(np.int16)
+    for axis in (1, 2, 3, 1, 2, 3):  # twice, so that a full cube of a mark is thinner than a body
+        thick = thick + np.roll(thick, 1, axis) + np.roll(thick, -1, axis)
+    thick[~filled] = 0
+    seed = thick.reshape(len(masks), -1).argmax(axis=1)
+    body = np.zeros_like(filled)
+    body.reshape(len(masks), -1)[np.arange(len(masks)), seed] = True
+    body &= filled
+    count = -1
+    while (now := int(body.sum())) != count:
+        count = now
+        for axis in (1, 2, 3):
+            whole: list[slice] = [slice(None)] * 4
+            ahead, behind = list(whole), list(whole)
+            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+            grown = body.copy()
+            grown[tuple(ahead)] |= body[tuple(behind)]
+            grown[tuple(behind)] |= body[tuple(ahead)]
+            body = grown & filled
+    out: Floats = np.where(body | ~filled, np.float32(-1.0), masks)
+    return out
+
+
+def find_marks(
+    values: Floats,
+    groups: Groups,
+    region: Bools,
+    *,
+    permutations: int,
+    alpha: float,
+    rng: np.random.Generator,
+    plants: tuple[tuple[float, float], ...] = (),
+) -> Marks:
+    """Test every voxel of a region that varies.
+
+    Args:
+        values: [N, D, H, W].
+        groups: row 0 as observed, then `permutations` rows of the null, then R rows of which each
+            is the truth of one control run.
+        region: [D, H, W] voxels in question.
+        permutations: rows of the null.
+        alpha: family-wise level of a hit.
+        rng: places and errors of planted marks.
+        plants: (height in standard deviations of a voxel, share of volumes in which the mark goes
+            with the group) of each series of control runs.
+
+    Raises:
+        AuditError: the region has no voxel in which enough volumes differ and nothing is planted.
+
+    Cost: 2 (1 + B + R) N V flops a contrast for V tested voxels.
+    """
+    tested = varying(values) & region
+    at = np.flatnonzero(tested)
+    rows, runs = len(groups.codes), len(groups.codes) - 1 - permutations
+    places = _places(region, rng) if runs and plants else []
+    flat = values.reshape(len(values), -1)
+    t = np.zeros((len(groups.contrasts), len(at)))
+    maxima, beside = np.zeros(rows), np.zeros((len(places), rows))
+    for line, group in enumerate(groups.contrasts):
+        contrast = groups.contrast(group)
+        for start in range(0, len(at), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            standard = standardised(contrast, centred(flat[:, at[part]], groups.strata))
+            t[line, part] = standard[0]
+            size = np.abs(standard)
+            largest = size.max(axis=1)
+            np.maximum(maxima, largest, out=maxima)
+            for i, place in enumerate(places):
+                apart = ~np.isin(at[part], place)
+                rest = largest if apart.all() else size[:, apart].max(axis=1, initial=0.0)
+                np.maximum(beside[i], rest, out=beside[i])
+    null = np.sort(maxima[1 : 1 + permutations] * (1 + 1e-6))  # rounding breaks no tie
+    above = len(null) - np.searchsorted(null, np.abs(t), side="left")
+    adjusted = (1 + above) / (1 + len(null))
+    p = permutation_p(maxima[0], null)
+    hits = np.zeros(tested.size, dtype=bool)
+    hits[at] = (adjusted <= alpha).any(axis=0)
+    planted = {
+        plant: _planted(flat, groups, places, beside, plant, permutations, rng) for plant in plants
+    }
+    return Marks(
+        p,
+        MaxT(t, adjusted, maxima[: 1 + permutations], p),
+        tested,
+        hits.reshape(tested.shape),
+        _difference(flat, groups, at, t).reshape(tested.shape),
+        planted if runs else {},
+        np.array([permutation_p(v, null) for v in maxima[1 + permutations :]]),
+    )
+
+
+def _difference(flat: Floats, groups: Groups, at: NDArray[np.integer], t: Floats) -> Floats:
+    out = np.zeros(flat.shape[1], dtype=np.float32)
+    each = []
+    for group in groups.contrasts:
+        contrast = groups.contrast(group)[0]
+        spread = float((contrast**2).sum())
+        each.append(contrast @ centred(flat[:, at], groups.strata) / max(spread, 1e-12))
+    if len(at):
+        largest = np.abs(t).argmax(axis=0)
+        out[at] = np.stack(each)[largest, np.arange(len(at))]
+    return out
+
+
+def _places(region: Bools, rng: np.random.Generator) -> list[NDArray[np.integer]]:
+    """Flat positions of cubes of MARK voxels that lie in the region."""
+    window = np.lib.stride_tricks.sliding_window_view(region, (MARK,) * 3)
+    starts = np.argwhere(window.all(axis=(3, 4, 5)))
+    if not len(starts):
+        raise AuditError(
+            f"marks: the region holds no cube of {MARK} voxels, volumes {region.shape}"
+        )
+    chosen = starts[rng.permutation(len(starts))[:PLACES]]
+    steps = np.stack(np.meshgrid(*[np.arange(MARK)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    return [np.ravel_multi_index(tuple((start + steps).T), region.shape) for start in chosen]
+
+
+def _planted(
+    flat: Floats,
+    groups: Groups,
+    places: list[NDArray[np.integer]],
+    beside: Floats,
+    plant: tuple[float, float],
+    permutations: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """p-values [R]: the groups of each control row carry a mark, tested as all else is.
+
+    Adding a mark changes the voxels of its place alone, so the other voxels' maxima are at hand.
+    """
+    height, agreement = plant
+    contrast = groups.contrast(groups.contrasts[-1])
+    null, first = slice(1, 1 + permutations), 1 + permutations
+    carries = by_subject(groups, first, agreement, rng)
+    marks = centred(carries.T.astype(np.float32), groups.strata)  # [N, R]
+    through = contrast @ marks  # [1 + B + R, R]
+    products = []
+    for place in places:
+        own = centred(flat[:, place], groups.strata)
+        # A voxel that never varies has no deviation of its own: any mark stands out from it.
+        deviation = np.maximum(own.std(axis=0), 0.02)
+        products.append((contrast @ own, height * deviation))
+    out = np.empty(len(carries))
+    for run in range(len(carries)):
+        i = run % len(places)
+        plain, steps = products[i]
+        product = plain + through[:, run, None] * steps
+        product = (product - product.mean(axis=0)) / np.maximum(product.std(axis=0), 1e-12)
+        largest = np.maximum(np.abs(product).max(axis=1), beside[i])
+        out[run] = permutation_p(float(largest[first + run]), largest[null])
+    return out
+
+
+def hit_table(marks: Marks, spacing: tuple[float, float, float], most: int = 10) -> Table:
+    """Connected hits, the largest first: where, how many voxels, by how much."""
+    clusters = sorted(_clusters(marks.hits), key=len, reverse=True)
+    rows = []
+    for cluster in clusters[:most]:
+        centre = (cluster.mean(axis=0) + 0.5) * np.asarray(spacing)
+        step = marks.difference[tuple(cluster.T)]
+        rows.append(
+            (
+                ", ".join(f"{c:.1f}" for c in centre),
+                len(cluster),
+                round(float(step[np.abs(step).argmax()]), 4),
+            )
+        )
+    return Table(
+        "Where voxels differ",
+        ("centre, mm from the first corner (D, H, W)", "voxels", "largest difference"),
+        tuple(rows),
+        f"{len(clusters)} connected places, {int(marks.hits.sum())} of {int(marks.tested.sum())} "
+        "tested voxels; values run from -1 to 1.",
+    )
+
+
+def _clusters(hits: Bools) -> list[NDArray[np.integer]]:
+    """Positions [n, 3] of each set of hits joined by faces."""
+    left = {tuple(p) for p in np.argwhere(hits).tolist()}
+    out = []
+    while left:
+        front = [left.pop()]
+        members = list(front)
+        while front:
+            d, h, w = front.pop()
+            near = ((d + s, h, w) for s in (-1, 1))
+            sides = [*near, *((d, h + s, w) for s in (-1, 1)), *((d, h, w + s) for s in (-1, 1))]
+            found = [n for n in sides if n in left]
+            left.difference_update(found)
+            front += found
+            members += found
+        out.append(np.array(members))
+    return out

@@ -1,0 +1,224 @@
+"""The finding on marks at fixed voxels: between scanners where known, else by the label."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgan.audit.controls import found_control, power_level, quiet_control
+from fastgan.audit.evidence import COLUMNS, Cohort, Evidence, Options
+from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Verdict
+from fastgan.audit.shortcuts.marks import MARK, Marks, detached, find_marks, hit_table, shell
+from fastgan.audit.shortcuts.regions import require_labels
+from fastgan.audit.statistics.group_tests import Groups, max_t
+
+__all__ = ["judge_marks", "origin_column"]
+
+Floats = NDArray[np.floating]
+
+LEAST_SUBJECTS = 10
+"""Subjects that each of two scanners needs."""
+HEIGHTS = (0.5, 1.0, 1.5)
+"""Planted marks, in standard deviations of a voxel; the second is decisive."""
+AGREEMENT = 0.9
+"""Of a planted mark with the label; a scanner's mark is on every volume of it."""
+_QUESTION = "Does a mark at a fixed place tell scanners or classes apart?"
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What is held against what."""
+
+    cohort: Cohort
+    values: Floats
+    groups: NDArray[np.str_]
+    strata: NDArray[np.integer] | None
+    region: NDArray[np.bool_]
+    where: str
+    between: str
+    agreement: float
+
+
+def origin_column(cohort: Cohort) -> str | None:
+    """The column, scanner before site, that has two values of enough subjects; None if none has."""
+    for name in ("scanner", "site", *COLUMNS):
+        if name in cohort.columns:
+            column = cohort.columns[name]
+            enough = [
+                value
+                for value in np.unique(column[column != ""])
+                if len(np.unique(cohort.subjects[column == value])) >= LEAST_SUBJECTS
+            ]
+            if len(enough) > 1:
+                return name
+    return None
+
+
+def _case(evidence: Evidence) -> _Case:
+    cohort, masks = evidence.training, evidence.modality == "mask"
+    column = origin_column(cohort)
+    if column is not None:
+        counts = {
+            v: len(np.unique(cohort.subjects[cohort.columns[column] == v]))
+            for v in np.unique(cohort.columns[column])
+            if v != ""
+        }
+        kept = np.isin(
+            cohort.columns[column], [v for v, n in counts.items() if n >= LEAST_SUBJECTS]
+        )
+        cohort = cohort.subset(kept)
+        every = np.ones(cohort.values.shape[1:], dtype=bool)
+        strata = cohort.labels
+        given = " of the same class" if strata is not None else ""
+        return _Case(
+            cohort,
+            cohort.values,
+            cohort.columns[column],
+            strata,
+            every,
+            "anywhere in the volume",
+            f"volumes{given} of different {column}s",
+            1.0,
+        )
+    labels = require_labels(cohort, LEAST_SUBJECTS)
+    names = labels.astype(str)
+    if masks:
+        every = np.ones(cohort.values.shape[1:], dtype=bool)
+        where = "outside the body that each mask shows"
+        values = detached(cohort.values)
+        return _Case(cohort, values, names, None, every, where, "the classes", AGREEMENT)
+    region = shell(cohort.values.shape[1:])
+    where = "in the outer eighth of the volume"
+    return _Case(cohort, cohort.values, names, None, region, where, "the classes", AGREEMENT)
+
+
+def judge_marks(evidence: Evidence, options: Options) -> Finding:
+    """Max-T over voxels of the training volumes.
+
+    Raises:
+        AuditError: neither a column of origin nor labels with enough subjects, or volumes too
+            small for a mark.
+    """
+    case = _case(evidence)
+    cohort, count = case.cohort, options.permutations
+    rng = options.rng("shortcuts/marks")
+    runs = 0 if options.quick else options.planted
+    groups = Groups(case.groups, cohort.subjects, case.strata, rng, count + runs)
+    marks = find_marks(
+        case.values,
+        groups,
+        case.region,
+        permutations=count,
+        alpha=options.alpha,
+        rng=rng,
+        plants=() if options.quick else tuple((h, case.agreement) for h in HEIGHTS),
+    )
+    controls = _controls(marks, case, options)
+    tested, hits = int(marks.tested.sum()), int(marks.hits.sum())
+    power = "; ".join(f"{c.name}: {c.rate:.0%}" for c in controls[:-1])
+    origin = case.between.startswith("volumes")
+    severity, meaning = _meaning(evidence, case, marks, options, origin)
+    nothing = " compared" if tested else ": none there varies, so any mark would stand out at once"
+    return Finding(
+        "shortcuts",
+        "shortcuts.marks",
+        _QUESTION,
+        Outcome(
+            "pass",
+            f"No evidence of a mark that differs between {case.between} {case.where}: "
+            f"{len(cohort)} volumes of {cohort.n_subjects} subjects, {tested} voxels{nothing}.",
+        ),
+        Outcome(
+            severity,
+            f"{hits} of {tested} voxels {case.where} differ between {case.between}. {meaning}",
+        ),
+        p=marks.p,
+        value=float(np.abs(marks.result.t).max(initial=0.0)),
+        value_name="largest |t| of a voxel",
+        floor=float(np.quantile(marks.result.maxima[1:], 0.95)),
+        floor_name="95 % quantile of the same under permutation",
+        n_volumes=len(cohort),
+        n_subjects=cohort.n_subjects,
+        power=power,
+        controls=controls,
+        tables=(hit_table(marks, evidence.spacing),) if hits else (),
+        figures=_figure(marks) if hits else (),
+        methods=(
+            f"Difference of means of every voxel that varies, largest over voxels (max-T), {count} "
+            "permutations of whole subjects"
+            + (" within classes" if case.strata is not None else "")
+            + f". Planted marks of {MARK}^3 voxels must reach p <= {power_level(options.alpha):g}."
+        ),
+        limits=(
+            "Marks that move, or that a resampling has spread over the volume, are not seen. "
+            + (
+                "Of masks, a mark is a voxel that is drawn apart from the body; between scanners "
+                "it is a difference of segmentation, size or place."
+                if evidence.modality == "mask"
+                else "Without a column of scanners, marks are looked for outside the middle only, "
+                "where the disease itself differs."
+                if not origin
+                else "A scanner whose gain or sharpness differs is seen at many voxels at once."
+            )
+        ),
+    )
+
+
+def _controls(marks: Marks, case: _Case, options: Options) -> tuple[Control, ...]:
+    if not marks.planted_p:
+        return ()
+    out = []
+    for (height, agreement), p in marks.planted_p.items():
+        name = f"{MARK}^3 voxels brighter by {height:g} sd, {agreement:.0%} agreement"
+        out.append(found_control(name, p, options.alpha, decisive=height == HEIGHTS[1]))
+    quiet = quiet_control("groups permuted among subjects", marks.quiet_p, options.alpha)
+    return (*out, quiet)
+
+
+def _meaning(
+    evidence: Evidence, case: _Case, marks: Marks, options: Options, origin: bool
+) -> tuple[Verdict, str]:
+    """Severity and what a rejection means."""
+    share = marks.hits.sum() / max(int(marks.tested.sum()), 1)
+    if not origin:
+        if evidence.modality == "mask":
+            return "fail", "Something other than the body tells the class."
+        if share > 0.25:
+            return "warn", "So many differ that it is no mark: look at the regions and the sites."
+        return "fail", "A network may read the class there instead of the disease."
+    if share > 0.25:
+        return "warn", "So many differ that the whole picture does: see the judgement of sites."
+    labels = case.cohort.labels
+    if labels is None or len(np.unique(labels)) < 2:
+        return "warn", "Whether it goes with a class cannot be told without labels."
+    rng = options.rng("shortcuts/marks/label")
+    groups = Groups(case.groups, case.cohort.subjects, None, rng, 199)
+    related = max_t(groups, np.stack([labels == c for c in np.unique(labels)], axis=1)).p
+    if related <= 0.05:
+        return "fail", "These also go with the class: the mark is a shortcut to the label."
+    return "warn", "They are not seen to go with the class, so the mark is no shortcut here yet."
+
+
+def _figure(marks: Marks) -> tuple[Figure, ...]:
+    """Where: the largest |difference| and the hits, seen along each axis."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure as Page
+    except ImportError:
+        return ()
+    page = Page(figsize=(6.6, 2.5), dpi=80, facecolor="white")
+    FigureCanvasAgg(page)
+    size = np.abs(marks.difference)
+    for i, (axis, name) in enumerate(zip(page.subplots(1, 3), "DHW", strict=True)):
+        axis.imshow(size.max(axis=i), cmap="Greys", interpolation="nearest")
+        axis.contour(marks.hits.any(axis=i), levels=[0.5], colors="tab:red", linewidths=1.2)
+        axis.set(xticks=[], yticks=[], title=f"along {name}")
+    buffer = io.BytesIO()
+    page.savefig(buffer, format="png", bbox_inches="tight")
+    caption = (
+        "Largest difference of means along each axis; red: voxels that differ after correction."
+    )
+    return (Figure("Where voxels differ", caption, buffer.getvalue()),)
