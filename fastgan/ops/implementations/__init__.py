@@ -1,0 +1,1 @@
+"""The kernels behind the operators, by device: plain functions without derivatives."""

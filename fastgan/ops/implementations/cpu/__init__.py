@@ -1,0 +1,1 @@
+"""The compiled kernels for the CPU on tensors, one module an operator."""
