@@ -126,7 +126,7 @@ def _fwd(
     y, mean, rstd = dispatch.module("norm_act", x).norm_act_fwd(
         x, weight, bias, num_groups, eps, negative_slope
     )
-    return _like(y, x), mean, rstd
+    return _in_format_of(y, x), mean, rstd
 
 
 def _fwd_fake(
@@ -177,7 +177,7 @@ def apply_kernel(
     y: Tensor = dispatch.module("norm_act", x).norm_act_apply(
         x, mean, rstd, weight, bias, num_groups, negative_slope
     )
-    return _like(y, x)
+    return _in_format_of(y, x)
 
 
 def _apply_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -203,12 +203,12 @@ def _bwd(
     if x.numel() == 0:
         d_x, *sums = _bwd_fake(g, x, mean, rstd, weight, bias, num_groups, negative_slope)
         return d_x, sums[0].zero_(), sums[1].zero_()
-    g, x = _like(g, x), dense(x)
+    g, x = _in_format_of(g, x), dense(x)
     weight, bias = _dense_parameter(weight), _dense_parameter(bias)
     d_x, d_weight, d_bias = dispatch.module("norm_act", x).norm_act_bwd(
         g, x, mean, rstd, weight, bias, num_groups, negative_slope
     )
-    return _like(d_x, x), _present(d_weight, x), _present(d_bias, x)
+    return _in_format_of(d_x, x), _present(d_weight, x), _present(d_bias, x)
 
 
 def _bwd_fake(
@@ -257,14 +257,14 @@ def _bwd_bwd(
 ) -> tuple[Tensor, Tensor, Tensor]:  # d_g and d_x like x, d_weight like weight
     if x.numel() == 0:
         return _fresh(x), _fresh(x), _fresh_parameter(weight, x).zero_()
-    gg_x, g, x = None if gg_x is None else _like(gg_x, x), _like(g, x), dense(x)
+    gg_x, g, x = None if gg_x is None else _in_format_of(gg_x, x), _in_format_of(g, x), dense(x)
     gg_weight, gg_bias = _dense_parameter(gg_weight), _dense_parameter(gg_bias)
     weight, bias = _dense_parameter(weight), _dense_parameter(bias)
     tensors = (gg_x, gg_weight, gg_bias, g, x, mean, rstd, weight, bias)
     d_g, d_x, d_weight = dispatch.module("norm_act", x).norm_act_bwd_bwd(
         *tensors, num_groups, negative_slope
     )
-    return _like(d_g, x), _like(d_x, x), _present(d_weight, x)
+    return _in_format_of(d_g, x), _in_format_of(d_x, x), _present(d_weight, x)
 
 
 def _bwd_bwd_fake(
@@ -291,7 +291,7 @@ def _fresh(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=memory_format(x))
 
 
-def _like(tensor: Tensor, x: Tensor) -> Tensor:
+def _in_format_of(tensor: Tensor, x: Tensor) -> Tensor:
     """`tensor` in the memory format of x; a copy where it has another."""
     return tensor.contiguous(memory_format=memory_format(x))
 

@@ -38,7 +38,7 @@ NARROW = 4
 DTYPES = (torch.float32, torch.bfloat16)
 # "single": one channel of x and 16 n of y; "packed": several of both, packed into lanes.
 SINGLE = "one channel to or from 16 n (3 or 4 taps, stride 1 or 2)"
-SERVES = f"{extension.named(DTYPES)}: {SINGLE}; several channels where AVX-512 is missing"
+SERVES = f"{extension.named(DTYPES)}: {SINGLE}; without AVX-512 some passes of several channels"
 
 
 def supports(x: Tensor) -> str | None:
