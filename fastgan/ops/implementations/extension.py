@@ -71,14 +71,14 @@ def cuda_devices() -> dict[str, Any]:
     return dict(loaded().cuda_devices())
 
 
-def unfit(op: str, x: Tensor, place: str, dtypes: tuple[torch.dtype, ...]) -> str | None:
+def unfit(op: str, place: str, dtypes: tuple[torch.dtype, ...], x: Tensor) -> str | None:
     """Why kernels for a place, "cpu" or "cuda", and these dtypes cannot read `x`: None if they can.
 
     Args:
         op: name of an operator, such as "norm_act".
-        x: the operator's main input.
         place: type of device.
         dtypes: of what the kernels read.
+        x: the operator's main input.
     """
     if _import_error is not None:
         return _import_error

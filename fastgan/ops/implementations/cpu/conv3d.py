@@ -1,4 +1,4 @@
-"""Compiled kernels of `conv3d` where PyTorch's library is weak: on tensors, without derivatives.
+"""The compiled kernels of `conv3d`, where PyTorch's library is weak.
 
 Between one channel and 16 n: the library pads the one, and its input gradient costs ten times its
 forward. Of several channels, without AVX-512: for the weight gradient the library unfolds the
@@ -9,6 +9,7 @@ forward where its outputs are small volumes, of which many taps lie in the paddi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -39,11 +40,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 # "single": one channel of x and 16 n of y; "packed": several of both, packed into lanes.
 SINGLE = "one channel to or from 16 n (3 or 4 taps, stride 1 or 2)"
 SERVES = f"{extension.named(DTYPES)}: {SINGLE}; without AVX-512 some passes of several channels"
-
-
-def supports(x: Tensor) -> str | None:
-    """Why the kernels cannot take `x`: None when they can."""
-    return extension.unfit("conv3d", x, "cpu", DTYPES)
+supports = partial(extension.unfit, "conv3d", "cpu", DTYPES)
 
 
 def serves_single(
@@ -66,90 +63,6 @@ def serves_single(
     )
 
 
-def single_fprop(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    y: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-) -> Tensor:
-    """Write the convolution of x and weight into y, and return y.
-
-    Args:
-        x: [B, 1, D, H, W] contiguous float32 or bfloat16 on the CPU.
-        weight: [K, 1, kD, kH, kW] contiguous, K a multiple of 16, 3 or 4 taps along each axis.
-        bias: [K] or None.
-        y: [B, K, D', H', W'] channels_last_3d; written.
-        stride: 1 or 2 for each axis.
-        padding: zeros on both sides of each axis.
-
-    Raises:
-        ValueError, TypeError: naming the rule that the arguments break.
-        RuntimeError: if the extension is not loaded.
-
-    Deterministic: yes, for any number of threads.
-    Cost: 2 B K kD kH kW D' H' W' flops; x and y once, and a padded float32 copy of x.
-    """
-    loaded().conv_single_fprop(x, weight, bias, y, stride, padding, torch.get_num_threads())
-    return y
-
-
-def single_dgrad(
-    g: Tensor, weight: Tensor, d_x: Tensor, stride: Sequence[int], padding: Sequence[int]
-) -> Tensor:
-    """Write the gradient of x for the gradient g of y into d_x, and return it.
-
-    Args:
-        g: [B, K, D', H', W'] channels_last_3d.
-        weight: as in `single_fprop`.
-        d_x: [B, 1, D, H, W] contiguous; written.
-        stride: as in `single_fprop`.
-        padding: as in `single_fprop`.
-
-    Raises:
-        ValueError, TypeError, RuntimeError: as `single_fprop`.
-
-    Deterministic: yes, for any number of threads.
-    Cost: flops as `single_fprop`, 16 / (kH kW) as many with three taps; g kD / stride times.
-    """
-    loaded().conv_single_dgrad(g, weight, d_x, stride, padding, torch.get_num_threads())
-    return d_x
-
-
-def single_wgrad(
-    g: Tensor, x: Tensor, d_weight: Tensor, stride: Sequence[int], padding: Sequence[int]
-) -> Tensor:
-    """Write the gradient of the weight for the gradient g of y into d_weight, and return it.
-
-    Args:
-        g: [B, K, D', H', W'] channels_last_3d.
-        x: [B, 1, D, H, W] contiguous.
-        d_weight: [K, 1, kD, kH, kW] contiguous; written.
-        stride: as in `single_fprop`.
-        padding: as in `single_fprop`.
-
-    Raises:
-        ValueError, TypeError, RuntimeError: as `single_fprop`.
-
-    Deterministic: yes, for any number of threads.
-    Cost: flops as `single_fprop`, 4 / kW as many; g and x once.
-    """
-    loaded().conv_single_wgrad(g, x, d_weight, stride, padding, torch.get_num_threads())
-    return d_weight
-
-
-def serves_packed_wgrad(
-    channels: int, kernel: Sequence[int], dilation: Sequence[int], groups: int
-) -> bool:
-    """Whether `packed_wgrad` takes x of so many channels, and beats the library at it here."""
-    if groups != 1 or channels < 4 or extension.reason() is not None or loaded().isa() == "avx512":
-        return False
-    if channels % LANES == 0:
-        return True
-    return LANES % channels == 0 and kernel[2] % (LANES // channels) == 0 and dilation[2] == 1
-
-
 def serves_packed_fprop(
     weight: Sequence[int], width: int, dilation: Sequence[int], groups: int
 ) -> bool:
@@ -160,9 +73,7 @@ def serves_packed_fprop(
     channels_out, channels_in, *kernel = weight
     if groups != 1 or channels_in < 4 or dilation[2] != 1 or kernel[2] == 1 or width > NARROW:
         return False
-    if extension.reason() is not None or loaded().isa() == "avx512":
-        return False
-    return channels_out % LANES == 0 and channels_out > 0
+    return _without_avx512() and channels_out % LANES == 0 and channels_out > 0
 
 
 def serves_packed_dgrad(
@@ -176,35 +87,81 @@ def serves_packed_dgrad(
     along = stride[2]
     if groups != 1 or channels < 4 or along == 1 or dilation[2] != 1:
         return False
-    if extension.reason() is not None or loaded().isa() == "avx512":
+    return _without_avx512() and along * channels % LANES == 0 and kernel[2] % along == 0
+
+
+def serves_packed_wgrad(
+    channels: int, kernel: Sequence[int], dilation: Sequence[int], groups: int
+) -> bool:
+    """Whether `packed_wgrad` takes x of so many channels, and beats the library at it here."""
+    if groups != 1 or channels < 4 or not _without_avx512():
         return False
-    return along * channels % LANES == 0 and kernel[2] % along == 0
+    if channels % LANES == 0:
+        return True
+    return LANES % channels == 0 and kernel[2] % (LANES // channels) == 0 and dilation[2] == 1
+
+
+def _without_avx512() -> bool:
+    return extension.reason() is None and loaded().isa() != "avx512"
+
+
+def single_fprop(
+    x: Tensor,  # [B, 1, D, H, W] contiguous
+    weight: Tensor,  # [K, 1, kD, kH, kW] contiguous
+    bias: Tensor | None,  # [K]
+    y: Tensor,  # [B, K, D', H', W'] channels_last_3d
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> Tensor:
+    """Write the convolution of x and weight into y, and return y.
+
+    Cost: 2 B K kD kH kW D' H' W' flops; x and y once, and a padded float32 copy of x.
+    """
+    loaded().conv_single_fprop(x, weight, bias, y, stride, padding, torch.get_num_threads())
+    return y
+
+
+def single_dgrad(
+    g: Tensor,  # [B, K, D', H', W'] channels_last_3d
+    weight: Tensor,  # [K, 1, kD, kH, kW] contiguous
+    d_x: Tensor,  # [B, 1, D, H, W] contiguous
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> Tensor:
+    """Write the gradient of x for the gradient g of y into d_x, and return it.
+
+    Cost: flops as `single_fprop`, 16 / (kH kW) as many with three taps; g kD / stride times.
+    """
+    loaded().conv_single_dgrad(g, weight, d_x, stride, padding, torch.get_num_threads())
+    return d_x
+
+
+def single_wgrad(
+    g: Tensor,  # [B, K, D', H', W'] channels_last_3d
+    x: Tensor,  # [B, 1, D, H, W] contiguous
+    d_weight: Tensor,  # [K, 1, kD, kH, kW] contiguous
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> Tensor:
+    """Write the gradient of the weight for the gradient g of y into d_weight, and return it.
+
+    Cost: flops as `single_fprop`, 4 / kW as many; g and x once.
+    """
+    loaded().conv_single_wgrad(g, x, d_weight, stride, padding, torch.get_num_threads())
+    return d_weight
 
 
 def packed_fprop(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    y: Tensor,
+    x: Tensor,  # [B, C, D, H, W] channels_last_3d
+    weight: Tensor,  # [K, C, kD, kH, kW] channels_last_3d
+    bias: Tensor | None,  # [K]
+    y: Tensor,  # [B, K, D', H', W'] channels_last_3d
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
     """Write the convolution of x and weight into y, and return y.
 
-    Args:
-        x: [B, C, D, H, W] channels_last_3d float32 or bfloat16 on the CPU.
-        weight: [K, C, kD, kH, kW] channels_last_3d, K a multiple of 16.
-        bias: [K] or None.
-        y: [B, K, D', H', W'] channels_last_3d; written.
-        stride: at least 1 for each axis.
-        padding: zeros on both sides of each axis.
-        dilation: at least 1 for each axis, 1 along W.
-
-    Raises:
-        ValueError, TypeError, RuntimeError: as `single_fprop`.
-
-    Deterministic: yes, for any number of threads.
     Cost: 2 B K C kD kH kW D' H' W' flops, less what lies in the padding along D and H; float32
         copies of x and of the weight.
     """
@@ -214,28 +171,15 @@ def packed_fprop(
 
 
 def packed_dgrad(
-    g: Tensor,
-    weight: Tensor,
-    d_x: Tensor,
+    g: Tensor,  # [B, K, D', H', W'] channels_last_3d
+    weight: Tensor,  # [K, C, kD, kH, kW] channels_last_3d
+    d_x: Tensor,  # [B, C, D, H, W] channels_last_3d
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
     """Write the gradient of x for the gradient g of y into d_x, and return it.
 
-    Args:
-        g: [B, K, D', H', W'] channels_last_3d float32 or bfloat16 on the CPU.
-        weight: [K, C, kD, kH, kW] channels_last_3d; the stride along W divides kW, undilated there,
-            and makes a multiple of 16 of C.
-        d_x: [B, C, D, H, W] channels_last_3d; written.
-        stride: at least 1 for each axis.
-        padding: zeros on both sides of each axis.
-        dilation: at least 1 for each axis.
-
-    Raises:
-        ValueError, TypeError, RuntimeError: as `single_fprop`.
-
-    Deterministic: yes, for any number of threads.
     Cost: 2 B K C kD kH kW D' H' W' flops; float32 copies of g and of the weight.
     """
     geometry = (stride, padding, dilation)
@@ -244,28 +188,15 @@ def packed_dgrad(
 
 
 def packed_wgrad(
-    g: Tensor,
-    x: Tensor,
-    d_weight: Tensor,
+    g: Tensor,  # [B, K, D', H', W'] channels_last_3d
+    x: Tensor,  # [B, C, D, H, W] channels_last_3d
+    d_weight: Tensor,  # [K, C, kD, kH, kW] channels_last_3d
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
     """Write the gradient of the weight for the gradient g of y into d_weight, and return it.
 
-    Args:
-        g: [B, K, D', H', W'] channels_last_3d float32 or bfloat16 on the CPU.
-        x: [B, C, D, H, W] likewise; C a multiple of 16, or a divisor whose product with kW is one
-            (undilated along W).
-        d_weight: [K, C, kD, kH, kW] channels_last_3d; written.
-        stride: at least 1 for each axis.
-        padding: zeros on both sides of each axis.
-        dilation: at least 1 for each axis.
-
-    Raises:
-        ValueError, TypeError, RuntimeError: as `single_fprop`.
-
-    Deterministic: yes, for any number of threads.
     Cost: 2 B K C kD kH kW D' H' W' flops; blocks of g are packed kD C / 16 times and of x kD K / 32
         times, in the cache; one float32 sum a weight and slice of g, at most 64 slices.
     """

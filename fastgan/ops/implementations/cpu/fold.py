@@ -1,9 +1,10 @@
-"""The compiled kernels of `fold` and `unfold` on tensors; plain functions without derivatives."""
+"""The compiled kernels of `fold` and `unfold`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,30 +17,11 @@ __all__ = ["DTYPES", "SERVES", "fold", "supports", "unfold"]
 
 DTYPES = (*extension.FLOATING, torch.float16, torch.int64, torch.int16, torch.int8, torch.uint8)
 SERVES = extension.named(DTYPES)
-
-
-def supports(x: Tensor) -> str | None:
-    """Why the kernels cannot take `x`: None when they can."""
-    return extension.unfit("fold", x, "cpu", DTYPES)
+supports = partial(extension.unfit, "fold", "cpu", DTYPES)
 
 
 def fold(x: Tensor, factors: Sequence[int]) -> Tensor:
-    """Move blocks of voxels into channels.
-
-    Args:
-        x: [B, C, D, H, W] on the CPU; sizes are multiples of the factors.
-        factors: f0, f1, f2.
-
-    Returns:
-        [B, f0 f1 f2 C, D / f0, H / f1, W / f2] channels_last_3d.
-
-    Raises:
-        ValueError, TypeError: naming the rule that the arguments break.
-        RuntimeError: if the extension is not loaded.
-
-    Deterministic: yes.
-    Cost: one read and one write of x.
-    """
+    """[B, C, D, H, W] -> [B, f0 f1 f2 C, D / f0, H / f1, W / f2] channels_last_3d."""
     x = laid_out(x, torch.channels_last_3d)
     b, c, *sizes = x.shape
     d, h, w = (n // f for n, f in zip(sizes, factors, strict=True))
@@ -50,21 +32,7 @@ def fold(x: Tensor, factors: Sequence[int]) -> Tensor:
 
 
 def unfold(x: Tensor, factors: Sequence[int]) -> Tensor:
-    """The inverse of `fold`.
-
-    Args:
-        x: [B, f0 f1 f2 C, D, H, W] on the CPU.
-        factors: f0, f1, f2.
-
-    Returns:
-        [B, C, D f0, H f1, W f2] channels_last_3d.
-
-    Raises:
-        ValueError, TypeError, RuntimeError: as `fold`.
-
-    Deterministic: yes.
-    Cost: one read and one write of x.
-    """
+    """[B, f0 f1 f2 C, D, H, W] -> [B, C, D f0, H f1, W f2] channels_last_3d."""
     x = laid_out(x, torch.channels_last_3d)
     b, channels, *sizes = x.shape
     d, h, w = (n * f for n, f in zip(sizes, factors, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -20,40 +22,24 @@ __all__ = [
 
 DTYPES = (*extension.FLOATING, torch.float16, torch.int16, torch.int8, torch.uint8)
 SERVES = extension.named(DTYPES)
-
-
-def supports(x: Tensor) -> str | None:
-    """Why the kernels cannot take `x`: None when they can."""
-    return extension.unfit("nearest", x, "cpu", DTYPES)
+supports = partial(extension.unfit, "nearest", "cpu", DTYPES)
 
 
 def nearest(
-    query: Tensor,
-    target: Tensor,
-    k: int,
-    groups: tuple[Tensor, Tensor] | None,
+    query: Tensor,  # [N, F], not empty
+    target: Tensor,  # [M, F], likewise
+    k: int,  # 1 to M
+    groups: tuple[Tensor, Tensor] | None,  # int64 [N] and [M]: equal numbers are not matched
     *,
-    path: str = "auto",
+    path: str = "auto",  # "direct", "dots" or "wide" for tests and measurements
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The k targets nearest to every query.
-
-    Args:
-        query: [N, F] of a dtype that `supports` knows, on the CPU, not empty.
-        target: [M, F], likewise.
-        k: 1 to M.
-        groups: int64 [N] and [M]: equal numbers are not matched.
-        path: "auto"; "direct", "dots" or "wide" for tests and measurements.
 
     Returns:
         squared: [N, k] float64, of the Euclidean distance. index: [N, k] int64. NaN and -1 where no
         more targets are allowed.
         bad_query, bad_target: [N] and [M] bool, which rows hold NaN or infinity.
 
-    Raises:
-        ValueError, TypeError: naming the rule that the arguments break.
-        RuntimeError: if the extension is not loaded.
-
-    Deterministic: yes, for any number of threads; bits may differ between instruction sets.
     Cost: see `fastgan.ops.nearest`.
     """
     squared = query.new_empty((len(query), k), dtype=torch.float64)
@@ -68,23 +54,15 @@ def nearest(
 
 
 def nearest_pyramid_build(
-    volumes: Tensor, shape: tuple[int, int, int, int]
+    volumes: Tensor,  # [rows, S D H W] contiguous
+    shape: tuple[int, int, int, int],  # S, D, H, W
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Coarse versions of volumes, by means and deviations of blocks.
-
-    Args:
-        volumes: [rows, S D H W] contiguous, of a dtype that `nearest` takes.
-        shape: (S, D, H, W).
 
     Returns:
         coarse: [rows, width] float32. error: [rows] float64, how far a coarse row may be from the
         truth. bad: [rows] bool, which hold NaN or infinity.
 
-    Raises:
-        ValueError, TypeError: naming the rule that the arguments break.
-        RuntimeError: if the extension is not loaded.
-
-    Deterministic: yes, for any number of threads.
     Cost: one read of volumes.
     """
     rows = len(volumes)
@@ -97,33 +75,19 @@ def nearest_pyramid_build(
 
 
 def nearest_pyramid(
-    query: Tensor,
-    target: Tensor,
-    query_pyramid: tuple[Tensor, Tensor, Tensor],
+    query: Tensor,  # [N, S D H W] contiguous
+    target: Tensor,  # [M, S D H W] contiguous
+    query_pyramid: tuple[Tensor, Tensor, Tensor],  # from `nearest_pyramid_build`
     target_pyramid: tuple[Tensor, Tensor, Tensor],
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, int, int, int],  # S, D, H, W
     k: int,
     groups: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The k targets nearest to every query, by their coarse versions first.
 
-    Args:
-        query: [N, S D H W] contiguous.
-        target: [M, S D H W] contiguous.
-        query_pyramid: what `nearest_pyramid_build` returned for them.
-        target_pyramid: likewise.
-        shape: (S, D, H, W).
-        k: 1 to M.
-        groups: int64 [N] and [M]: equal numbers are not matched.
-
     Returns:
         squared, index: as `nearest`. read: [N] int64, numbers read of coarse rows and volumes.
 
-    Raises:
-        ValueError, TypeError: naming the rule that the arguments break.
-        RuntimeError: if the extension is not loaded.
-
-    Deterministic: yes, for any number of threads.
     Cost: one read of the coarsest rows; of finer ones and of volumes as the data demand.
     """
     squared = query.new_empty((len(query), k), dtype=torch.float64)

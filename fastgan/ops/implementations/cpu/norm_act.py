@@ -1,6 +1,8 @@
-"""The compiled kernels of `norm_act` on tensors; plain functions without derivatives."""
+"""The compiled kernels of `norm_act`."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,191 +23,81 @@ __all__ = [
 
 DTYPES = extension.FLOATING
 SERVES = extension.named(DTYPES)
-
-
-def supports(x: Tensor) -> str | None:
-    """Why the kernels cannot take `x`: None when they can."""
-    return extension.unfit("norm_act", x, "cpu", DTYPES)
+supports = partial(extension.unfit, "norm_act", "cpu", DTYPES)
 
 
 def norm_act_fwd(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
+    x: Tensor,  # [B, C, ...]
+    weight: Tensor | None,  # [C] or [B, C] of any of the dtypes; None is 1
+    bias: Tensor | None,  # likewise; None is 0
     num_groups: int,
     eps: float,
     negative_slope: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Group normalisation, affine map and LeakyReLU.
-
-    Args:
-        x: [B, C, ...] contiguous with its channels first or last, of `DTYPES`, on the CPU.
-        weight: [C] or [B, C] contiguous, of any of these dtypes; None is 1.
-        bias: [C] or [B, C] likewise; None is 0.
-        num_groups: G, a divisor of C.
-        eps: added to the variance, at least 0.
-        negative_slope: slope below zero, at least 0; 1 is no activation.
-
-    Returns:
-        y: like x, in its layout.
-        mean, rstd: [B, G] float32 (float64 for float64); NaN where a group has no element.
-
-    Raises:
-        ValueError, TypeError: naming the rule that the arguments break.
-        RuntimeError: if the extension is not loaded.
-
-    Deterministic: yes, for any number of threads.
-    Cost: two reads and one write of x.
-    """
+) -> tuple[Tensor, Tensor, Tensor]:  # y like x; mean and rstd [B, G], NaN where nothing is in x
+    """Group normalisation, affine map and LeakyReLU; two reads and one write of x."""
     y = torch.empty_like(x)
     mean, rstd = empty_statistics(x, num_groups)
-    threads = torch.get_num_threads()
-    loaded().norm_act_fwd(x, weight, bias, num_groups, eps, negative_slope, threads, y, mean, rstd)
+    settings = (num_groups, eps, negative_slope, torch.get_num_threads())
+    loaded().norm_act_fwd(x, weight, bias, *settings, y, mean, rstd)
     return y, mean, rstd
 
 
 def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and (variance + eps)^-1/2 of every group, as `norm_act_fwd` returns them.
-
-    Args:
-        x: [B, C, ...] contiguous with its channels first or last, of `DTYPES`, on the CPU.
-        num_groups: G, a divisor of C.
-        eps: added to the variance, at least 0.
-
-    Returns:
-        mean, rstd: [B, G] float32 (float64 for float64); NaN where a group has no element.
-
-    Raises:
-        ValueError, TypeError: naming the rule that the arguments break.
-        RuntimeError: if the extension is not loaded.
-
-    Deterministic: yes, for any number of threads.
-    Cost: one read of x.
-    """
+    """Mean and (variance + eps)^-1/2 of every group, as `norm_act_fwd` returns them; one read."""
     mean, rstd = empty_statistics(x, num_groups)
     loaded().norm_act_statistics(x, num_groups, eps, torch.get_num_threads(), mean, rstd)
     return mean, rstd
 
 
 def norm_act_apply(
-    x: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
+    x: Tensor,  # [B, C, ...]
+    mean: Tensor,  # [B, G]
+    rstd: Tensor,  # [B, G]
+    weight: Tensor | None,  # [C] or [B, C]
+    bias: Tensor | None,  # [C] or [B, C]
     num_groups: int,
     negative_slope: float,
-) -> Tensor:
-    """The y of `norm_act_fwd`, from statistics already known.
-
-    Args:
-        x: as in the forward.
-        mean: [B, G], as returned by the forward.
-        rstd: [B, G], likewise.
-        weight: as in the forward.
-        bias: as in the forward.
-        num_groups: as in the forward.
-        negative_slope: as in the forward.
-
-    Returns:
-        Like x, in its layout.
-
-    Raises:
-        ValueError, TypeError: naming the rule that the arguments break.
-        RuntimeError: if the extension is not loaded.
-
-    Deterministic: yes, for any number of threads.
-    Cost: one read and one write of x.
-    """
+) -> Tensor:  # like x
+    """The y of `norm_act_fwd`, from statistics already known; one read and one write of x."""
     y = torch.empty_like(x)
-    threads = torch.get_num_threads()
-    loaded().norm_act_apply(x, mean, rstd, weight, bias, num_groups, negative_slope, threads, y)
+    settings = (num_groups, negative_slope, torch.get_num_threads())
+    loaded().norm_act_apply(x, mean, rstd, weight, bias, *settings, y)
     return y
 
 
 def norm_act_bwd(
-    g: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
+    g: Tensor,  # [B, C, ...] gradient of y
+    x: Tensor,  # [B, C, ...]
+    mean: Tensor,  # [B, G]
+    rstd: Tensor,  # [B, G]
+    weight: Tensor | None,  # [C] or [B, C]
+    bias: Tensor | None,  # [C] or [B, C]
     num_groups: int,
     negative_slope: float,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """First derivative of `norm_act_fwd`.
-
-    Args:
-        g: gradient of y, like x.
-        x: input of the forward.
-        mean: [B, G], as returned by the forward.
-        rstd: [B, G], likewise.
-        weight: as in the forward.
-        bias: as in the forward.
-        num_groups: as in the forward.
-        negative_slope: as in the forward.
-
-    Returns:
-        d_x: like x. d_weight, d_bias: like weight and bias; None for one that is None.
-
-    Raises:
-        ValueError, TypeError: naming the rule that the arguments break.
-        RuntimeError: if the extension is not loaded.
-
-    Deterministic: yes, for any number of threads.
-    Cost: two reads of g and x, one write of x.
-    """
+) -> tuple[Tensor, Tensor | None, Tensor | None]:  # d_x; d_weight and d_bias, None beside None
+    """First derivative of `norm_act_fwd`; two reads of g and x, one write of x."""
     d_x, d_weight, d_bias = torch.empty_like(x), empty_gradient(weight), empty_gradient(bias)
-    threads = torch.get_num_threads()
-    loaded().norm_act_bwd(
-        *(g, x, mean, rstd, weight, bias, num_groups, negative_slope, threads),
-        *(d_x, d_weight, d_bias),
-    )
+    settings = (num_groups, negative_slope, torch.get_num_threads())
+    loaded().norm_act_bwd(g, x, mean, rstd, weight, bias, *settings, d_x, d_weight, d_bias)
     return d_x, d_weight, d_bias
 
 
 def norm_act_bwd_bwd(
-    gg_x: Tensor | None,
-    gg_weight: Tensor | None,
-    gg_bias: Tensor | None,
-    g: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
+    gg_x: Tensor | None,  # [B, C, ...] gradient of d_x; None is zero, as of the next two
+    gg_weight: Tensor | None,  # like weight, gradient of d_weight
+    gg_bias: Tensor | None,  # like bias, gradient of d_bias
+    g: Tensor,  # [B, C, ...]
+    x: Tensor,  # [B, C, ...]
+    mean: Tensor,  # [B, G]
+    rstd: Tensor,  # [B, G]
+    weight: Tensor | None,  # [C] or [B, C]
+    bias: Tensor | None,  # [C] or [B, C]
     num_groups: int,
     negative_slope: float,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Derivative of `norm_act_bwd`; the one with respect to bias is zero.
-
-    Args:
-        gg_x: gradient of d_x, like x; None is zero.
-        gg_weight: gradient of d_weight, like weight; None is zero.
-        gg_bias: gradient of d_bias, like bias; None is zero.
-        g: as in the backward.
-        x: as in the backward.
-        mean: as in the backward.
-        rstd: as in the backward.
-        weight: as in the backward.
-        bias: as in the backward.
-        num_groups: as in the backward.
-        negative_slope: as in the backward.
-
-    Returns:
-        d_g, d_x: like x. d_weight: like weight; None if weight is None.
-
-    Raises:
-        ValueError, TypeError: naming the rule that the arguments break.
-        RuntimeError: if the extension is not loaded.
-
-    Deterministic: yes, for any number of threads.
-    Cost: two reads of gg_x, g and x, two writes of x.
-    """
+) -> tuple[Tensor, Tensor, Tensor | None]:  # d_g and d_x like x; d_weight, None beside None
+    """Derivative of `norm_act_bwd`, whose bias has none; two reads of three volumes, two writes."""
     d_g, d_x, d_weight = torch.empty_like(x), torch.empty_like(x), empty_gradient(weight)
-    threads = torch.get_num_threads()
-    loaded().norm_act_bwd_bwd(
-        *(gg_x, gg_weight, gg_bias, g, x, mean, rstd, weight, bias),
-        *(num_groups, negative_slope, threads, d_g, d_x, d_weight),
-    )
+    tensors = (gg_x, gg_weight, gg_bias, g, x, mean, rstd, weight, bias)
+    settings = (num_groups, negative_slope, torch.get_num_threads())
+    loaded().norm_act_bwd_bwd(*tensors, *settings, d_g, d_x, d_weight)
     return d_g, d_x, d_weight

@@ -1,6 +1,8 @@
-"""The CUDA kernels of `bias_act` on tensors; plain functions without derivatives."""
+"""The CUDA kernels of `bias_act`."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,11 +14,7 @@ __all__ = ["DTYPES", "SERVES", "bias_act_bwd", "bias_act_fwd", "supports"]
 
 DTYPES = extension.FLOATING
 SERVES = extension.named(DTYPES)
-
-
-def supports(x: Tensor) -> str | None:
-    """Why the kernels cannot take `x`, and what to do: None when they can."""
-    return device.unfit("bias_act", x, DTYPES)
+supports = partial(device.unfit, "bias_act", DTYPES)
 
 
 def bias_act_fwd(x: Tensor, bias: Tensor | None, negative_slope: float) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,11 +19,7 @@ __all__ = ["DTYPES", "SERVES", "single_dgrad", "single_fprop", "single_wgrad", "
 
 DTYPES = (torch.float32, torch.bfloat16)
 SERVES = f"{extension.named(DTYPES)}: {SINGLE}"
-
-
-def supports(x: Tensor) -> str | None:
-    """Why the kernels cannot take `x`, and what to do: None when they can."""
-    return device.unfit("conv3d", x, DTYPES)
+supports = partial(device.unfit, "conv3d", DTYPES)
 
 
 def single_fprop(

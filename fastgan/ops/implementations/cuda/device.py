@@ -13,15 +13,15 @@ from fastgan.ops.implementations import extension
 __all__ = ["obstacle", "too_old", "unfit"]
 
 
-def unfit(op: str, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> str | None:
+def unfit(op: str, dtypes: tuple[torch.dtype, ...], x: Tensor) -> str | None:
     """Why CUDA kernels of these dtypes cannot take `x`, and what to do: None when they can.
 
     Args:
         op: name of an operator, such as "norm_act".
-        x: the operator's main input.
         dtypes: of what the kernels read.
+        x: the operator's main input.
     """
-    return extension.unfit(op, x, "cuda", dtypes) or _unusable(x.device.index or 0)
+    return extension.unfit(op, "cuda", dtypes, x) or _unusable(x.device.index or 0)
 
 
 @cache

@@ -1,6 +1,8 @@
-"""The CUDA kernels of `norm_act` on tensors; plain functions without derivatives."""
+"""The CUDA kernels of `norm_act`."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,11 +24,7 @@ __all__ = [
 
 DTYPES = extension.FLOATING
 SERVES = extension.named(DTYPES)
-
-
-def supports(x: Tensor) -> str | None:
-    """Why the kernels cannot take `x`, and what to do: None when they can."""
-    return device.unfit("norm_act", x, DTYPES)
+supports = partial(device.unfit, "norm_act", DTYPES)
 
 
 def _zeros(parameter: Tensor | None) -> Tensor | None:

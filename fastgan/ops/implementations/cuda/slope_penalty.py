@@ -1,6 +1,8 @@
-"""The CUDA kernels of the penalty on slopes on tensors; plain functions without derivatives."""
+"""The CUDA kernels of the penalty on slopes."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,11 +22,7 @@ __all__ = [
 
 DTYPES = extension.FLOATING
 SERVES = extension.named(DTYPES)
-
-
-def supports(x: Tensor) -> str | None:
-    """Why the kernels cannot take `x`, and what to do: None when they can."""
-    return device.unfit("slope_penalty", x, DTYPES)
+supports = partial(device.unfit, "slope_penalty", DTYPES)
 
 
 def slope_penalty_fwd(slope: Tensor, target: float, one_sided: bool) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ Groups = tuple[Tensor, Tensor]
 
 def supports(x: Tensor) -> str | None:
     """Why the search cannot take queries `x`: None when it can."""
-    if (reason := runtime.unfit("nearest", x, DTYPES)) is not None:
+    if (reason := runtime.unfit("nearest", DTYPES, x)) is not None:
         return reason
     if x.dim() and x[:1].numel() > _MOST_PROGRAMS * _kernels.SEGMENT:
         return f"nearest has Triton kernels for rows of up to 2^32 numbers, got {x[:1].numel()}"
@@ -46,16 +46,7 @@ def nearest(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The k targets nearest to every query.
 
-    Args:
-        query: [N, F] that `supports` takes, not empty.
-        target: [M, F], likewise.
-        k: 1 to M.
-        groups: int64 [N] and [M]: equal numbers are not matched.
-
-    Returns:
-        squared: [N, k] float64, of the Euclidean distance. index: [N, k] int64. NaN and -1 where no
-        more targets are allowed.
-        bad_query, bad_target: [N] and [M] bool, which rows hold NaN or infinity.
+    Takes and returns what `cpu.nearest.nearest` does.
 
     Deterministic: yes; what a query gets does not depend on the others.
     Cost: see `kernels.nearest`; 300 MB beside its arguments and results, and more only where more

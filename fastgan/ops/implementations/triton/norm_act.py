@@ -36,7 +36,7 @@ _MOST_CHANNELS = 4096
 
 def supports(x: Tensor) -> str | None:
     """Why the kernels cannot take `x`: None when they can."""
-    if (reason := runtime.unfit("norm_act", x, DTYPES)) is not None:
+    if (reason := runtime.unfit("norm_act", DTYPES, x)) is not None:
         return reason
     if x.shape[0] > _MOST_PROGRAMS or x.shape[1] > _MOST_CHANNELS:
         return "norm_act has Triton kernels for at most 65,535 samples of 4,096 channels"

@@ -19,13 +19,13 @@ except ImportError as error:
     import_error = f"Triton cannot be imported: {error}"
 
 
-def unfit(op: str, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> str | None:
+def unfit(op: str, dtypes: tuple[torch.dtype, ...], x: Tensor) -> str | None:
     """Why Triton kernels of these dtypes cannot read `x`: None when they can.
 
     Args:
         op: name of an operator, such as "norm_act".
-        x: the operator's main input.
         dtypes: of what the kernels read.
+        x: the operator's main input.
     """
     if import_error is not None:
         return import_error
