@@ -95,8 +95,9 @@ def unfit(op: str, place: str, dtypes: tuple[torch.dtype, ...], x: Tensor) -> st
 
 
 def named(dtypes: tuple[torch.dtype, ...]) -> str:
-    """Dtypes as a person writes them."""
-    return ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+    """Dtypes as a person lists them, such as "float32, bfloat16 and float64"."""
+    *most, last = (str(dtype).removeprefix("torch.") for dtype in dtypes)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def empty_gradient(parameter: Tensor | None) -> Tensor | None:
