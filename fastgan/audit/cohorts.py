@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastgan.audit.evidence import Cohort, Floats, Names
+from fastgan.arrays import Floats, Integers, Texts
+from fastgan.audit.evidence import Cohort
 from fastgan.data import Dataset, read_volume
 from fastgan.data.manifest import Item
 from fastgan.data.normalise import denormalise, normalise, record_like
@@ -71,7 +72,7 @@ def as_files(volumes: Floats, dataset: Dataset) -> Floats:
     return normalise(denormalise(volumes, record), record) if "share" in record else volumes
 
 
-def _cohort(name: str, values: Floats, items: Sequence[Item], labels: np.ndarray | None) -> Cohort:
+def _cohort(name: str, values: Floats, items: Sequence[Item], labels: Integers | None) -> Cohort:
     columns = {key: _texts([getattr(i, key) for i in items]) for key in ("site", "scanner")}
     columns |= {key: _texts([i.attributes.get(key) for i in items]) for key in ACQUISITION}
     files = tuple(Path(item.path) for item in items)
@@ -86,7 +87,7 @@ def _cohort(name: str, values: Floats, items: Sequence[Item], labels: np.ndarray
     )
 
 
-def _labels(items: Sequence[Item], classes: tuple[str, ...]) -> np.ndarray:
+def _labels(items: Sequence[Item], classes: tuple[str, ...]) -> Integers:
     for item in items:
         if item.label not in classes:
             raise AuditError(
@@ -96,7 +97,7 @@ def _labels(items: Sequence[Item], classes: tuple[str, ...]) -> np.ndarray:
     return np.array([classes.index(str(item.label)) for item in items], np.int64)
 
 
-def _texts(values: Sequence[object]) -> Names:
+def _texts(values: Sequence[object]) -> Texts:
     return np.array(["" if value is None else str(value) for value in values])
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats
 from fastgan.errors import AuditError
 from fastgan.measures.surface import level_area
 
 __all__ = ["ShapeStatistics", "body", "shape_statistics", "soft_ellipsoids"]
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)

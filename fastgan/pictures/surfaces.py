@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats
 from fastgan.errors import AuditError
 
 __all__ = ["draw_montage", "shaded_surface"]
 
-Floats = NDArray[np.floating]
 
 # Direction to the light in (row, column, towards the viewer): from the upper left, in front.
 _LIGHT = np.array([-0.4, -0.5, 0.77])

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from fastgan.audit.statistics.cross_fit import CrossFit, auc_rows
+from fastgan.audit.statistics.cross_fit import CrossFit
 from fastgan.audit.statistics.group_tests import Groups, centred, max_t, mean_discrepancy
+from fastgan.audit.statistics.roc import auc_rows
 from fastgan.errors import AuditError
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats
 from fastgan.data.nifti import HEADER_1
 from fastgan.data.stream import open_regular
 from fastgan.errors import AuditError, BadFile, FastganError
@@ -18,7 +18,6 @@ from fastgan.errors import AuditError, BadFile, FastganError
 __all__ = ["CONTENT", "Field", "feature_columns", "file_fields"]
 
 Field = list[float] | list[str]
-Floats = NDArray[np.floating]
 
 CONTENT = ("packed bytes", "compression ratio")
 """Fields of compressed files that follow from what is in the volume."""

@@ -6,18 +6,17 @@ import io
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats, Integers
 from fastgan.audit.evidence import Evidence
 from fastgan.audit.judgement import Figure
-from fastgan.audit.memorization.copy_search import mirrored
 from fastgan.audit.memorization.power import THIRDS, CopyPower
 from fastgan.audit.memorization.search import Searched
+from fastgan.audit.moves import mirrored
 from fastgan.pictures.surfaces import shaded_surface
 
 __all__ = ["flagged_pairs", "ratios_and_power"]
 
-Floats = NDArray[np.floating]
 
 _PAIRS = 6
 
@@ -48,7 +47,7 @@ def ratios_and_power(r: Floats, null: Floats, power: CopyPower | None) -> tuple[
 
 
 def flagged_pairs(
-    data: Searched, evidence: Evidence, flagged: NDArray[np.int64], r: Floats
+    data: Searched, evidence: Evidence, flagged: Integers, r: Floats
 ) -> tuple[Figure, ...]:
     """The most suspicious generated volumes over their training volumes, mirrored alike."""
     shown = flagged[:_PAIRS]

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats
 from fastgan.audit.statistics.pareto import ParetoTail
 from fastgan.errors import AuditError
 
 __all__ = ["LEAST_NULL", "CopyTest", "isolation", "ratio"]
 
-Floats = NDArray[np.floating]
 
 LEAST_NULL = 200
 """Volumes that are no copies, held-out and training ones together."""

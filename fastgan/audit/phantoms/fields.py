@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+
+from fastgan.arrays import Floats
 
 __all__ = ["blurred", "lung_texture", "spiculated_balls"]
-
-Floats = NDArray[np.floating]
 
 
 def _frequency(size: int) -> torch.Tensor:

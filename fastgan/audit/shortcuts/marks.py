@@ -10,18 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit.controls import by_subject
 from fastgan.audit.judgement import Table
 from fastgan.audit.statistics import permutation_p
-from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, standardised
+from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, standard_contrast
 from fastgan.errors import AuditError
 
 __all__ = ["Marks", "detached", "find_marks", "hit_table", "shell", "varying"]
 
-Floats = NDArray[np.floating]
-Bools = NDArray[np.bool_]
 
 LEAST_SHARE, LEAST_VOLUMES = 0.02, 10
 """A voxel is tested if this share of volumes, and this many, differ from its median."""
@@ -150,7 +148,7 @@ def find_marks(
         contrast = groups.contrast(group)
         for start in range(0, len(at), _CHUNK):
             part = slice(start, start + _CHUNK)
-            standard = standardised(contrast, centred(flat[:, at[part]], groups.strata))
+            standard = standard_contrast(contrast, centred(flat[:, at[part]], groups.strata))
             t[line, part] = standard[0]
             size = np.abs(standard)
             largest = size.max(axis=1)
@@ -179,7 +177,7 @@ def find_marks(
     )
 
 
-def _difference(flat: Floats, groups: Groups, at: NDArray[np.integer], t: Floats) -> Floats:
+def _difference(flat: Floats, groups: Groups, at: Integers, t: Floats) -> Floats:
     out = np.zeros(flat.shape[1], dtype=np.float32)
     each = []
     for group in groups.contrasts:
@@ -192,7 +190,7 @@ def _difference(flat: Floats, groups: Groups, at: NDArray[np.integer], t: Floats
     return out
 
 
-def _places(region: Bools, rng: np.random.Generator) -> list[NDArray[np.integer]]:
+def _places(region: Bools, rng: np.random.Generator) -> list[Integers]:
     """Flat positions of cubes of MARK voxels that lie in the region."""
     window = np.lib.stride_tricks.sliding_window_view(region, (MARK,) * 3)
     starts = np.argwhere(window.all(axis=(3, 4, 5)))
@@ -208,7 +206,7 @@ def _places(region: Bools, rng: np.random.Generator) -> list[NDArray[np.integer]
 def _planted(
     flat: Floats,
     groups: Groups,
-    places: list[NDArray[np.integer]],
+    places: list[Integers],
     beside: Floats,
     plant: tuple[float, float],
     permutations: int,
@@ -264,7 +262,7 @@ def hit_table(marks: Marks, spacing: tuple[float, float, float], most: int = 10)
     )
 
 
-def _clusters(hits: Bools) -> list[NDArray[np.integer]]:
+def _clusters(hits: Bools) -> list[Integers]:
     """Positions [n, 3] of each set of hits joined by faces."""
     left = {tuple(p) for p in np.argwhere(hits).tolist()}
     out = []

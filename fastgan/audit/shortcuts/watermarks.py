@@ -6,26 +6,35 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.audit.controls import found_control, power_level, quiet_control
-from fastgan.audit.evidence import COLUMNS, Cohort, Evidence, Options
-from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Verdict
+from fastgan.arrays import Bools, Floats, Integers, Texts
+from fastgan.audit import controls
+from fastgan.audit.controls import power_level
+from fastgan.audit.evidence import (
+    COLUMNS,
+    LEAST_SUBJECTS,
+    Cohort,
+    Evidence,
+    Options,
+    require_labels,
+    subjects_by,
+)
+from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Question, Verdict
 from fastgan.audit.shortcuts.marks import MARK, Marks, detached, find_marks, hit_table, shell
-from fastgan.audit.shortcuts.regions import require_labels
 from fastgan.audit.statistics.group_tests import Groups, max_t
 
 __all__ = ["judge_marks", "origin_column"]
 
-Floats = NDArray[np.floating]
 
-LEAST_SUBJECTS = 10
-"""Subjects that each of two scanners needs."""
+QUESTION = Question(
+    "shortcuts",
+    "shortcuts.marks",
+    "Does a mark at a fixed place tell scanners or classes apart?",
+)
 HEIGHTS = (0.5, 1.0, 1.5)
 """Planted marks, in standard deviations of a voxel; the second is decisive."""
 AGREEMENT = 0.9
 """Of a planted mark with the label; a scanner's mark is on every volume of it."""
-_QUESTION = "Does a mark at a fixed place tell scanners or classes apart?"
 
 
 @dataclass(frozen=True)
@@ -34,9 +43,9 @@ class _Case:
 
     cohort: Cohort
     values: Floats
-    groups: NDArray[np.str_]
-    strata: NDArray[np.integer] | None
-    region: NDArray[np.bool_]
+    groups: Texts
+    strata: Integers | None
+    region: Bools
     where: str
     between: str
     agreement: float
@@ -45,31 +54,21 @@ class _Case:
 def origin_column(cohort: Cohort) -> str | None:
     """The column, scanner before site, that has two values of enough subjects; None if none has."""
     for name in ("scanner", "site", *COLUMNS):
-        if name in cohort.columns:
-            column = cohort.columns[name]
-            enough = [
-                value
-                for value in np.unique(column[column != ""])
-                if len(np.unique(cohort.subjects[column == value])) >= LEAST_SUBJECTS
-            ]
-            if len(enough) > 1:
-                return name
+        if name in cohort.columns and len(_enough(cohort, name)) > 1:
+            return name
     return None
+
+
+def _enough(cohort: Cohort, column: str) -> list[str]:
+    counts = subjects_by(cohort.columns[column], cohort.subjects)
+    return [value for value, count in counts.items() if count >= LEAST_SUBJECTS]
 
 
 def _case(evidence: Evidence) -> _Case:
     cohort, masks = evidence.training, evidence.modality == "mask"
     column = origin_column(cohort)
     if column is not None:
-        counts = {
-            v: len(np.unique(cohort.subjects[cohort.columns[column] == v]))
-            for v in np.unique(cohort.columns[column])
-            if v != ""
-        }
-        kept = np.isin(
-            cohort.columns[column], [v for v, n in counts.items() if n >= LEAST_SUBJECTS]
-        )
-        cohort = cohort.subset(kept)
+        cohort = cohort.subset(np.isin(cohort.columns[column], _enough(cohort, column)))
         every = np.ones(cohort.values.shape[1:], dtype=bool)
         strata = cohort.labels
         given = " of the same class" if strata is not None else ""
@@ -116,16 +115,14 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
         rng=rng,
         plants=() if options.quick else tuple((h, case.agreement) for h in HEIGHTS),
     )
-    controls = _controls(marks, case, options)
+    planted = _controls(marks, case, options)
     tested, hits = int(marks.tested.sum()), int(marks.hits.sum())
-    power = "; ".join(f"{c.name}: {c.rate:.0%}" for c in controls[:-1])
+    power = "; ".join(f"{c.name}: {c.rate:.0%}" for c in planted[:-1])
     origin = case.between.startswith("volumes")
     severity, meaning = _meaning(evidence, case, marks, options, origin)
     nothing = " compared" if tested else ": none there varies, so any mark would stand out at once"
     return Finding(
-        "shortcuts",
-        "shortcuts.marks",
-        _QUESTION,
+        *QUESTION,
         Outcome(
             "pass",
             f"No evidence of a mark that differs between {case.between} {case.where}: "
@@ -143,7 +140,7 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
         n_volumes=len(cohort),
         n_subjects=cohort.n_subjects,
         power=power,
-        controls=controls,
+        controls=planted,
         tables=(hit_table(marks, evidence.spacing),) if hits else (),
         figures=_figure(marks) if hits else (),
         methods=(
@@ -173,8 +170,14 @@ def _controls(marks: Marks, case: _Case, options: Options) -> tuple[Control, ...
     out = []
     for (height, agreement), p in marks.planted_p.items():
         name = f"{MARK}^3 voxels brighter by {height:g} sd, {agreement:.0%} agreement"
-        out.append(found_control(name, p, options.alpha, decisive=height == HEIGHTS[1]))
-    quiet = quiet_control("groups permuted among subjects", marks.quiet_p, options.alpha)
+        hits = controls.hits(p, power_level(options.alpha))
+        out.append(controls.found(name, *hits, decisive=height == HEIGHTS[1]))
+    quiet = controls.quiet(
+        "groups permuted among subjects",
+        *controls.hits(marks.quiet_p, options.alpha),
+        at_most=options.alpha,
+        by="lower bound",
+    )
     return (*out, quiet)
 
 

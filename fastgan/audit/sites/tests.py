@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.audit.controls import found_control, power_level
+from fastgan.arrays import Floats, Integers
+from fastgan.audit import controls
+from fastgan.audit.controls import power_level
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Table
 from fastgan.audit.statistics import permutation_p
@@ -18,7 +19,6 @@ from fastgan.measures.descriptors import named_statistics, voxel_descriptors
 
 __all__ = ["Tests", "planted_shifts", "test_groups"]
 
-Floats = NDArray[np.floating]
 
 EFFECTS = (0.3, 0.5, 0.8)
 """Planted offsets of all voxels, in standard deviations of the volumes' means."""
@@ -84,7 +84,7 @@ def planted_shifts(
     runs = min(CONTROL_RUNS, options.planted)
     people = np.unique(groups.subjects)
     chosen = {s: rng.permutation(people)[: max(round(s * len(people)), 1)] for s in SHARES}
-    rows, controls = [], []
+    rows, whole = [], []
     for effect in EFFECTS:
         moved = np.clip(cohort.values + np.float32(effect * deviation), -1.0, 1.0)
         planted = voxel_descriptors(moved)
@@ -100,12 +100,14 @@ def planted_shifts(
                 line.append("-")
                 continue
             name = f"an offset of {effect:g} sd between two halves of {len(chosen[share])} subjects"
-            control = found_control(
-                name, p, options.alpha, decisive=effect == DECISIVE and share == 1.0
+            control = controls.found(
+                name,
+                *controls.hits(p, power_level(options.alpha)),
+                decisive=effect == DECISIVE and share == 1.0,
             )
             line.append(round(control.rate, 2))
             if share == 1.0:
-                controls.append(control)
+                whole.append(control)
         rows.append(tuple(line))
     table = Table(
         "Share of planted shifts found",
@@ -114,12 +116,12 @@ def planted_shifts(
         f"{runs} runs each, found at p <= {power_level(options.alpha):g}; all voxels of one half "
         "of the subjects brighter. '-': too few subjects.",
     )
-    return table, tuple(controls)
+    return table, tuple(whole)
 
 
 def _planted(
     cohort: Cohort,
-    at: NDArray[np.integer],
+    at: Integers,
     described: tuple[Floats, Floats],
     named: tuple[Floats, Floats],
     runs: int,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats
 from fastgan.errors import AuditError
 
 __all__ = ["LEAST_EXCESSES", "ParetoTail"]
 
-Floats = NDArray[np.floating]
 
 LEAST_EXCESSES = 10
 """Null values above the threshold from which a tail may be fitted: 200 nulls at the 95 % quantile.
