@@ -1,4 +1,4 @@
-"""From data sets and folders of generated volumes to the cohorts of an audit."""
+"""The cohorts of an audit are made of data sets and of folders of generated volumes."""
 
 from __future__ import annotations
 

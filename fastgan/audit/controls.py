@@ -1,4 +1,4 @@
-"""A planted control is made here: what of known truth was put in, and whether it was found."""
+"""Planted controls are made here: something of known truth was put in, and found or not."""
 
 from __future__ import annotations
 

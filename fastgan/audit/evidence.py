@@ -1,4 +1,4 @@
-"""What an audit looks at: training, held-out and generated volumes, with what is known of each."""
+"""An audit looks at training, held-out and generated volumes, with what is known of each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ __all__ = [
     "require_labels",
     "subjects_by",
 ]
-
 
 COLUMNS = ("site", "scanner", "modality")
 """Manifest columns that say where a volume comes from rather than what it shows."""

@@ -1,4 +1,4 @@
-"""A finding and its verdict; how the findings of one audit are settled together.
+"""A question gets a finding, and a finding a verdict when all of an audit are settled together.
 
 A judgement is a wing of `fastgan.audit` with `judge(evidence, options) -> list[Finding]`. It asks
 questions, says what it measured and both what follows when its test rejects and when it does not;

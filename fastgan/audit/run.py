@@ -1,4 +1,4 @@
-"""One audit: every judgement on the same evidence, each by itself, settled together."""
+"""One audit makes every judgement on the same evidence, each alone, and settles all together."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ __all__ = [
     "voxel_descriptors",
 ]
 
-
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 # Columns of `voxel_descriptors`.

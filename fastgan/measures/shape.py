@@ -1,4 +1,4 @@
-"""Size and form of soft masks: volume, surface against volume, elongation."""
+"""Soft masks have a size and a form: volume, surface against volume, elongation."""
 
 from __future__ import annotations
 

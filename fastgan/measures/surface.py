@@ -1,4 +1,4 @@
-"""Area of a level surface by marching tetrahedra."""
+"""The area of a level surface is found by marching tetrahedra."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from fastgan.arrays import Bools, Floats
 
 __all__ = ["level_area"]
-
 
 # The six tetrahedra along the diagonal of a cell, one per order in which the axes are walked; they
 # meet face to face across cells, so the surface is closed.

@@ -8,7 +8,6 @@ from fastgan.arrays import Floats, Integers
 
 __all__ = ["KINDS", "Population"]
 
-
 KINDS = ("gaussian", "manifold", "mixture")
 FEATURES = 32
 

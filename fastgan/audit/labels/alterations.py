@@ -24,7 +24,6 @@ __all__ = [
     "wobbled",
 ]
 
-
 AIR = -1.0
 AUGMENTATIONS = {
     "flip": "mirrored left to right",

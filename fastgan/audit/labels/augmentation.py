@@ -1,4 +1,4 @@
-"""Does augmentation change labels: flips and drift of the classifier, certified to be small."""
+"""Does augmentation change labels? Flips and drift of the classifier are certified to be small."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from fastgan.audit.labels.invariance import (
 from fastgan.audit.statistics import clopper_pearson
 
 __all__ = ["Panel", "judge_augmentation", "listed", "panel_of"]
-
 
 QUESTION = Question(
     "labels", "labels.augmentation", "Does augmentation change what label a volume should have?"

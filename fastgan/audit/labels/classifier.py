@@ -1,4 +1,4 @@
-"""A classifier of the user's own classes, trained on the training split alone, as an instrument.
+"""A classifier of the user's own classes, trained on the training split, is the instrument.
 
 Judgements about labels need somebody who reads labels and had no part in the generator. Several
 small networks are trained, each without one part of the subjects, so that every training subject

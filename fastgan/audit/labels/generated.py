@@ -15,7 +15,6 @@ from fastgan.errors import AuditError
 
 __all__ = ["TOLERATED", "judge_generated"]
 
-
 QUESTION = Question(
     "labels", "labels.generated", "Do generated volumes show the class that they are labelled with?"
 )

@@ -1,4 +1,4 @@
-"""How well the classifier reads labels of patients it never saw, and what size alone tells."""
+"""How well does the classifier read labels of unseen patients, and what does size alone tell?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from fastgan.errors import AuditError
 from fastgan.measures.descriptors import size_of
 
 __all__ = ["LEAST_AUC", "Instrument", "instrument", "sizes", "strata", "within_strata"]
-
 
 LEAST_AUC = 0.65
 """The lower end of the interval has to reach it, or no label is judged by this classifier."""

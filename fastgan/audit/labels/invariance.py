@@ -27,7 +27,6 @@ __all__ = [
     "smallest_certifiable",
 ]
 
-
 DELTA = 0.05
 """Largest share of flipped patients, and largest drift of a probability, that is tolerated."""
 LEVEL = 0.95

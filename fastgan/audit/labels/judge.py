@@ -1,4 +1,4 @@
-"""Do labels survive: what augmentation does to them, and whether generated volumes show theirs.
+"""Do labels survive augmentation, and do generated volumes show theirs?
 
 A label y of a volume x is kept by a transform T if p(y | T(x)) = p(y | x), and by a generator if
 its volumes of class y are of class y. A classifier that had no part in either is asked; it is

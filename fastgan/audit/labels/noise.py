@@ -1,4 +1,4 @@
-"""How many generated volumes carry a wrong label, told by a classifier that errs itself.
+"""How many generated volumes carry a wrong label? A classifier that errs itself tells.
 
 Of volumes truly of class c the classifier recognises a share a(c); of others it says c in a share
 e(c). Both are measured on held-out patients. If a share q(c) of the volumes generated as c is not
@@ -16,7 +16,6 @@ from fastgan.audit.evidence import LEAST_SUBJECTS
 from fastgan.errors import AuditError
 
 __all__ = ["Agreement", "Noise", "agreement", "noise", "planted_noise"]
-
 
 DRAWS = 2000
 

@@ -1,4 +1,4 @@
-"""Who is on both sides of the split, by name and by voxels."""
+"""Who is on both sides of the split, by name and by voxels?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file tells before its voxels are looked at: size, name, header, compression."""
+"""A file tells this before its voxels are looked at: size, name, header, compression."""
 
 from __future__ import annotations
 

@@ -32,7 +32,6 @@ from fastgan.errors import AuditError
 
 __all__ = ["judge"]
 
-
 FILES = Question(
     "leakage", "leakage.files", "Do the files tell the label before they are opened as volumes?"
 )

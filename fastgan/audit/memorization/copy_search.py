@@ -1,4 +1,4 @@
-"""Nearest training volumes of a volume that may have been moved and mirrored."""
+"""The search finds the nearest training volumes of a volume that may be moved and mirrored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from fastgan.measures.shape import body
 from fastgan.ops import nearest
 
 __all__ = ["NEIGHBOURS", "CopySearch", "Found", "coarse"]
-
 
 NEIGHBOURS = 10
 

@@ -1,4 +1,4 @@
-"""Pictures of the judgement of memorization."""
+"""These are the pictures of the judgement of memorization."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from fastgan.audit.moves import mirrored
 from fastgan.pictures.surfaces import shaded_surface
 
 __all__ = ["flagged_pairs", "ratios_and_power"]
-
 
 _PAIRS = 6
 

@@ -1,4 +1,4 @@
-"""Are training volumes copied? Whether any is, and how much of the generated set.
+"""Are training volumes copied: is any, and how much of the generated set is?
 
 Two questions, since neither answers the other. A test of single volumes finds one copy in a
 thousand, but only a near one. Whose patients lie nearest to the generated set tells how much is

@@ -1,4 +1,4 @@
-"""Copies of training volumes are planted here: what a test of memorization has to find."""
+"""Copies of training volumes are planted here: a test of memorization has to find them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from fastgan.data.augment import KINDS, augment
 from fastgan.measures.augmentation_limits import LARGEST_SHIFT
 
 __all__ = ["TRANSFORMS", "noisy", "transformed"]
-
 
 TRANSFORMS = (*KINDS, "shift")
 """What may be done to a copy: the augmentations that a run may use."""

@@ -1,4 +1,4 @@
-"""What the judgement of memorization finds of copies that were planted, and where it is quiet."""
+"""How many planted copies does the judgement of memorization find, and where is it quiet?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ __all__ = [
     "prevalence_controls",
     "quiet_copies",
 ]
-
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Noise of planted copies, in typical distances of a held-out volume to training."""

@@ -1,4 +1,4 @@
-"""How much of a set is copied: whose patients lie nearest to generated volumes?
+"""How much of a set is copied? It is asked whose patients lie nearest to generated volumes.
 
 Without copying, it makes no difference to a generated volume which patients were in the training
 set and which were held out: were the two exchanged at random, each would be nearest as often as its

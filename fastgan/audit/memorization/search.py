@@ -1,4 +1,4 @@
-"""The searches behind the judgement of memorization: made once, used by both of its questions."""
+"""Searches are made once here, and both questions of memorization use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the split into training and held-out patients one of chance? Controls without any copying.
+"""Is the split into training and held-out patients one of chance? These controls copy nothing.
 
 Patients of one side pose as generated, and it is asked how much of them is copied. Where the split
 was drawn at random they raise alarms no more often than after other random splits of the same
@@ -21,7 +21,6 @@ from fastgan.audit.memorization.prevalence import Sides
 from fastgan.audit.memorization.search import Searched
 
 __all__ = ["Neighbourhood", "posing_controls"]
-
 
 # More alarms than after all of these have a probability of 1 %: a whole audit has some twenty
 # controls like this, and at 1 in 20 one of them would cry wolf in most.

@@ -1,4 +1,4 @@
-"""Tables of the judgement of memorization."""
+"""These are the tables of the judgement of memorization."""
 
 from __future__ import annotations
 

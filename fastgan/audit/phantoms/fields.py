@@ -1,4 +1,4 @@
-"""What phantoms are made of: lung texture, the blur of a kernel, balls with spikes."""
+"""Phantoms are made of these: lung texture, the blur of a kernel, balls with spikes."""
 
 from __future__ import annotations
 

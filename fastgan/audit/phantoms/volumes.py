@@ -1,4 +1,4 @@
-"""Procedural volumes of known truth: nodules in lung-like texture, scanners, marks, contrasts.
+"""These procedural volumes have a known truth: nodules in lung-like texture, scanners, marks.
 
 For the controls and the tests of judgements. A number measured on phantoms says what a judgement
 can see, never how good a generator is.
@@ -17,7 +17,6 @@ from fastgan.audit.phantoms.fields import blurred, lung_texture, spiculated_ball
 from fastgan.errors import AuditError
 
 __all__ = ["CLASSES", "OTHER_SCANNER", "Lesion", "Phantoms", "Recipe", "Scanner", "phantoms"]
-
 
 CLASSES = ("benign", "malignant")
 TEXTURE, NOISE = 0.12, 0.06

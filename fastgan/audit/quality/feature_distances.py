@@ -1,4 +1,4 @@
-"""Distances between two sets of feature vectors, and how one covers the other."""
+"""Two sets of feature vectors are compared: how far apart they are, how one covers the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from fastgan.errors import AuditError
 from fastgan.ops import nearest
 
 __all__ = ["Coverage", "KernelDistance", "coverage", "frechet_distance"]
-
 
 _NEIGHBOURS = 5
 

@@ -19,7 +19,6 @@ from fastgan.ops import nearest
 
 __all__ = ["LIMITS", "Masks", "Row", "compare", "ks_distance"]
 
-
 LIMITS: dict[str, tuple[float, float]] = {
     "AUC gap": (0.0, 0.05),
     "KS volume": (0.0, 0.25),

@@ -1,4 +1,4 @@
-"""Structural similarity of volumes at several scales: how alike two volumes of a set are."""
+"""Structural similarity at several scales says how alike two volumes of a set are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from fastgan.audit.judgement import Table
 from fastgan.errors import AuditError
 
 __all__ = ["ms_ssim", "similarity_table"]
-
 
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW, _SIGMA = 11, 1.5

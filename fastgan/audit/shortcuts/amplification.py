@@ -20,7 +20,6 @@ from fastgan.measures.descriptors import size_of
 
 __all__ = ["contrast_rows", "judge_amplification"]
 
-
 QUESTION = Question(
     "shortcuts",
     "shortcuts.amplification",

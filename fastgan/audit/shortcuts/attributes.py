@@ -1,4 +1,4 @@
-"""Which manifest columns could serve as shortcuts, and what explains the label by itself."""
+"""Some manifest columns could serve as shortcuts; some statistics explain the label alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from fastgan.measures.descriptors import (
 )
 
 __all__ = ["judge_columns", "judge_explained", "levels_of"]
-
 
 COLUMNS = Question(
     "shortcuts",

@@ -1,4 +1,4 @@
-"""Shortcuts to the label: marks, regions, columns, what explains it, and what generation adds."""
+"""Six questions ask for shortcuts to the label, among them what generation adds to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Marks at a fixed place: which voxels differ between scanners (or labels), and where they lie.
+"""Marks lie at a fixed place: here are the voxels that differ between scanners, or labels.
 
 Watermarks, burnt-in letters, table edges and dead detector elements sit at the same voxels in every
 volume of one scanner. Each voxel is tested and the largest statistic is held against its own
@@ -19,7 +19,6 @@ from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, standard
 from fastgan.errors import AuditError
 
 __all__ = ["Marks", "detached", "find_marks", "hit_table", "shell", "varying"]
-
 
 LEAST_SHARE, LEAST_VOLUMES = 0.02, 10
 """A voxel is tested if this share of volumes, and this many, differ from its median."""

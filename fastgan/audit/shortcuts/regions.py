@@ -27,7 +27,6 @@ __all__ = [
     "without_size",
 ]
 
-
 QUESTION = Question(
     "shortcuts",
     "shortcuts.regions",

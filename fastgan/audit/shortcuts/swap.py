@@ -1,4 +1,4 @@
-"""The same latents as another class: is there a change, and does it stay in the body?"""
+"""The same latents are drawn as another class: is there a change, and is it in the body?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from fastgan.errors import AuditError
 from fastgan.measures.descriptors import voxel_descriptors
 
 __all__ = ["change_outside", "judge_swap"]
-
 
 QUESTION = Question(
     "shortcuts", "shortcuts.swap", "Does another class change the lesion and nothing else?"

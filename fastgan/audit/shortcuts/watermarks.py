@@ -1,4 +1,4 @@
-"""The finding on marks at fixed voxels: between scanners where known, else by the label."""
+"""Do marks at fixed voxels tell scanners apart or, where none are known, labels?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from fastgan.audit.shortcuts.marks import MARK, Marks, detached, find_marks, hit
 from fastgan.audit.statistics.group_tests import Groups, max_t
 
 __all__ = ["judge_marks", "origin_column"]
-
 
 QUESTION = Question(
     "shortcuts",

@@ -9,7 +9,7 @@ from fastgan.audit import controls
 from fastgan.audit.controls import power_level
 from fastgan.audit.evidence import LEAST_SUBJECTS, Cohort, Evidence, Options, subjects_by
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, Verdict
-from fastgan.audit.sites.tests import Tests, planted_shifts, test_groups
+from fastgan.audit.sites.differences import Differences, compare_groups, planted_shifts
 from fastgan.audit.statistics import permutation_p, subject_bootstrap
 from fastgan.audit.statistics.discriminant import discriminant_scores
 from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, max_t
@@ -17,7 +17,6 @@ from fastgan.errors import AuditError
 from fastgan.measures.descriptors import named_statistics, voxel_descriptors
 
 __all__ = ["judge"]
-
 
 _DRAWS = 300
 
@@ -76,7 +75,7 @@ def _judge_column(evidence: Evidence, cohort: Cohort, column: str, options: Opti
     named = np.stack(list(statistics.values()), axis=1)
     quiet_runs = 0 if options.quick else options.planted
     groups = Groups(sites, cohort.subjects, strata, rng, count + quiet_runs)
-    tests = test_groups(groups, described, named, rng, count)
+    tests = compare_groups(groups, described, named, rng, count)
     null = slice(1, 1 + count)
     p = permutation_p(float(tests.combined[0]), tests.combined[null])
     effects = _effects(groups, named, list(statistics), tests.features, options)
@@ -139,7 +138,7 @@ def _judge_column(evidence: Evidence, cohort: Cohort, column: str, options: Opti
     )
 
 
-def _test_table(tests: Tests, null: slice) -> Table:
+def _test_table(tests: Differences, null: slice) -> Table:
     rows = []
     for name, values in (
         ("classifier, AUC", tests.auc),

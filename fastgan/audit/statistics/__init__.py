@@ -1,4 +1,4 @@
-"""The statistics of the judgements: the subject is the unit, and no p-value is ever 0."""
+"""The statistics of the judgements take the subject as unit, and no p-value of theirs is ever 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A classifier whose scores are linear in the groups, so that permuting them costs a product."""
+"""The scores of this classifier are linear in the groups: permuting them costs a product."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from fastgan.audit.statistics.roc import stratified_auc
 from fastgan.errors import AuditError
 
 __all__ = ["CrossFit"]
-
 
 FOLDS = 5
 _MOST_COMPONENTS = 60

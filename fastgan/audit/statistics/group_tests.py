@@ -1,4 +1,4 @@
-"""Do groups of volumes differ? Tests whose permutations are all computed at once.
+"""Do groups of volumes differ? These tests compute all of their permutations at once.
 
 Every statistic here is linear or quadratic in the membership of the groups, so that a thousand
 permutations cost one matrix product. The subject is the unit: `statistics.Exchange`. Whatever else
@@ -28,7 +28,6 @@ __all__ = [
     "standard_contrast",
     "standard_rows",
 ]
-
 
 _CHUNK = 2048  # features of one matrix product
 

@@ -1,4 +1,4 @@
-"""p-values beyond the largest value of a null sample: a generalised Pareto tail."""
+"""A generalised Pareto tail gives p-values beyond the largest value of a null sample."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from fastgan.arrays import Floats
 from fastgan.errors import AuditError
 
 __all__ = ["LEAST_EXCESSES", "ParetoTail"]
-
 
 LEAST_EXCESSES = 10
 """Null values above the threshold from which a tail may be fitted: 200 nulls at the 95 % quantile.

@@ -22,7 +22,6 @@ from fastgan.measures.structure import Structure, same_contrast, structure
 
 __all__ = ["judge"]
 
-
 STRUCTURE = Question(
     "translation", "translation.structure", "Is the body where it was, and air still dark?"
 )

@@ -25,7 +25,6 @@ from fastgan.audit.translation.tolerance import TOLERATED, power_of, rate_outcom
 
 __all__ = ["judge_lesions"]
 
-
 PLANTED = Question(
     "translation",
     "translation.planted",

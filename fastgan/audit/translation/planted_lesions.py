@@ -1,4 +1,4 @@
-"""Small bodies in a volume: how conspicuous places are, where, and how to plant and erase one.
+"""Small bodies are planted and erased here; conspicuity says how much a place stands out.
 
 Conspicuity is the contrast of a ball against the shell around it, over the texture of that shell.
 It survives any linear map of intensities, inversion included, so a source and its translation can

@@ -1,4 +1,4 @@
-"""Shares of patients with a fault, against the share that is tolerated."""
+"""The share of patients with a fault is held against the share that is tolerated."""
 
 from __future__ import annotations
 

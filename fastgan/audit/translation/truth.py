@@ -1,4 +1,4 @@
-"""Translations against an aligned truth, beside what doing nothing scores."""
+"""Translations are held against an aligned truth, beside what doing nothing scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from fastgan.audit.statistics import bootstrap_interval
 from fastgan.errors import AuditError
 
 __all__ = ["judge_truth"]
-
 
 QUESTION = Question(
     "translation",

@@ -1,4 +1,4 @@
-"""The tests of sites, and shifts planted into the user's own volumes to measure their power."""
+"""Three tests ask whether sites differ; planted shifts measure their power."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from fastgan.audit.statistics.group_tests import Groups, MaxT, combined, max_t, 
 from fastgan.errors import AuditError
 from fastgan.measures.descriptors import named_statistics, voxel_descriptors
 
-__all__ = ["Tests", "planted_shifts", "test_groups"]
-
+__all__ = ["Differences", "compare_groups", "planted_shifts"]
 
 EFFECTS = (0.3, 0.5, 0.8)
 """Planted offsets of all voxels, in standard deviations of the volumes' means."""
@@ -30,7 +29,7 @@ CONTROL_RUNS, CONTROL_PERMUTATIONS = 60, 499
 
 
 @dataclass(frozen=True)
-class Tests:
+class Differences:
     """Three tests of one question and their combination, by rows of a `Groups`."""
 
     auc: Floats
@@ -43,13 +42,13 @@ class Tests:
     """[rows] minus the smallest p of the three."""
 
 
-def test_groups(
+def compare_groups(
     groups: Groups,
     described: Floats,
     named: Floats,
     rng: np.random.Generator,
     permutations: int | None = None,
-) -> Tests:
+) -> Differences:
     """Classifier, mean discrepancy and named statistics, within the strata of the groups.
 
     Args:
@@ -64,10 +63,7 @@ def test_groups(
     area = fit.auc(groups)
     discrepancy = mean_discrepancy(groups, fit.components / scale)
     features = max_t(groups, named, permutations)
-    return Tests(area, discrepancy, features, combined([area, discrepancy, features.maxima]))
-
-
-test_groups.__test__ = False  # type: ignore[attr-defined]  # a function, not a test of pytest
+    return Differences(area, discrepancy, features, combined([area, discrepancy, features.maxima]))
 
 
 def planted_shifts(
@@ -137,6 +133,6 @@ def _planted(
         strata = None if cohort.labels is None else cohort.labels[at]
         groups = Groups(site.astype(str), subjects, strata, rng, CONTROL_PERMUTATIONS)
         each = [np.where(site[:, None], b[at], a[at]) for a, b in (described, named)]
-        tests = test_groups(groups, each[0], each[1], rng)
+        tests = compare_groups(groups, each[0], each[1], rng)
         out.append(permutation_p(float(tests.combined[0]), tests.combined[1:]))
     return out
