@@ -15,7 +15,7 @@ from fastgan.data.normalise import denormalise, normalise, record_like
 from fastgan.data.sources import find_items
 from fastgan.errors import AuditError
 
-__all__ = ["ACQUISITION", "as_files", "cohort_of", "generated_cohort"]
+__all__ = ["ACQUISITION", "aligned_cohort", "as_files", "cohort_of", "generated_cohort"]
 
 ACQUISITION = ("contrast_used", "slice_thickness", "pixel_spacing")
 """Attributes of bundled volumes that say how they were taken, not what they show."""
@@ -64,6 +64,30 @@ def generated_cohort(source: Path, like: Dataset, name: str = "generated") -> Co
             record = record_like(volume, record)
         values[i] = normalise(volume.array, record)
     return _cohort(name, values, items, _labels(items, like.classes) if like.classes else None)
+
+
+def aligned_cohort(source: Path, like: Dataset, sources: Cohort) -> Cohort:
+    """Volumes of another domain of the same subjects, in the order of the sources.
+
+    Args:
+        source: folder or manifest; it may hold other subjects, too.
+        like: a data set of that domain, for its grid and units.
+        sources: whom the volumes are aligned to; the n-th volume of a subject to its n-th here.
+
+    Raises:
+        AuditError: as `generated_cohort`; a subject of whom there are more or fewer volumes.
+    """
+    made = generated_cohort(source, like, "truth")
+    places = np.empty(len(sources), np.int64)
+    for subject in np.unique(sources.subjects):
+        ours, theirs = (np.flatnonzero(c.subjects == subject) for c in (sources, made))
+        if len(ours) != len(theirs):
+            raise AuditError(
+                f"{source}: {len(theirs)} volumes of subject {subject}, of whom there are "
+                f"{len(ours)} held out; give one of domain B for each of A"
+            )
+        places[ours] = theirs
+    return made.subset(places)
 
 
 def as_files(volumes: Floats, dataset: Dataset) -> Floats:
