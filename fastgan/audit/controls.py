@@ -55,12 +55,12 @@ def quiet(
     runs: int,
     *,
     at_most: float,
-    by: Measure = "rate",
+    by: Measure = "lower bound",
     decisive: bool = True,
 ) -> Control:
-    """A negative control: it holds where few enough of the runs raise an alarm.
+    """A negative control: it holds unless alarms are surely more frequent than `at_most`.
 
-    By the lower bound it holds unless alarms are surely more frequent than `at_most`.
+    By the rate it holds where they are no more frequent in the runs themselves.
     """
     rate, interval = _rate(hits, runs)
     held = (rate if by == "rate" else interval[0]) <= at_most

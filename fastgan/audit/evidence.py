@@ -147,7 +147,7 @@ class Evidence:
     """mm along D, H, W."""
     classes: tuple[str, ...] = ()
     modality: str = "mr"
-    """"ct", "mr" or "mask": of masks, pictures show surfaces and -1 is background."""
+    """"ct", "mr" or "mask"; pictures of masks show surfaces, and their background is -1."""
     augmentations: tuple[str, ...] = ()
     """What the run applied to real volumes while training: names of `alterations.AUGMENTATIONS`."""
     draw: Draw | None = None

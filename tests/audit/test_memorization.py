@@ -128,7 +128,7 @@ def verdicts(evidence: Evidence, options: Options, *, pictures: bool = False) ->
     """Question -> settled finding. Drawing takes longer than judging, so it is asked for."""
     with pytest.MonkeyPatch.context() as patch:
         if not pictures:
-            patch.setattr(memorization_figures, "_canvas", lambda *_, **__: None)
+            patch.setattr(memorization_figures, "canvas", lambda *_, **__: None)
         found = memorization.judge(evidence, options)
     return {s.finding.key.split(".")[1]: s for s in settle(found, alpha=0.05)}
 

@@ -240,7 +240,9 @@ def _controls(
         said = f"augmentation with {name}"
         planted.append(controls.found(said, hits, runs, at_least=POWER, decisive=decisive))
     hits = chance_to_refute(harmless, rng, runs, tests=tests)
-    quiet = controls.quiet("harmless change", hits, runs, at_most=1 - POWER, decisive=decisive)
+    quiet = controls.quiet(
+        "harmless change", hits, runs, at_most=1 - POWER, by="rate", decisive=decisive
+    )
     planted.append(quiet)
     for share in ERASED_SHARES:
         hits = chance_to_refute(ruined["lesion erased"], rng, runs, share=share, tests=tests)

@@ -76,7 +76,7 @@ class Ensemble:
         Returns:
             [N, K] float64.
         """
-        reader = np.full(len(values), -1)  # -1: all of them
+        reader = np.full(len(values), -1)  # -1: all members read it
         if subjects is not None:
             reader = np.array([self.left_out.get(str(s), -1) for s in subjects], dtype=np.int64)
         logits = np.zeros((len(values), self.members[0].num_classes))

@@ -214,7 +214,9 @@ def _controls(real: Agreement, counts: Integers, options: Options) -> tuple[Cont
             # Decided as by the judgement: some labels are surely wrong.
             hits += bool((noise(sample, found, counts, rng, level).low > 0.0).any())
         if share == 0.0:
-            planted.append(controls.quiet("right labels", hits, runs, at_most=2 * (1 - POWER)))
+            planted.append(
+                controls.quiet("right labels", hits, runs, at_most=2 * (1 - POWER), by="rate")
+            )
             continue
         name, decisive = f"{share:.0%} of labels swapped", share >= DECISIVE
         planted.append(controls.found(name, hits, runs, at_least=POWER, decisive=decisive))

@@ -15,7 +15,7 @@ from fastgan.audit.judgement import Finding, Outcome, Question, Table, cannot_te
 from fastgan.audit.labels.augmentation import judge_augmentation, listed
 from fastgan.audit.labels.generated import judge_generated
 from fastgan.audit.labels.instrument import LEAST_AUC, Instrument, instrument
-from fastgan.audit.labels.laws import Law, check_laws
+from fastgan.audit.labels.laws import check_laws
 
 __all__ = ["judge"]
 
@@ -92,6 +92,7 @@ def _laws(evidence: Evidence, options: Options) -> Finding:
     cohort = evidence.training
     some = options.rng("labels/laws").permutation(len(cohort))[:LAW_VOLUMES]
     laws = check_laws(cohort.values[np.sort(some)], evidence.spacing)
+    rows = tuple((law.name, round(law.error, 3)) for law in laws)
     broken = [law.name for law in laws if not law.holds]
     worst = max(laws, key=lambda law: law.error)
     if broken:
@@ -114,13 +115,9 @@ def _laws(evidence: Evidence, options: Options) -> Finding:
         n_volumes=len(some),
         n_subjects=len(np.unique(cohort.subjects[np.sort(some)])),
         power="a turn about a wrong centre or with a wrong sign is several times the limit",
-        tables=(Table("Laws", ("law", "error"), tuple(map(_law_row, laws))),),
+        tables=(Table("Laws", ("law", "error"), rows),),
         methods=(
             "10 degrees about each axis and a zoom of 1.1 of `data.augment`; root mean square "
             "difference within a ball that no edge reaches."
         ),
     )
-
-
-def _law_row(law: Law) -> tuple[str, float]:
-    return law.name, round(law.error, 3)

@@ -22,8 +22,8 @@ __all__ = ["LAWS", "Law", "check_laws"]
 Transform = Callable[[Floats, dict[str, Any]], Floats]
 
 DEGREES, ZOOM = 10.0, 1.1
-# Of the error of half a voxel there and back along every axis: the worst that two linear
-# interpolations do. The same law with a fault is some times above it.
+# In errors of half a voxel there and back along every axis, the worst that two linear
+# interpolations do. A law with a fault is several times above it.
 MOST = 1.0
 LAWS = (
     "mirrored twice is unchanged",

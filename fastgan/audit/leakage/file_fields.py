@@ -23,7 +23,7 @@ CONTENT = ("packed bytes", "compression ratio")
 """Fields of compressed files that follow from what is in the volume."""
 
 _START = 1024  # bytes of the file's start; a NIfTI-1 header is 348
-_LEVELS = 20  # of a text field; the rest are one level
+_LEVELS = 20  # of a text field that have a column of their own
 # Name -> position in the fields of HEADER_1.
 _TEXTS = {"descrip": 42, "aux_file": 43, "intent_name": 64}
 _CODES = {"datatype": 19, "xyzt_units": 35, "qform_code": 44, "sform_code": 45}

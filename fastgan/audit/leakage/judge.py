@@ -8,7 +8,7 @@ import numpy as np
 
 from fastgan.arrays import Floats, Integers
 from fastgan.audit import controls
-from fastgan.audit.controls import by_subject, planted_p, power_level
+from fastgan.audit.controls import by_subject, hits, planted_p, power_level
 from fastgan.audit.evidence import (
     COLUMNS,
     LEAST_SUBJECTS,
@@ -153,12 +153,9 @@ def _association(
         p = planted_p(groups, fields, result.maxima, count)
         quiet = [permutation_p(m, null) for m in result.maxima[1 + count :]]
         made = (
-            controls.found(planted, *controls.hits(p, power_level(options.alpha))),
+            controls.found(planted, *hits(p, power_level(options.alpha))),
             controls.quiet(
-                "labels permuted among subjects",
-                *controls.hits(quiet, options.alpha),
-                at_most=options.alpha,
-                by="lower bound",
+                "labels permuted among subjects", *hits(quiet, options.alpha), at_most=options.alpha
             ),
         )
         power = f"{planted}: found in {made[0].rate:.0%} of {runs} runs"

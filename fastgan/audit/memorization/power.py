@@ -110,7 +110,7 @@ def quiet_copies(data: Searched, options: Options) -> Control:
         alarms[run] = CopyTest.fit(null).p_any([h[posing] for h in held]) <= options.alpha
     name = "held-out volumes posing as generated"
     hits = int(np.count_nonzero(alarms))
-    return controls.quiet(name, hits, len(alarms), at_most=options.alpha, by="lower bound")
+    return controls.quiet(name, hits, len(alarms), at_most=options.alpha)
 
 
 def prevalence_controls(data: Searched, sides: Sides, options: Options) -> tuple[Control, ...]:

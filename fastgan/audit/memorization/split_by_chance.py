@@ -118,7 +118,7 @@ def posing_controls(data: Searched, options: Options) -> tuple[Control, Control]
             f"{name} subjects, left out, posing as generated (after {_SPLITS} random splits, "
             f"alarms in up to {max(by_chance):.0%})"
         )
-        posed.append(controls.quiet(said, hits, options.planted, at_most=max(by_chance)))
+        posed.append(controls.quiet(said, hits, options.planted, at_most=max(by_chance), by="rate"))
     return posed[0], posed[1]
 
 

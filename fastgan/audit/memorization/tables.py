@@ -16,7 +16,7 @@ from fastgan.audit.statistics import area_under_curve, clopper_pearson
 __all__ = ["context", "flag_table", "power_by_noise", "power_tables"]
 
 _LISTED = 20
-# What a critic's own augmentation does more strongly.
+# A critic's own augmentation does the same more strongly, under another name.
 _STRONGER = {"flip": "mirror", "intensity": "contrast"}
 
 

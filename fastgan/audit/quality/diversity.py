@@ -97,5 +97,5 @@ class _Within:
 
     def __call__(self, drawn: Integers) -> float:
         w = np.bincount(drawn, minlength=len(self.distance)).astype(np.float64)
-        # A volume drawn twice is no pair.
+        # A volume drawn twice makes no pair with itself.
         return float(w @ self.distance @ w / (w.sum() ** 2 - (w**2).sum()))

@@ -139,7 +139,7 @@ def coverage(real: Floats, made: Floats) -> Coverage:
     a, b = _checked("coverage", real, made)
     if min(len(a), len(b)) <= _NEIGHBOURS:
         raise AuditError(f"coverage: needs more than 5 volumes, got {len(a)} and {len(b)}")
-    # Of every vector, itself is the first of its neighbours.
+    # The first neighbour of every vector is itself.
     reach_a, reach_b = (nearest(side, side, _NEIGHBOURS + 1)[0][:, -1] for side in (a, b))
     distance = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
     by_real, by_made = distance <= reach_a[:, None], distance <= reach_b[None]

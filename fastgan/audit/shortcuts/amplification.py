@@ -8,7 +8,7 @@ import numpy as np
 
 from fastgan.arrays import Floats, Integers, Texts
 from fastgan.audit import controls
-from fastgan.audit.controls import power_level
+from fastgan.audit.controls import hits, power_level
 from fastgan.audit.evidence import Evidence, Options, require_labels
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
 from fastgan.audit.shortcuts.regions import regions, varied_columns
@@ -153,12 +153,11 @@ def judge_amplification(evidence: Evidence, options: Options) -> Finding:
         quiet = [permutation_p(float(m), maxima[null]) for m in maxima[1 + count :]]
         said = f"a score {SHIFT:g} sd higher for generated volumes of one class"
         planted = (
-            controls.found(said, *controls.hits(found, power_level(options.alpha))),
+            controls.found(said, *hits(found, power_level(options.alpha))),
             controls.quiet(
                 "real and generated exchanged within classes",
-                *controls.hits(quiet, options.alpha),
+                *hits(quiet, options.alpha),
                 at_most=options.alpha,
-                by="lower bound",
             ),
         )
     best = int(rows[:, 0].argmax())

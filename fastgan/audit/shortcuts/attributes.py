@@ -6,7 +6,7 @@ import numpy as np
 
 from fastgan.arrays import Floats, Integers, Texts
 from fastgan.audit import controls
-from fastgan.audit.controls import by_subject, power_level
+from fastgan.audit.controls import by_subject, hits, power_level
 from fastgan.audit.evidence import LEAST_SUBJECTS, Evidence, Options, require_labels, subjects_by
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
 from fastgan.audit.statistics import auc, auc_interval, holm, permutation_p
@@ -125,12 +125,11 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
     if not options.quick:
         said = f"a column that shifts all voxels by {SHIFT:g} sd"
         planted = (
-            controls.found(said, *controls.hits(found, power_level(options.alpha))),
+            controls.found(said, *hits(found, power_level(options.alpha))),
             controls.quiet(
                 "columns permuted among subjects",
-                *controls.hits(quiet, options.alpha),
+                *hits(quiet, options.alpha),
                 at_most=options.alpha,
-                by="lower bound",
             ),
         )
     return Finding(

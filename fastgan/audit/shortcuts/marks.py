@@ -18,17 +18,18 @@ from fastgan.audit.statistics import permutation_p
 from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, standard_contrast
 from fastgan.errors import AuditError
 
-__all__ = ["Marks", "detached", "find_marks", "hit_table", "shell", "varying"]
+__all__ = ["Marks", "detached", "find_marks", "hit_table", "shell", "varying", "widened"]
 
 LEAST_SHARE, LEAST_VOLUMES = 0.02, 10
 """A voxel is tested if this share of volumes, and this many, differ from its median."""
 PLACES = 12
 """Places at which marks are planted."""
+FAINT = -0.9
+"""Values above it belong to a body."""
 MARK = 3
 """Voxels along each side of a planted mark."""
 _CHUNK = 2048
 _VOLUMES = 64  # searched for bodies at once
-_FAINT = -0.9  # mask values above it belong to a body
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Marks:
 def varying(values: Floats) -> Bools:
     """[D, H, W] voxels in which enough of [N, D, H, W] volumes differ from the median.
 
-    Of masks half of the voxels or more never vary; a difference there is none.
+    Half of the voxels of masks or more never vary, and where nothing varies nothing differs.
     """
     need = max(LEAST_VOLUMES, LEAST_SHARE * len(values))
     out = np.empty(values.shape[1:], dtype=bool)
@@ -84,7 +85,7 @@ def detached(masks: Floats) -> Floats:
 
 
 def _without_body(masks: Floats) -> Floats:
-    filled = masks > _FAINT
+    filled = masks > FAINT
     thick = filled.astype(np.int16)
     for axis in (1, 2, 3, 1, 2, 3):  # twice, so that a full cube of a mark is thinner than a body
         thick = thick + np.roll(thick, 1, axis) + np.roll(thick, -1, axis)
@@ -97,15 +98,18 @@ def _without_body(masks: Floats) -> Floats:
     while (now := int(body.sum())) != count:
         count = now
         for axis in (1, 2, 3):
-            whole: list[slice] = [slice(None)] * 4
-            ahead, behind = list(whole), list(whole)
-            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
-            grown = body.copy()
-            grown[tuple(ahead)] |= body[tuple(behind)]
-            grown[tuple(behind)] |= body[tuple(ahead)]
-            body = grown & filled
+            body = widened(body, axis) & filled
     out: Floats = np.where(body | ~filled, np.float32(-1.0), masks)
     return out
+
+
+def widened(masks: Bools, axis: int) -> Bools:
+    """Masks [N, D, H, W] and the voxels next to them along an axis."""
+    masks = np.moveaxis(masks, axis, 0)
+    wider = masks.copy()
+    wider[1:] |= masks[:-1]
+    wider[:-1] |= masks[1:]
+    return np.moveaxis(wider, 0, axis)
 
 
 def find_marks(

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit import controls
-from fastgan.audit.controls import by_subject, power_level
+from fastgan.audit.controls import by_subject, hits, power_level
 from fastgan.audit.evidence import Evidence, Options, require_labels
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, Verdict
 from fastgan.audit.statistics import bootstrap_interval, permutation_p
@@ -138,8 +138,7 @@ def judge_regions(evidence: Evidence, options: Options) -> Finding:
         found = _controls(groups, scaled, features, options, rng)
         quiet_p = [permutation_p(float(m), maxima[null]) for m in maxima[1 + count :]]
         name = "labels permuted among subjects"
-        hits = controls.hits(quiet_p, options.alpha)
-        quiet = controls.quiet(name, *hits, at_most=options.alpha, by="lower bound")
+        quiet = controls.quiet(name, *hits(quiet_p, options.alpha), at_most=options.alpha)
         planted = (*found, quiet)
         power = "; ".join(f"{c.name}: found in {c.rate:.0%}" for c in found)
     given = " beyond what their size tells" if masks else ""
@@ -229,6 +228,6 @@ def _controls(
             )
             found.append(permutation_p(float(largest[0]), largest[1:]))
         said = f"one block of the {name} shifted by {STRENGTH:g} sd in {AGREEMENT:.0%} agreement"
-        hits = controls.hits(found, power_level(options.alpha))
-        out.append(controls.found(said, *hits, decisive=not out))
+        reached = hits(found, power_level(options.alpha))
+        out.append(controls.found(said, *reached, decisive=not out))
     return tuple(out)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 
 from fastgan.arrays import Bools, Floats, Integers, Texts
 from fastgan.audit import controls
-from fastgan.audit.controls import power_level
+from fastgan.audit.controls import hits, power_level
 from fastgan.audit.evidence import (
     COLUMNS,
     LEAST_SUBJECTS,
@@ -22,6 +21,7 @@ from fastgan.audit.evidence import (
 from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Question, Verdict
 from fastgan.audit.shortcuts.marks import MARK, Marks, detached, find_marks, hit_table, shell
 from fastgan.audit.statistics.group_tests import Groups, max_t
+from fastgan.pictures.canvas import canvas, png
 
 __all__ = ["judge_marks", "origin_column"]
 
@@ -64,33 +64,21 @@ def _enough(cohort: Cohort, column: str) -> list[str]:
 
 
 def _case(evidence: Evidence) -> _Case:
-    cohort, masks = evidence.training, evidence.modality == "mask"
+    cohort = evidence.training
     column = origin_column(cohort)
+    every = np.ones(cohort.values.shape[1:], dtype=bool)
     if column is not None:
         cohort = cohort.subset(np.isin(cohort.columns[column], _enough(cohort, column)))
-        every = np.ones(cohort.values.shape[1:], dtype=bool)
-        strata = cohort.labels
-        given = " of the same class" if strata is not None else ""
-        return _Case(
-            cohort,
-            cohort.values,
-            cohort.columns[column],
-            strata,
-            every,
-            "anywhere in the volume",
-            f"volumes{given} of different {column}s",
-            1.0,
-        )
-    labels = require_labels(cohort, LEAST_SUBJECTS)
-    names = labels.astype(str)
-    if masks:
-        every = np.ones(cohort.values.shape[1:], dtype=bool)
+        given = " of the same class" if cohort.labels is not None else ""
+        between = f"volumes{given} of different {column}s"
+        groups, where = cohort.columns[column], "anywhere in the volume"
+        return _Case(cohort, cohort.values, groups, cohort.labels, every, where, between, 1.0)
+    names = require_labels(cohort, LEAST_SUBJECTS).astype(str)
+    values, region, where = cohort.values, shell(every.shape), "in the outer eighth of the volume"
+    if evidence.modality == "mask":
+        values, region = detached(cohort.values), every
         where = "outside the body that each mask shows"
-        values = detached(cohort.values)
-        return _Case(cohort, values, names, None, every, where, "the classes", AGREEMENT)
-    region = shell(cohort.values.shape[1:])
-    where = "in the outer eighth of the volume"
-    return _Case(cohort, cohort.values, names, None, region, where, "the classes", AGREEMENT)
+    return _Case(cohort, values, names, None, region, where, "the classes", AGREEMENT)
 
 
 def judge_marks(evidence: Evidence, options: Options) -> Finding:
@@ -115,7 +103,7 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
         plants=() if options.quick else tuple((h, case.agreement) for h in HEIGHTS),
     )
     planted = _controls(marks, case, options)
-    tested, hits = int(marks.tested.sum()), int(marks.hits.sum())
+    tested, differing = int(marks.tested.sum()), int(marks.hits.sum())
     power = "; ".join(f"{c.name}: {c.rate:.0%}" for c in planted[:-1])
     origin = case.between.startswith("volumes")
     severity, meaning = _meaning(evidence, case, marks, options, origin)
@@ -129,7 +117,7 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
         ),
         Outcome(
             severity,
-            f"{hits} of {tested} voxels {case.where} differ between {case.between}. {meaning}",
+            f"{differing} of {tested} voxels {case.where} differ between {case.between}. {meaning}",
         ),
         p=marks.p,
         value=float(np.abs(marks.result.t).max(initial=0.0)),
@@ -140,8 +128,8 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
         n_subjects=cohort.n_subjects,
         power=power,
         controls=planted,
-        tables=(hit_table(marks, evidence.spacing),) if hits else (),
-        figures=_figure(marks) if hits else (),
+        tables=(hit_table(marks, evidence.spacing),) if differing else (),
+        figures=_figure(marks) if differing else (),
         methods=(
             f"Difference of means of every voxel that varies, largest over voxels (max-T), {count} "
             "permutations of whole subjects"
@@ -169,13 +157,10 @@ def _controls(marks: Marks, case: _Case, options: Options) -> tuple[Control, ...
     out = []
     for (height, agreement), p in marks.planted_p.items():
         name = f"{MARK}^3 voxels brighter by {height:g} sd, {agreement:.0%} agreement"
-        hits = controls.hits(p, power_level(options.alpha))
-        out.append(controls.found(name, *hits, decisive=height == HEIGHTS[1]))
+        reached = hits(p, power_level(options.alpha))
+        out.append(controls.found(name, *reached, decisive=height == HEIGHTS[1]))
     quiet = controls.quiet(
-        "groups permuted among subjects",
-        *controls.hits(marks.quiet_p, options.alpha),
-        at_most=options.alpha,
-        by="lower bound",
+        "groups permuted among subjects", *hits(marks.quiet_p, options.alpha), at_most=options.alpha
     )
     return (*out, quiet)
 
@@ -206,21 +191,16 @@ def _meaning(
 
 def _figure(marks: Marks) -> tuple[Figure, ...]:
     """Where: the largest |difference| and the hits, seen along each axis."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure as Page
-    except ImportError:
+    drawn = canvas(1, 3, figsize=(6.6, 2.5), dpi=80, facecolor="white")
+    if drawn is None:
         return ()
-    page = Page(figsize=(6.6, 2.5), dpi=80, facecolor="white")
-    FigureCanvasAgg(page)
+    page, axes = drawn
     size = np.abs(marks.difference)
-    for i, (axis, name) in enumerate(zip(page.subplots(1, 3), "DHW", strict=True)):
+    for i, (axis, name) in enumerate(zip(axes, "DHW", strict=True)):
         axis.imshow(size.max(axis=i), cmap="Greys", interpolation="nearest")
         axis.contour(marks.hits.any(axis=i), levels=[0.5], colors="tab:red", linewidths=1.2)
         axis.set(xticks=[], yticks=[], title=f"along {name}")
-    buffer = io.BytesIO()
-    page.savefig(buffer, format="png", bbox_inches="tight")
     caption = (
         "Largest difference of means along each axis; red: voxels that differ after correction."
     )
-    return (Figure("Where voxels differ", caption, buffer.getvalue()),)
+    return (Figure("Where voxels differ", caption, png(page, bbox_inches="tight")),)

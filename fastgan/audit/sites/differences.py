@@ -8,7 +8,7 @@ import numpy as np
 
 from fastgan.arrays import Floats, Integers
 from fastgan.audit import controls
-from fastgan.audit.controls import power_level
+from fastgan.audit.controls import hits, power_level
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Table
 from fastgan.audit.statistics import permutation_p
@@ -98,7 +98,7 @@ def planted_shifts(
             name = f"an offset of {effect:g} sd between two halves of {len(chosen[share])} subjects"
             control = controls.found(
                 name,
-                *controls.hits(p, power_level(options.alpha)),
+                *hits(p, power_level(options.alpha)),
                 decisive=effect == DECISIVE and share == 1.0,
             )
             line.append(round(control.rate, 2))

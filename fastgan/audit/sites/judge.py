@@ -6,7 +6,7 @@ import numpy as np
 
 from fastgan.arrays import Floats, Integers, Texts
 from fastgan.audit import controls
-from fastgan.audit.controls import power_level
+from fastgan.audit.controls import hits, power_level
 from fastgan.audit.evidence import LEAST_SUBJECTS, Cohort, Evidence, Options, subjects_by
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, Verdict
 from fastgan.audit.sites.differences import Differences, compare_groups, planted_shifts
@@ -89,9 +89,8 @@ def _judge_column(evidence: Evidence, cohort: Cohort, column: str, options: Opti
             *decisive,
             controls.quiet(
                 f"{column}s permuted among subjects",
-                *controls.hits(quiet, options.alpha),
+                *hits(quiet, options.alpha),
                 at_most=options.alpha,
-                by="lower bound",
             ),
         )
         tables.append(table)

@@ -15,8 +15,8 @@ LEAST_EXCESSES = 10
 """Null values above the threshold from which a tail may be fitted: 200 nulls at the 95 % quantile.
 Fewer say nothing of a shape."""
 
-# Rates tried between that of the least shape and one 10,000 times as high, where shapes are above
-# 2 for any sample, and how often the interval around the best is divided again.
+# So many rates are tried, up to 10,000 times that of the least shape, where the shape is above 2
+# for any sample; the interval around the best is divided again so often.
 _LARGEST_RATE, _RATES, _ZOOMS = 1e4, 40, 4
 
 

@@ -127,7 +127,7 @@ def _structure_controls(values: Floats, air: bool, same: bool) -> tuple[Control,
         found = _compared(values, changed, same)
         hits = int((found.inverted | found.drifted).sum())
         planted.append(
-            controls.quiet(name, hits, len(values), at_most=TOLERATED)
+            controls.quiet(name, hits, len(values), at_most=TOLERATED, by="rate")
             if expected == "quiet"
             else controls.found(name, hits, len(values))
         )

@@ -98,16 +98,16 @@ def _planted(
 
     kept = kept_in(after)
     lost = _count(kept < KEPT)
-    held: tuple[Control, ...] = ()
+    proofs: tuple[Control, ...] = ()
     if not options.quick:
         over = np.stack([erased(t, p, radius, rng) for t, p in zip(after, places, strict=True)])
-        held = (controls.found("planted lesions painted over", *_count(kept_in(over) < KEPT)),)
+        proofs = (controls.found("planted lesions painted over", *_count(kept_in(over) < KEPT)),)
     return _finding(
         PLANTED,
         lost,
         "planted lesions lost in translation",
         "Lesions that are put into a volume do not appear in its translation",
-        planted=held,
+        planted=proofs,
         table=_quantiles("Share of a planted lesion's conspicuity that is kept", kept),
         methods=(
             f"A ball of {radius:.1f} voxels radius and {CONTRAST:g} standard deviations of its "
@@ -136,18 +136,18 @@ def _erased(
 
     gone = gone_in(after)
     stayed = _count(gone < KEPT)
-    held: tuple[Control, ...] = ()
+    proofs: tuple[Control, ...] = ()
     if not options.quick and len(gone):
         again = np.stack(
             [pasted(t, m, p, radius) for t, m, p in zip(after, made, places, strict=True)]
         )
-        held = (controls.found("erased structures drawn again", *_count(gone_in(again) < KEPT)),)
+        proofs = (controls.found("erased structures drawn again", *_count(gone_in(again) < KEPT)),)
     return _finding(
         ERASED,
         stayed,
         "structures drawn although they were taken out",
         "What is taken out of a volume is drawn in its translation all the same",
-        planted=held,
+        planted=proofs,
         table=_quantiles("Share lost in translation over share lost in the source", gone),
         methods=(
             "The most conspicuous place of each volume, filled with values of its surroundings. It "
@@ -161,7 +161,7 @@ def _erased(
 def _invented(cohort: Cohort, made: Floats, radius: float, options: Options) -> Finding:
     invented = _count_invented(cohort.values, made, radius)
     missing = _count_invented(made, cohort.values, radius)
-    held: tuple[Control, ...] = ()
+    proofs: tuple[Control, ...] = ()
     if not options.quick:
         rng = options.rng("translation/invented")
         painted = np.stack(
@@ -170,7 +170,7 @@ def _invented(cohort: Cohort, made: Floats, radius: float, options: Options) -> 
                 for s, t in zip(cohort.values, made, strict=True)
             ]
         )
-        held = (
+        proofs = (
             controls.found(
                 "a lesion painted into each translation",
                 *_count_invented(cohort.values, painted, radius),
@@ -179,6 +179,7 @@ def _invented(cohort: Cohort, made: Floats, radius: float, options: Options) -> 
                 "the source with its contrast bent",
                 *_count_invented(cohort.values, _bent(cohort.values), radius),
                 at_most=TOLERATED,
+                by="rate",
             ),
         )
     return _finding(
@@ -186,7 +187,7 @@ def _invented(cohort: Cohort, made: Floats, radius: float, options: Options) -> 
         invented,
         "invented structures",
         "Translations show structures of which the source has nothing",
-        planted=held,
+        planted=proofs,
         table=Table(
             "Places that stand out on one side only",
             ("what", "patients"),
