@@ -19,6 +19,7 @@ from fastgan.gans import (
 )
 from fastgan.measures.structure import same_contrast
 from fastgan.models import describe as describe_network
+from fastgan.models import parameter_count
 from fastgan.train.batches import TrainingSet
 
 __all__ = ["data_of", "describe", "settings_of", "summary", "variant_of"]
@@ -124,11 +125,11 @@ def summary(record: Mapping[str, Any], variant: Variant) -> str:
     """The volumes of a record and the parts of every network, line by line."""
     domains = [record, record["b"]] if "b" in record else [record]
     volumes = " and ".join(str(domain["volumes"]) for domain in domains)
-    lines = [f"volumes: {volumes}; classes: {', '.join(record['classes']) or 'none'}"]
-    for name, module in variant.modules.items():
-        if any(True for _ in module.parameters()):
-            lines += f"{name}: {describe_network(module)}".splitlines()
-    return "\n".join(lines)
+    networks = {name: module for name, module in variant.modules.items() if parameter_count(module)}
+    sizes = ", ".join(f"{name} {parameter_count(module):,}" for name, module in networks.items())
+    classes = ", ".join(record["classes"]) or "none"
+    parts = [f"{name}: {describe_network(module)}" for name, module in networks.items()]
+    return "\n".join([f"volumes: {volumes}; classes: {classes}; weights: {sizes}", *parts])
 
 
 def _check_domains(config: Config) -> None:
