@@ -42,6 +42,7 @@ LABELS = ("labels.generated",)
 # Of what only a generator does, and of what is in the patients' own volumes.
 ADDED = ("shortcuts.amplification", "shortcuts.generated")
 MARKED = ("shortcuts.marks", "shortcuts.regions")
+TWICE = ("leakage.duplicates", "leakage.near_duplicates")
 
 
 def _many_sites(setting: Setting) -> bool:
@@ -95,12 +96,12 @@ def _of_patients() -> list[Fault]:
         ),
         Fault(twice, "3 %, and 1 copy", hospitals.listed_twice(0.0, 1), COPIES),
         Fault(twice, "3 %, rescanned, and 1 copy", hospitals.listed_twice(0.02, 1), COPIES),
-        Fault(twice, "3 %", hospitals.listed_twice(0.0, 0), ("leakage",)),
-        Fault(twice, "3 %, rescanned", hospitals.listed_twice(0.02, 0), ("leakage",)),
+        Fault(twice, "3 %", hospitals.listed_twice(0.0, 0), TWICE),
+        Fault(twice, "3 %, rescanned", hospitals.listed_twice(0.02, 0), TWICE),
         Fault(other, "10 %, and 30 copies", hospitals.leaked(0.0, 30), COPIES),
         Fault(other, "10 %, rescanned, and 30 copies", hospitals.leaked(0.02, 30), COPIES),
-        Fault(other, "10 %", hospitals.leaked(0.0, 0), ("leakage",)),
-        Fault(other, "10 %, rescanned", hospitals.leaked(0.02, 0), ("leakage",)),
+        Fault(other, "10 %", hospitals.leaked(0.0, 0), TWICE),
+        Fault(other, "10 %, rescanned", hospitals.leaked(0.02, 0), TWICE),
         Fault(blamed, "10 %", hospitals.leaked(0.0, 0), COPIED, "innocent"),
         Fault("wrong labels of patients", "10 %", hospitals.labels_wrong(0.1), LABELS, "innocent"),
     ]

@@ -28,15 +28,12 @@ from bench.studies.truth.volumes import (
     turns,
 )
 
-__all__ = ["EXTENT", "FAMILIES", "Head", "Law", "Lung", "People", "RandomFields", "law_of"]
+__all__ = ["FAMILIES", "Head", "Law", "Lung", "People", "RandomFields", "law_of"]
 
 Floats = NDArray[np.floating]
 Whole = NDArray[np.integer]
 People = Mapping[str, NDArray[Any]]
 """What patients are, one row each; always `label`, and `burden`, the size of the lesion."""
-
-EXTENT = 48.0
-"""mm along each axis, whatever the number of voxels."""
 
 
 class Law(Protocol):
@@ -170,7 +167,7 @@ class Lung:
             air = sources.LUNG_MEAN + sources.LUNG_DEVIATION * texture
         else:
             centre = own["centre"] + 0.7 * rng.standard_normal((count, 3))
-            air = _fitted(self._lung.cubes(centre, own["pose"]), size)
+            air = _fitted(self._lung.cubes(centre, own["pose"], _steps(size)), size)
         tissue = own["level"][:, None, None, None] + 0.1 * (air - sources.LUNG_MEAN)
         noise = self.noise * rng.standard_normal(air.shape)
         out: Floats = (air + form * (tissue - air) + noise).astype(np.float32)
@@ -212,7 +209,7 @@ class Head:
         own = {name: trait[owner] for name, trait in people.items()}
         count, size = len(owner), self.size
         centre = own["centre"] + 0.4 * rng.standard_normal((count, 3))
-        cubes = sources.cubes(self._template, centre, own["linear"], own["bend"])
+        cubes = sources.cubes(self._template, centre, own["linear"], own["bend"], _steps(size))
         tissue = _fitted(cubes, size)
         lesion = blobs(size, own["where"], own["burden"], own["roughness"], own["surface"])
         bright = tissue + own["contrast"][:, None, None, None] * lesion
@@ -220,6 +217,11 @@ class Head:
         noise = self.noise * rng.standard_normal(tissue.shape)
         out: Floats = np.abs(bright * bias + noise).astype(np.float32)
         return out
+
+
+def _steps(size: int) -> int:
+    """Voxels that a cube is read at before it is averaged: 32 or 48 along each axis."""
+    return 48 if 48 % size == 0 and size > 16 else 32
 
 
 def _fitted(volumes: Floats, size: int) -> Floats:

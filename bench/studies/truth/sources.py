@@ -18,6 +18,7 @@ from fastgan.data.bundled import read_lidc
 
 __all__ = [
     "CT",
+    "EXTENT",
     "HEAD",
     "LUNG_DEVIATION",
     "LUNG_EXPONENT",
@@ -53,8 +54,8 @@ PLACES = (
     (98, 170, 60),
 )
 """Voxels of the template at which patches lie."""
-MILLIMETRES = 48
-"""Voxels of 1 mm that a cube is read at, along each axis."""
+EXTENT = 48.0
+"""mm of a cube along each axis, whatever its number of voxels."""
 
 
 def nodules() -> tuple[Floats, Whole]:
@@ -83,9 +84,10 @@ class Chest:
         out: Floats = (at + rng.uniform(-0.5, 0.5, at.shape)) * self.spacing
         return out
 
-    def cubes(self, centre: Floats, pose: Floats) -> Floats:
-        """[N, 48, 48, 48] at 1 mm."""
-        return cubes(self.values, centre / self.spacing, pose / self.spacing[None, :, None], None)
+    def cubes(self, centre: Floats, pose: Floats, steps: int = 48) -> Floats:
+        """[N, steps, steps, steps] about places in mm, turned by pose."""
+        linear = pose / self.spacing[None, :, None]
+        return cubes(self.values, centre / self.spacing, linear, None, steps)
 
 
 def chest() -> Chest:
@@ -109,32 +111,35 @@ def head(path: Path = HEAD) -> Floats:
     return out
 
 
-def cubes(volume: Floats, centre: Floats, linear: Floats, bend: Floats | None) -> Floats:
-    """Cubes of 48 steps read out of one volume, trilinear; outside lies its smallest value.
+def cubes(
+    volume: Floats, centre: Floats, linear: Floats, bend: Floats | None, steps: int = 48
+) -> Floats:
+    """Cubes of 48 mm read out of one volume, trilinear; outside it lies its smallest value.
 
     Args:
         volume: [X, Y, Z].
         centre: [N, 3] voxels.
-        linear: [N, 3, 3] steps to voxels.
+        linear: [N, 3, 3] mm to voxels.
         bend: [N, 3, s, s, s] displacement in voxels, interpolated.
+        steps: voxels of a cube along each axis.
     """
-    axis = np.arange(MILLIMETRES, dtype=np.float32) - (MILLIMETRES - 1) / 2
+    axis = (np.arange(steps, dtype=np.float32) - (steps - 1) / 2) * (EXTENT / steps)
     base = np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).reshape(3, -1)
     extent = np.array(volume.shape, np.float32)
     floor = float(volume.min())
     source = torch.from_numpy(volume - floor)[None, None]
-    out = np.empty((len(centre), *(MILLIMETRES,) * 3), np.float32)
+    out = np.empty((len(centre), *(steps,) * 3), np.float32)
     for i in range(len(centre)):
         at = linear[i].astype(np.float32) @ base + centre[i].astype(np.float32)[:, None]
         if bend is not None:
             fine = F.interpolate(
                 torch.from_numpy(bend[i : i + 1]),
-                (MILLIMETRES,) * 3,
+                (steps,) * 3,
                 mode="trilinear",
                 align_corners=True,
             )
             at = at + fine.numpy().reshape(3, -1)
-        place = (2 * at / (extent[:, None] - 1) - 1)[::-1].T.reshape(1, *(MILLIMETRES,) * 3, 3)
+        place = (2 * at / (extent[:, None] - 1) - 1)[::-1].T.reshape(1, *(steps,) * 3, 3)
         read = F.grid_sample(
             source, torch.from_numpy(np.ascontiguousarray(place)), align_corners=True
         )

@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.studies.truth.laws import EXTENT, Law, People, law_of
+from bench.studies.truth.laws import Law, People, law_of
+from bench.studies.truth.sources import EXTENT
 from fastgan.audit.evidence import Cohort, Evidence
 
 __all__ = ["CLASSES", "SITES", "Patients", "Setting", "World", "labels_of"]
