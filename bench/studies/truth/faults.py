@@ -134,7 +134,7 @@ def _of_generator() -> list[Fault]:
         kind: Kind = "weak" if share == 0.1 else "serious"
         for clarity, more in ((1.0, ""), (1.3, ", clearer than patients")):
             make = generators.swapped(share, clarity)
-            found.append(Fault("swapped labels", f"{share:.0%}{more}", make, LABELS, kind))
+            found.append(Fault("swapped labels", f"{100 * share:g} %{more}", make, LABELS, kind))
     return found
 
 
