@@ -137,10 +137,15 @@ def outcome(fault: Fault, verdicts: Mapping[str, str]) -> str:
 
     Found: one of them warns or fails. Passed: none of them does, and none says that it cannot tell.
     """
-    asked = [v for key, v in verdicts.items() if key.startswith(fault.targets)]
+    asked = [v for key, v in verdicts.items() if _is_asked(fault, key)]
     if any(verdict in ("warn", "fail") for verdict in asked):
         return "found"
     return "cannot tell" if "cannot tell" in asked else "passed"
+
+
+def _is_asked(fault: Fault, key: str) -> bool:
+    """Whether a finding answers for a fault; a judgement that refuses as a whole has its name."""
+    return key.startswith(fault.targets) or key in fault.judgements
 
 
 def run(job: Job, digest: str) -> Line:
@@ -182,7 +187,7 @@ def _telling(fault: Fault, key: str, verdict: str) -> bool:
     """Whether a sentence is worth keeping: a false alarm, or what a fault's own question said."""
     if fault.kind == "clean":
         return verdict != "pass"
-    return key.startswith(fault.targets)
+    return _is_asked(fault, key)
 
 
 def code_digest() -> str:
