@@ -64,7 +64,7 @@ ROOMS: dict[str, set[str]] = {
     "statistics": {"rules"},
     "moves": set(),
     "evidence": {"rules", "statistics"},
-    "judgement": {"statistics", "evidence"},
+    "judgement": {"rules", "statistics", "evidence"},
     "cohorts": {"evidence"},
     "phantoms": {"evidence"},
     "controls": BASE,

@@ -105,6 +105,17 @@ _AUDIT = (
     ),
 )
 
+_CONTROLS = (
+    Rule(
+        "controls.alarms_sure",
+        0.999,
+        "probability",
+        "that a control without a fault alarms too often before its test is called broken: an "
+        "audit has some twenty, and a broken one takes its verdict away",
+        "1 in 50 sound audits then loses one verdict",
+    ),
+)
+
 _MEMORIZATION = (
     Rule(
         "memorization.copies.least_null",
@@ -463,6 +474,7 @@ RULES: Mapping[str, Rule] = {
     rule.name: rule
     for part in (
         _AUDIT,
+        _CONTROLS,
         _MEMORIZATION,
         _LABELS,
         _LEAKAGE,

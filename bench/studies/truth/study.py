@@ -135,12 +135,12 @@ def seconds(job: Job) -> float:
 def outcome(fault: Fault, verdicts: Mapping[str, str]) -> str:
     """found, cannot tell or passed, of the findings that a fault is a matter of.
 
-    Found: one of them warns or fails. Passed: none of them does, and none says that it cannot tell.
+    Found: one of them warns or fails. Passed: one passes, and none says that it cannot tell.
     """
     asked = [v for key, v in verdicts.items() if _is_asked(fault, key)]
     if any(verdict in ("warn", "fail") for verdict in asked):
         return "found"
-    return "cannot tell" if "cannot tell" in asked else "passed"
+    return "passed" if "pass" in asked and "cannot tell" not in asked else "cannot tell"
 
 
 def _is_asked(fault: Fault, key: str) -> bool:
