@@ -52,12 +52,15 @@ def run(options: argparse.Namespace) -> int:
     from fastgan.cli.process import keep_freed_memory
 
     keep_freed_memory()
+    from fastgan.data.check import check_data
     from fastgan.train import describe, fit
     from fastgan.train.build import data_of, variant_of
 
     runs = options.out if options.resume is None else options.resume.parent
     cache = None if options.dry_run else runs / "cache"
     dataset = data_of(config, "train", cache_dir=cache)
+    for sentence in check_data(config.data, dataset, cache_dir=cache):
+        print(f"warning: {sentence}", file=sys.stderr)
     record = describe(dataset)
     variant = variant_of(config, record)
     if options.dry_run:

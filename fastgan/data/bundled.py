@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastgan.data.array_file import read_npz
+from fastgan.data.formats.array_file import read_npz
 from fastgan.data.manifest import Item
 from fastgan.data.stream import opened
 from fastgan.errors import BadFile, ConfigError

@@ -18,7 +18,7 @@ from fastgan.errors import BadFile
 
 __all__ = ["FORMAT", "Prepared", "cached", "dequantise", "file_digest", "quantise"]
 
-FORMAT = 2  # raised when the preparation changes, so that older files are made again
+FORMAT = 3  # raised when the preparation changes, so that older files are made again
 STEPS = 32767  # int16 over [-1, 1]: 0.03 HU of a 2000 HU window, float16 would leave 0.5
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from fastgan.config import Config
+from fastgan.data.columns import describe_columns
 from fastgan.errors import ConfigError, StateError
 from fastgan.train import checkpoint
 from fastgan.train.device import repeatable, resolve
@@ -134,6 +135,7 @@ def describe(dataset: Any) -> dict[str, Any]:
         "prior": [float(share) for share in dataset.prior],
         "modalities": sorted({str(item.modality) for item in items}),
         "normalisation": dataset.normalisation,
+        "columns": describe_columns(getattr(item, "columns", {}) for item in items),
     } | ({} if other is None else {"b": describe(other)})
 
 

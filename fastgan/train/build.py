@@ -76,7 +76,7 @@ def variant_of(config: Config, data: Mapping[str, Any]) -> Variant:
 
 def _check_domains(config: Config) -> None:
     if config.gan.variant != CYCLEGAN:
-        for key in ("source_b", "modality_b", "window_b"):
+        for key in ("source_b", "suffix_b", "modality_b", "window_b"):
             if getattr(config.data, key) != type(config.data).model_fields[key].default:
                 raise ConfigError(
                     f"data.{key}: only a cyclegan has a domain B; set gan.variant to cyclegan, or "

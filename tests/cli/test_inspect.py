@@ -25,7 +25,7 @@ def folder(tmp_path):
 def test_table_and_proposal(cli, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer = cli("inspect", folder)
-    assert answer.code == 0, answer.err
+    assert answer.code == 10, answer.err
     lines = answer.out.splitlines()
     assert lines[0].split("\t")[:3] == ["file", "shape", "spacing (mm)"]
     assert "8 x 10 x 12\t1 x 1 x 2\tRAS" in lines[1]
@@ -40,10 +40,10 @@ def test_nothing_is_overwritten(cli, folder, tmp_path, monkeypatch):
     taken = tmp_path / "fastgan-config.yaml"
     taken.write_text("mine")
     answer = cli("inspect", folder)
-    assert answer.code == 0 and "stays as it is" in answer.err and "spacing:" in answer.err
+    assert answer.code == 10 and "stays as it is" in answer.err and "spacing:" in answer.err
     assert cli("inspect", folder, "--write", taken).code == 10
     assert taken.read_text() == "mine"
-    assert cli("inspect", folder, "--write", tmp_path / "new.yaml").code == 0
+    assert cli("inspect", folder, "--write", tmp_path / "new.yaml").code == 10
     assert configuration.load(tmp_path / "new.yaml").data.source == str(folder)
 
 
