@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastgan.data.formats.extras import said
 from fastgan.data.formats.nifti import read_pair
 from fastgan.data.formats.nifti_header import Header, Placement, parse_header
 from fastgan.data.formats.shapes import check_affine, check_extents
@@ -77,7 +78,8 @@ def _analyze(content: bytes, path: Path, size: int, packed: bool) -> Header:
         raise CorruptFile(f"{path}: header: cut short at {len(content)} of {HEADER_BYTES} bytes")
     try:
         start = io.BytesIO(content[:HEADER_BYTES])
-        found = Spm2AnalyzeHeader.from_fileobj(start)  # type: ignore[no-untyped-call]
+        # Unchecked, because nibabel prints what its checks find; it is checked below.
+        found = Spm2AnalyzeHeader.from_fileobj(start, check=False)  # type: ignore[no-untyped-call]
         if int(found["sizeof_hdr"]) != HEADER_BYTES:
             raise BadFile(f"{path}: no Analyze header (ENVI?); convert it to NIfTI")
         shape = tuple(int(n) for n in found.get_data_shape())
@@ -88,7 +90,7 @@ def _analyze(content: bytes, path: Path, size: int, packed: bool) -> Header:
     except (HeaderDataError, ImageFileError, ValueError, KeyError, OverflowError) as error:
         if isinstance(error, BadFile):
             raise
-        raise CorruptFile(f"{path}: Analyze header: {error}; convert it to NIfTI") from None
+        raise CorruptFile(f"{path}: Analyze header: {said(error)}; convert it to NIfTI") from None
     extents = check_extents(shape[:3], f"{path}: dim")
     if len(shape) > 4:
         raise BadFile(f"{path}: dim: {len(shape)}-D where a 3-D volume is meant; split it")

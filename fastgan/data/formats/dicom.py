@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgan.data.formats.dicom_header import PARSER_ERRORS, Slice, is_dicom, read_slice
+from fastgan.data.formats.dicom_header import Slice, is_dicom, quiet, read_slice
 from fastgan.data.formats.dicom_series import Grid, grid_of, series_of
 from fastgan.data.formats.shapes import check_extents
 from fastgan.data.formats.stored import Head, Stored, check_promise
@@ -133,18 +132,17 @@ def _pixels(one: Slice, digest: hashlib._Hash) -> NDArray[np.integer]:
     where = f"{one.path}: pixels"
     check_promise(shape, one.bytes_each, len(content), bool(one.compressed), where)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             pixels = dcmread(io.BytesIO(content)).pixel_array
     except FastganError:
         raise
-    except (*PARSER_ERRORS, RecursionError) as error:
+    except Exception as error:  # so do its decoders
         if one.compressed and _lacks_decoder(error):
             need = next((n for word, n in DECODERS if word in one.compressed), "")
             how = f"pip install {need}" if need else "unpack it by dcmdjpeg or gdcmconv --raw"
             raise BadFile(f"{one.path}: {one.compressed}: nothing here unpacks it; {how}") from None
-        text = " ".join(str(error).split())[:120]
-        raise CorruptFile(f"{where}: {text}; export it again") from None
+        kind = type(error).__name__
+        raise CorruptFile(f"{where}: damaged ({kind}); export it again") from None
     wanted = shape[:2] if len(one.frames) < 2 else (shape[2], *shape[:2])
     if pixels.shape != wanted or pixels.dtype.kind not in "iu":
         raise CorruptFile(f"{where}: {pixels.dtype} {pixels.shape}, the header says {wanted}")

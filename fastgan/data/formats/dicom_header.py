@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import struct
 import warnings
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from fastgan.errors import BadFile, CorruptFile, FastganError, UnsafeFile
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["PARSER_ERRORS", "Frame", "Slice", "is_dicom", "read_slice"]
+__all__ = ["Frame", "Slice", "is_dicom", "quiet", "read_slice"]
 
 MARK = b"DICM"
 PREAMBLE = 128
@@ -28,13 +29,6 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 SECONDARY = "1.2.840.10008.5.1.4.1.1.7"  # and what begins with it and a dot
 MODALITIES = {"CT": "ct", "MR": "mr"}
 NOT_INTENSITIES = ("SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "PR", "SR", "OT", "SC", "US", "ES", "XC")
-PARSER_ERRORS = (
-    *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OSError),
-    *(NotImplementedError, RuntimeError, OverflowError, ArithmeticError),
-    *(struct.error, zlib.error, AssertionError),
-)
-"""What pydicom is known to raise on damaged files."""
-
 Numbers = tuple[float, ...]
 
 
@@ -111,6 +105,20 @@ def read_slice(path: Path) -> Slice:
     return _read(path, facts.st_size, facts.st_mtime_ns)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep from the user what pydicom remarks on values that it reads all the same."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 @lru_cache(maxsize=1 << 16)
 def _read(path: Path, size: int, time: int) -> Slice:
     library("pydicom", "dicom", path)
@@ -124,8 +132,7 @@ def _read(path: Path, size: int, time: int) -> Slice:
         if start.startswith(PROGRAMS):
             raise UnsafeFile(f"{path}: its preamble makes it a program as well; do not run it")
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet():
                 file.seek(0)
                 # Deflated headers unpack to any size: only the part before them is read.
                 meta = read_partial(file, lambda tag, *_: tag >= 0x00030000).file_meta
@@ -137,9 +144,10 @@ def _read(path: Path, size: int, time: int) -> Slice:
                 return _facts(path, size, dcmread(file, stop_before_pixels=True))
         except FastganError:
             raise
-        except (*PARSER_ERRORS, RecursionError) as error:
-            text = " ".join(str(error).split())[:120]
-            raise CorruptFile(f"{path}: DICOM header: {text}; export it again") from None
+        except Exception as error:  # pydicom's parsers raise whatever a damaged byte leads to
+            # Its words may quote the patient's name, so only the kind of error is passed on.
+            kind = type(error).__name__
+            raise CorruptFile(f"{path}: DICOM header damaged ({kind}); export it again") from None
 
 
 def _facts(path: Path, size: int, header: Dataset) -> Slice:

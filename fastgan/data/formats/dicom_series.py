@@ -148,7 +148,7 @@ def _step(places: NDArray[np.float64], where: str) -> float:
     share = gaps[at] / step
     if round(share) >= 2 and abs(share - round(share)) < 0.05:
         raise BadFile(
-            f"{where}: {round(share) - 1} slices missing after slice {at + 1} of {len(places)} "
+            f"{where}: slices missing: {round(share) - 1} after slice {at + 1} of {len(places)} "
             f"({gaps[at]:.4g} mm apart, others {step:.4g}); export the series again"
         )
     raise BadFile(

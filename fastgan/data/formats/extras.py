@@ -8,7 +8,7 @@ from types import ModuleType
 
 from fastgan.errors import BadFile
 
-__all__ = ["library"]
+__all__ = ["library", "said"]
 
 
 def library(module: str, extra: str, path: Path | str) -> ModuleType:
@@ -26,3 +26,8 @@ def library(module: str, extra: str, path: Path | str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError:
         raise BadFile(f"{path}: needs {module}: pip install 'fastgan[{extra}]'") from None
+
+
+def said(error: Exception) -> str:
+    """A library's words on what went wrong, in one line of bounded length."""
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastgan.data.formats.extras import said
 from fastgan.data.formats.shapes import check_affine, check_extents, choose_volume
 from fastgan.data.formats.stored import (
     Affine,
@@ -99,6 +100,6 @@ def _header(
         found = MGHHeader.from_fileobj(io.BytesIO(start))  # type: ignore[no-untyped-call]
         affine = np.asarray(found.get_affine(), np.float64)
     except (MGHError, HeaderDataError, ValueError, KeyError, OverflowError) as error:
-        raise CorruptFile(f"{path}: header: {error}; copy it again") from None
+        raise CorruptFile(f"{path}: header: {said(error)}; copy it again") from None
     check_affine(affine, f"{path}: Mdc")
     return shape, frames, dtype, affine

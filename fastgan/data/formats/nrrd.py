@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastgan.data.formats.extras import library
+from fastgan.data.formats.extras import library, said
 from fastgan.data.formats.shapes import check_affine, check_extents, choose_volume
 from fastgan.data.formats.stored import (
     LPS_TO_RAS,
@@ -55,6 +56,7 @@ TYPES = {
     name.strip(): line[:2] for line in NAMES.strip().split("\n") for name in line[3:].split(",")
 }
 UNITS = {"mm": 1.0, "millimeter": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "µm": 1e-3}
+SEVERAL_FILES = re.compile(rb"^data ?file:[ \t]*(LIST|[^\n]*%\d*d)", re.MULTILINE)
 SEVERAL = ("list", "time", "vector", "none", "???")
 ENCODINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}
 ENCODINGS |= {"ascii": "text", "text": "text", "txt": "text"}
@@ -84,8 +86,6 @@ def read(path: Path, volume: int | None = None) -> Stored:
     detached = fields.get("data file", fields.get("datafile"))
     packed = content[end:]
     if detached is not None:
-        if str(detached).upper().startswith("LIST") or "%" in str(detached):
-            raise BadFile(f"{path}: data file: a list of files; save it as one .nrrd")
         packed = beside(path, str(detached), "data file")
     data = _data(packed, sizes, dtype, fields, path)
     chosen = choose_volume(volumes, volume, f"{path}: sizes")
@@ -116,12 +116,15 @@ def files(path: Path) -> tuple[Path, ...]:
 def _fields(content: bytes, path: Path) -> tuple[Fields, int]:
     """The header's fields, and where it ends."""
     nrrd = library("nrrd", "nrrd", path)
-    stream = io.BytesIO(content[:LONGEST_HEADER])
+    start = content[:LONGEST_HEADER]
+    if SEVERAL_FILES.search(start):
+        raise BadFile(f"{path}: data file: a list of files; save it as one .nrrd")
+    stream = io.BytesIO(start)
     try:
         fields = nrrd.read_header(stream)
         found = "dimension" in fields and "sizes" in fields and "type" in fields
     except Exception as error:  # pynrrd raises whatever its parsers meet
-        raise CorruptFile(f"{path}: NRRD header: {error}; copy it again") from None
+        raise CorruptFile(f"{path}: NRRD header: {said(error)}; copy it again") from None
     if not found:
         raise CorruptFile(f"{path}: NRRD header: type, dimension or sizes are missing")
     return fields, stream.tell()
@@ -175,7 +178,7 @@ def _affine(fields: Fields, axis: int | None, path: Path) -> tuple[Affine, tuple
             affine[:3, :3] = np.stack(rows).T
         affine[:3, 3] = np.asarray(fields.get("space origin", np.zeros(3)), float)
     except (ValueError, TypeError) as error:
-        raise CorruptFile(f"{path}: space directions, space origin: {error}") from None
+        raise CorruptFile(f"{path}: space directions, space origin: {said(error)}") from None
     units = {str(unit).lower() for unit in fields.get("space units", ())}
     if len(units) > 1 or not units <= set(UNITS):
         raise BadFile(f"{path}: space units: {sorted(units)} are not read; save it in mm")
@@ -226,7 +229,7 @@ def _text(packed: bytes, dtype: np.dtype[np.generic], promised: int, path: Path)
     try:
         values = np.array(packed.split(), dtype)
     except (ValueError, OverflowError) as error:
-        raise CorruptFile(f"{path}: data: {error}") from None
+        raise CorruptFile(f"{path}: data: {said(error)}") from None
     if values.nbytes != promised:
         raise CorruptFile(f"{path}: data: {values.nbytes} bytes, the header promises {promised}")
     return values.tobytes()
