@@ -18,6 +18,7 @@ AIR = (-1100.0, -900.0)  # HU, of a CT whatever its padding
 PADDING = -1100.0  # below it a CT has the few values a scanner fills its corners with
 TISSUE = (-200.0, 200.0)  # HU, where most of a body without air lies
 MOST_LABELS = 12  # whole numbers of so few values are names, however they are strewn
+NAMES = 2048  # no atlas has more regions
 ALIKE = 0.5  # share of neighbours of one value, from which regions are names and not intensities
 ZEROS = 0.3  # share of exact zeros that a background set by a program leaves; CT's is -1000
 NOISE = 0.1  # of the highest value: how far below zero the ringing of a filter takes an MR
@@ -108,9 +109,12 @@ def _sample(array: NDArray[np.float32]) -> NDArray[np.float32]:
 def _names(array: NDArray[np.float32], levels: NDArray[np.float32]) -> bool:
     if len(levels) <= MOST_LABELS:
         return True
-    # The middle slab: whole rows, so that neighbours are neighbours.
-    middle = array.shape[0] // 2
-    slab = array[max(middle - 4, 0) : middle + 4]
+    if len(levels) > NAMES:
+        return False
+    # The middle slab with whole rows along the longest axis, so that neighbours are neighbours.
+    rows = np.moveaxis(array, int(np.argmax(array.shape)), -1)
+    middle = rows.shape[0] // 2
+    slab = rows[max(middle - 4, 0) : middle + 4]
     inside = (slab[..., :-1] != 0.0) & (slab[..., 1:] != 0.0)
     alike = (slab[..., :-1] == slab[..., 1:]) & inside
     return bool(alike.sum() > ALIKE * max(int(inside.sum()), 1))

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastgan.data.bundled import LIDC, Archive, read_archive
 from fastgan.data.geometry import Orientation
-from fastgan.data.guess import doubts, guess_modality
+from fastgan.data.guess import contrast_of, doubts, guess_modality
 from fastgan.data.listing import Selection, relative, suffix_of
 from fastgan.data.manifest import Item
 from fastgan.data.proposal import BUDGET, HOLDOUT, FileFacts, propose
@@ -124,12 +124,11 @@ def inspect(
         items = [item for item in items if item.path not in gone]
     if selection.suffix is None and mixed_contrasts(items):
         suffix = Counter(suffix_of(item.path) for item in items).most_common(1)[0][0]
-        selection = replace(selection, suffix=suffix)
-        notes.append(f"the proposal takes the files that end in {suffix!r} alone (data.suffix)")
-    found = _proposed(
-        str(source), files, tuple(refused), items, dict(listing.unread), notes, budget, selection
-    )
-    return found
+        if contrast_of(suffix) is not None:
+            selection = replace(selection, suffix=suffix)
+            notes.append(f"the proposal takes the files that end in {suffix} alone (data.suffix)")
+    unread = dict(listing.unread)
+    return _proposed(str(source), files, tuple(refused), items, unread, notes, budget, selection)
 
 
 def _proposed(

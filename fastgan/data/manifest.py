@@ -131,7 +131,29 @@ def read_manifest(path: Path | str) -> list[Item]:
         items.append(replace(item, columns=own))
     if not items:
         raise BadFile(f"{path}: no rows")
-    return items
+    names = {name for name in further if _names_people(name, items)}
+    return [
+        replace(
+            item,
+            columns={
+                name: Cell("text", cell.value) if name in names else cell
+                for name, cell in item.columns.items()
+            },
+        )
+        for item in items
+    ]
+
+
+def _names_people(column: str, items: Sequence[Item]) -> bool:
+    """Whether each value of a category is of one subject alone: then it may be a name."""
+    subjects: dict[object, set[str]] = {}
+    for item in items:
+        cell = item.columns[column]
+        if cell.kind != "category":
+            return False
+        if cell.value is not None:
+            subjects.setdefault(cell.value, set()).add(item.subject)
+    return all(len(own) == 1 for own in subjects.values())
 
 
 def _known(names: Sequence[str], path: Path) -> list[str]:

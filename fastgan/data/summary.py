@@ -114,7 +114,7 @@ def mixed_contrasts(items: Sequence[Item]) -> str | None:
     whose = f", for example both of subject {both[0]}" if both else ""
     return (
         f"{shown} are mixed{whose}: one network trains on one contrast; choose it by --suffix, "
-        "the last part of the file names"
+        "the last part of the file names, or leave the others out by --exclude"
     )
 
 

@@ -128,7 +128,9 @@ def _read(path: Path, size: int, time: int) -> Slice:
     with open_regular(path) as file:
         start = file.read(PREAMBLE + 4)
         if start[PREAMBLE:] != MARK:
-            raise BadFile(f"{path}: no DICOM (its mark is missing at byte 128); leave it out")
+            raise BadFile(
+                f"{path}: no DICOM (its mark is missing at byte 128); rewrite it by dcmconv"
+            )
         if start.startswith(PROGRAMS):
             raise UnsafeFile(f"{path}: its preamble makes it a program as well; do not run it")
         try:

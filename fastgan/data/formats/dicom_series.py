@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgan.data.formats.dicom_header import Frame, Slice, is_dicom, read_slice
+from fastgan.data.formats.extras import library
 from fastgan.data.formats.shapes import check_affine
 from fastgan.data.formats.stored import LPS_TO_RAS, Affine
-from fastgan.errors import BadFile
+from fastgan.errors import BadFile, FastganError
 
 __all__ = ["Grid", "grid_of", "group", "series_of", "slices_below"]
 
@@ -36,20 +37,26 @@ class Grid:
     warnings: tuple[str, ...] = ()
 
 
-def slices_below(folder: Path) -> list[Slice]:
-    """Every DICOM file below a folder, sorted by path; hidden ones and DICOMDIR are not looked at.
+def slices_below(folder: Path) -> tuple[list[Slice], dict[Path, FastganError]]:
+    """(DICOM files below a folder, sorted by path; damaged ones and what is wrong with them).
+
+    Hidden files and DICOMDIR are not looked at.
 
     Raises:
-        BadFile and its kinds: a damaged one, or pydicom is missing.
+        BadFile: pydicom is missing.
     """
-    found = []
+    found, damaged = [], {}
     for at, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(at) / name
             if not name.startswith(".") and name.upper() != "DICOMDIR" and is_dicom(path):
-                found.append(read_slice(path))
-    return found
+                library("pydicom", "dicom", path)
+                try:
+                    found.append(read_slice(path))
+                except FastganError as error:
+                    damaged[path] = error
+    return found, damaged
 
 
 def group(slices: Iterable[Slice]) -> dict[str, list[Slice]]:
@@ -70,8 +77,21 @@ def series_of(folder: Path, uid: str | None) -> list[Slice]:
 
     Raises:
         BadFile: no such series, or several and none named.
+        BadFile and its kinds: of a damaged file beside its slices, which may be one of them.
     """
-    series = group(slices_below(folder))
+    slices, damaged = slices_below(folder)
+    series = group(slices)
+    if damaged and not series:
+        raise next(iter(damaged.values()))
+    chosen = _choose(series, folder, uid)
+    homes = {one.path.parent for one in chosen}
+    for path, error in damaged.items():
+        if path.parent in homes:
+            raise error
+    return chosen
+
+
+def _choose(series: dict[str, list[Slice]], folder: Path, uid: str | None) -> list[Slice]:
     if not series:
         raise BadFile(
             f"{folder}: no series of DICOM slices in it; a file of many frames is named itself"
