@@ -20,9 +20,15 @@ from fastgan.data.proposal import BUDGET, HOLDOUT, FileFacts, propose
 from fastgan.data.sources import is_archive, list_source
 from fastgan.data.summary import Summary, mixed_contrasts, summarise
 from fastgan.data.volume import Source, Volume, read_volume
-from fastgan.errors import BadFile, FastganError
+from fastgan.errors import BadFile, CorruptFile, FastganError, ResourceLimit, UnsafeFile
 
 __all__ = ["BUDGET", "FileFacts", "Inspection", "Refused", "guess_modality", "inspect"]
+
+ADVICE: dict[type[FastganError], str] = {
+    CorruptFile: "damaged: copy or export it again, or leave it out",
+    UnsafeFile: "put the file itself there, or leave it out",
+    ResourceLimit: "cut it, or leave it out",
+}
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,8 @@ def inspect(
             files.append(_facts(item))
         except FastganError as error:
             pattern = glob.escape(relative(item.path, below))
-            refused.append(Refused(item.path, type(error).__name__, str(error), pattern))
+            kind = type(error).__name__
+            refused.append(Refused(item.path, kind, _with_advice(error), pattern))
     if not files:
         raise BadFile(
             f"{source}: none of {len(refused)} files is readable; first: {refused[0].reason}"
@@ -153,6 +160,12 @@ def _proposed(
         more.append(f"classes {', '.join(summary.classes)}: conditional training is proposed")
     every = (*notes, *more, *summary.notes)
     return Inspection(source, tuple(files), refused, summary, unread, {"data": data}, every)
+
+
+def _with_advice(error: FastganError) -> str:
+    """What is wrong and, behind a semicolon, what to do: what holds for all of a kind."""
+    text = str(error)
+    return text if ";" in text else f"{text}; {ADVICE.get(type(error), 'leave it out')}"
 
 
 def _facts(item: Item) -> FileFacts:

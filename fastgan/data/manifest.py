@@ -169,7 +169,7 @@ def _known(names: Sequence[str], path: Path) -> list[str]:
     for name in columns:
         if name in COLUMNS:
             continue
-        near = difflib.get_close_matches(name.lower(), COLUMNS, n=1, cutoff=0.75)
+        near = difflib.get_close_matches(name.lower(), COLUMNS, n=1, cutoff=0.8)
         meant = OTHER_NAMES.get(re.sub(r"[ _-]", "", name.lower()), near[0] if near else None)
         if meant is not None and meant not in columns:
             raise BadFile(

@@ -35,7 +35,7 @@ def dicom_items(folder: Path, files: Sequence[Path]) -> tuple[list[Item], Counte
             one = read_slice(path)
         except FastganError as error:
             if type(error) is BadFile and "pip install" in str(error):
-                return [], Counter({"DICOM files; pip install 'fastgan[dicom]'": len(files)})
+                return [], Counter({"DICOM files (pip install 'fastgan[dicom]')": len(files)})
             items.append(Item(str(path), None, _subject(path, folder), subject_named=False))
             continue
         if one.kind:

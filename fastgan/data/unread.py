@@ -17,25 +17,33 @@ KINDS = {
     "surfaces": (".gii", ".gii.gz", ".stl", ".vtk", ".ply", ".obj"),
     "streamlines": (".tck", ".trk"),
     "transforms": (".mat", ".xfm", ".lta", ".h5", ".tfm"),
-    "archives; unpack them": (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"),
+    "archives": (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"),
     "pickles or weights": (".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".safetensors"),
-    "MINC; convert by mnc2nii": (".mnc", ".mnc.gz"),
-    "AFNI; convert by 3dAFNItoNIFTI": (".brik", ".brik.gz", ".head"),
-    "Philips PAR/REC; convert by dcm2niix": (".par", ".rec"),
-    "ECAT; convert to NIfTI": (".v",),
+    "MINC": (".mnc", ".mnc.gz"),
+    "AFNI": (".brik", ".brik.gz", ".head"),
+    "Philips PAR/REC": (".par", ".rec"),
+    "ECAT": (".v",),
     "programs": (".py", ".m", ".sh", ".ipynb", ".r"),
+}
+ADVICE = {
+    "archives": "unpack them",
+    "MINC": "convert by mnc2nii",
+    "AFNI": "convert by 3dAFNItoNIFTI",
+    "Philips PAR/REC": "convert by dcm2niix",
+    "ECAT": "convert to NIfTI",
 }
 
 
 def kind_of(path: Path) -> str | None:
-    """In words, with the suffix; None of DICOM, which its content tells."""
+    """In words, with the suffix and what to do; None of DICOM, which its content tells."""
     name = path.name.lower()
     if name == "dicomdir":
         return "DICOMDIR, which is not followed"
     for kind, suffixes in KINDS.items():
         found = next((s for s in suffixes if name.endswith(s)), None)
         if found is not None:
-            return f"{kind} ({found})"
+            advice = f"; {ADVICE[kind]}" if kind in ADVICE else ""
+            return f"{kind} ({found}{advice})"
     if is_dicom(path):
         return None
     return f"unknown files ({path.suffix.lower() or 'no suffix'})"

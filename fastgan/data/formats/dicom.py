@@ -96,7 +96,8 @@ def files_of_series(folder: Path, uid: str | None = None) -> list[Path]:
 
 def _series(folder: Path, uid: str | None) -> tuple[list[Slice], str]:
     slices = series_of(folder, uid)
-    where = f"{folder} ({slices[0].about or 'series ' + slices[0].series})"
+    where = str(folder) if uid is None else f"{folder}#{uid}"
+    where += f" ({slices[0].about})" if slices[0].about else ""
     _require_images(slices, where)
     sizes = {(s.rows, s.columns) for s in slices}
     if len(sizes) > 1:
