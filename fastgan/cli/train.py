@@ -128,13 +128,16 @@ def _leaf_names(flags: Sequence[str]) -> list[str]:
     short = []
     for flag in flags:
         if not flag.startswith("--"):
-            short.append(flag)
+            # CT is as good a name as ct.
+            short.append(flag.lower() if short[-1:] in (["--modality"], ["--modality-b"]) else flag)
             continue
         name, equals, value = flag.partition("=")
         name = name.replace("_", "-")
         if name not in known and name not in switches and name != "--help":
             raise ConfigError(f"train: unknown flag {flag!r}{nearest(name, list(known))}")
         leaf = known.get(name, name).rpartition(".")[2].replace("_", "-").removeprefix("--")
+        if leaf.startswith("modality"):
+            value = value.lower()
         short.append(f"--{leaf}{equals}{value}")
     return short
 

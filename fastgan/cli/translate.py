@@ -123,7 +123,7 @@ def translate(
 
     from fastgan import train
     from fastgan.data import read_volume, save_volume
-    from fastgan.data.cache import file_digest
+    from fastgan.data.volume import content_digest
     from fastgan.durable import replace_file
     from fastgan.measures.structure import same_contrast
     from fastgan.nn.choices import check_choice
@@ -158,7 +158,7 @@ def translate(
         made = translate_volume(
             network, volume, here, there, overlap=overlap, pad=pad, device=place
         )
-        digest = file_digest(item.path)
+        digest = content_digest(item.path)
         how = {
             "direction": direction,
             "source_sha256": digest,

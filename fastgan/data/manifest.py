@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
 import re
@@ -78,12 +79,19 @@ class Item:
 
 
 def stem_of(path: Path | str) -> str:
-    """File name without its volume suffix (and without nnU-Net's _0000)."""
-    name = Path(path).name
+    """File name without its volume suffix (and without nnU-Net's _0000).
+
+    Of one volume out of several its number follows, of a DICOM series a hash of its UID.
+    """
+    file, part = parted(path)
+    name = file.name
     suffix = next(
         (s for s in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), ""
     )
-    return re.sub(r"_0000$", "", name[: len(name) - len(suffix)])
+    stem = re.sub(r"_0000$", "", name[: len(name) - len(suffix)])
+    if part is None:
+        return stem
+    return f"{stem}-{part if part.isdecimal() else hashlib.sha256(part.encode()).hexdigest()[:8]}"
 
 
 def subject_of(path: Path | str) -> str:
@@ -187,6 +195,8 @@ def _row_item(values: dict[str, str], folder: Path, where: str) -> Item:
     file = folder / values["path"]
     if not parted(file)[0].exists():
         raise BadFile(f"{where}: path: {file} does not exist")
+    # Volumes out of one file, or series of one folder, are of one subject unless a column says so.
+    named = values["path"] if parted(file)[1] is None else values["path"].rpartition("#")[0]
     split = values.get("split") or None
     if split is not None and split.lower() not in SPLITS:
         raise BadFile(f"{where}: split: {split!r} is not one of {', '.join(SPLITS)}")
@@ -196,8 +206,8 @@ def _row_item(values: dict[str, str], folder: Path, where: str) -> Item:
     return Item(
         path=str(file),
         label=values.get("label") or None,
-        subject=values.get("subject") or subject_of(values["path"]),
-        subject_named=bool(values.get("subject") or bids_subject(values["path"])),
+        subject=values.get("subject") or subject_of(named),
+        subject_named=bool(values.get("subject") or bids_subject(named)),
         site=values.get("site") or None,
         scanner=values.get("scanner") or None,
         split=None if split is None else SPLITS[split.lower()],

@@ -232,9 +232,7 @@ def _from_files(
         prepare = partial(_prepare, item, modality, spacing, config)
         prepared.append(cached(folder, digest, settings, prepare))
         digests.append(digest)
-    modalities = {item.modality or config.modality for item in picked}
-    if len(modalities) > 1:
-        raise ConfigError(f"data.modality: one network, one modality; found {sorted(modalities)}")
+    _require_one_modality(picked, config)
     records = [p.record for p in prepared]
     common = dict(
         records[0],
@@ -257,6 +255,17 @@ def _from_files(
         affines=[p.affine for p in prepared],
         **_drawing(config, split),
     )
+
+
+def _require_one_modality(items: Sequence[Item], config: DataConfig) -> None:
+    counts = Counter(item.modality or config.modality for item in items)
+    if len(counts) > 1:
+        rare = min(counts, key=lambda name: counts[name])
+        example = next(i.path for i in items if (i.modality or config.modality) == rare)
+        raise ConfigError(
+            f"data.modality: one network, one modality; found {dict(counts)}, {rare} for example "
+            f"{example}; leave those out by data.exclude"
+        )
 
 
 def _drawing(config: DataConfig, split: Split) -> dict[str, Any]:

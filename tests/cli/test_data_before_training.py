@@ -75,3 +75,24 @@ def test_columns_reach_the_record_and_the_audit(train, volumes):
     assert list(cohort.columns["sex"]) == ["F", "M"] * 3
     assert [float(age) for age in cohort.columns["age"]] == [30.0 + i for i in range(6)]
     assert cohort.n_subjects == 6
+
+
+def test_selections_as_flags(cli, tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "a_T1w.npy", rng.uniform(2, 900, (16, 16, 16, 3)))
+    np.save(tmp_path / "b_T2w.npy", rng.uniform(2, 900, (16, 16, 16)))
+    common = ("--source", tmp_path, "--shape", 16, 16, 16, "--holdout", 0.0, "--dry-run")
+    for flags, count in (
+        (("--volume", "each"), 4),
+        (("--volume", 2), 2),
+        (("--volume", "each", "--suffix", "T1w"), 3),
+        (("--suffix", "T2w", "--modality", "MR"), 1),
+        (("--exclude", "a*", "c*", "--modality=Mr"), 1),
+    ):
+        answer = cli("train", *common, *flags)
+        assert answer.code == 0, answer.err
+        assert f"# volumes: {count};" in answer.out
+    assert cli("train", *common, "--volume", "all").code == 2
+    assert cli("train", *common, "--volume", 7).code == 10
+    answer = cli("train", *common, "--volume", 0, "--source-b", tmp_path, "--suffix-b", "T2w")
+    assert answer.code == 2 and "only a cyclegan has a domain B" in answer.err

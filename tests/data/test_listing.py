@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from fastgan.config import DataConfig
-from fastgan.data import open_dataset, read_manifest, save_volume
+from fastgan.data import open_dataset, read_manifest, read_volume, save_volume
 from fastgan.data.columns import Cell, describe_columns, read_table, typed
 from fastgan.data.listing import Selection, list_folder, suffix_of
+from fastgan.data.manifest import stem_of
 from fastgan.data.sources import find_items, list_source
 from fastgan.data.summary import mixed_contrasts, summarise
 from fastgan.errors import BadFile, ConfigError
+from tests.data.dicom_files import write_series
 
 
 def volumes(folder: Path, *names: str) -> Path:
@@ -119,6 +121,23 @@ def test_each_volume_of_a_series_in_time(tmp_path: Path) -> None:
     assert not np.array_equal(data.volume(0), data.volume(1))
     with pytest.raises(BadFile, match="--volume"):
         open_dataset(DataConfig(**settings), "train")
+
+
+def test_a_manifest_names_volumes_and_series(tmp_path: Path) -> None:
+    np.save(tmp_path / "four.npy", np.random.default_rng(0).uniform(1, 9, (8, 8, 8, 3)))
+    cube = np.random.default_rng(0).integers(0, 900, (4, 6, 6)).astype(np.int16)
+    write_series(tmp_path / "scan", cube, SeriesInstanceUID="1.5")
+    for path in write_series(tmp_path / "more", cube, SeriesInstanceUID="1.6"):
+        path.rename(tmp_path / "scan" / f"more{path.name}")
+    (tmp_path / "manifest.csv").write_text("path\nfour.npy#0\nfour.npy#2\nscan#1.5\nscan#1.6\n")
+    items = read_manifest(tmp_path / "manifest.csv")
+    assert [item.subject for item in items] == ["four", "four", "scan", "scan"]
+    assert [read_volume(item.path).array.shape for item in items] == [(8, 8, 8)] * 2 + [
+        (6, 6, 4)
+    ] * 2
+    stems = [stem_of(item.path) for item in items]
+    assert stems[:2] == ["four-0", "four-2"] and len(set(stems)) == 4
+    assert "1.5" not in stems[2]
 
 
 def test_what_a_manifest_does_not_name(tmp_path: Path) -> None:
