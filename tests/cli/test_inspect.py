@@ -140,7 +140,7 @@ def test_volumes_of_four_dimensional_files(cli, tmp_path):
     (tmp_path / "v").mkdir()
     np.save(tmp_path / "v" / "a.npy", np.random.default_rng(0).uniform(2, 9, (8, 8, 8, 3)))
     answer = cli("inspect", tmp_path / "v")
-    assert answer.code == 10 and "--volume 0 to 2, or take each by --volume each" in answer.err
+    assert answer.code == 10 and "--volume 0 to 2 (in a manifest by file#0)" in answer.err
     answer = cli("inspect", tmp_path / "v", "--volume", "each", "--write", tmp_path / "a.yaml")
     assert answer.code == 0 and "3 volumes readable" in answer.out
     assert configuration.load(tmp_path / "a.yaml").data.volume == "each"

@@ -291,7 +291,7 @@ def test_four_dimensional_files_by_volume(tmp_path: Path) -> None:
         for k in range(4):
             same(f"{path}#{k}", many[..., k], loaded)
             digests.add(content_digest(f"{path}#{k}"))
-        with pytest.raises(BadFile, match="4 volumes where one 3-D volume is meant; choose one by"):
+        with pytest.raises(BadFile, match="4 volumes, where a 3-D volume is meant; choose one by"):
             read_volume(path)
         with pytest.raises(BadFile, match="volume 4 is not there; 0 to 3 are"):
             read_volume(f"{path}#4")

@@ -61,8 +61,8 @@ def choose_volume(volumes: int, wanted: int | None, where: str) -> int:
         if volumes == 1:
             return 0
         raise BadFile(
-            f"{where}: 4-D, {volumes} volumes where one 3-D volume is meant; choose one by "
-            f"--volume 0 to {volumes - 1}, or take each by --volume each"
+            f"{where}: 4-D, {volumes} volumes, where a 3-D volume is meant; choose one by "
+            f"--volume 0 to {volumes - 1} (in a manifest by file#0), or take each by --volume each"
         )
     if not 0 <= wanted < volumes:
         raise BadFile(f"{where}: volume {wanted} is not there; 0 to {volumes - 1} are")
