@@ -22,6 +22,7 @@ __all__ = [
     "Source",
     "Volume",
     "content_digest",
+    "parted",
     "read_head",
     "read_spacing",
     "read_volume",
