@@ -126,7 +126,7 @@ def _leaf_names(flags: Sequence[str]) -> list[str]:
     leaves = {f"--{key.rpartition('.')[2].replace('_', '-')}": key for key in known_keys()}
     known = {**leaves, **{f"--{key.replace('_', '-')}": key for key in leaves.values()}}
     switches = {f"--no-{leaf[2:]}" for leaf in leaves}
-    short = []
+    short: list[str] = []
     for flag in flags:
         if not flag.startswith("--"):
             # CT is as good a name as ct.

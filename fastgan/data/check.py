@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_data"]
 
+SHOWN = 10  # files named of one warning
+
 
 def check_data(
     config: DataConfig, training: Dataset | Unpaired, *, cache_dir: Path | None = None
@@ -57,7 +59,13 @@ def _check(config: DataConfig, training: Dataset, cache_dir: Path | None) -> lis
         read.append(open_dataset(config, "holdout", cache_dir=cache_dir))
     except ConfigError as error:
         sentences.append(f"{path}: held-out volumes: {error}; an audit will not be possible")
+    files: dict[str, list[str]] = {}
     for dataset in read:
         for item, record in zip(dataset.items, dataset.records, strict=True):
-            sentences += [f"{item.path}: {warning}" for warning in record.get("warnings", ())]
+            for warning in record.get("warnings", ()):
+                files.setdefault(warning, []).append(item.path)
+    for warning, paths in files.items():
+        sentences += [f"{path}: {warning}" for path in paths[:SHOWN]]
+        if len(paths) > SHOWN:
+            sentences.append(f"{path}: {len(paths) - SHOWN} more files: {warning}")
     return sentences

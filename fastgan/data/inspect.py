@@ -16,6 +16,7 @@ from fastgan.data.geometry import Orientation
 from fastgan.data.guess import contrast_of, doubts, guess_modality
 from fastgan.data.listing import Selection, relative, suffix_of
 from fastgan.data.manifest import Item
+from fastgan.data.normalise import intensity_range
 from fastgan.data.proposal import BUDGET, HOLDOUT, FileFacts, propose
 from fastgan.data.sources import is_archive, list_source
 from fastgan.data.summary import Summary, mixed_contrasts, summarise
@@ -178,12 +179,14 @@ def _facts_from(volume: Volume, item: Item) -> FileFacts:
     if low == high:
         raise BadFile(f"{item.path}: constant volume, every voxel is {low:g}; leave it out")
     found = guess_modality(volume)
-    if item.modality is None and found == "labels":
+    if item.modality in (None, "ct", "mr") and found == "labels":
         raise BadFile(
             f"{item.path}: a label map (whole numbers in regions of one value), no image; leave it "
             "out, or make a mask of 0 and 1 of each label"
         )
     warnings = source.warnings
+    if item.modality in ("ct", "mr"):
+        intensity_range(volume, item.modality)  # raises what training would
     if item.modality is not None:
         warnings += tuple(doubts(volume, item.modality))
     return FileFacts(

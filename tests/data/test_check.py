@@ -71,6 +71,17 @@ def test_tells_by_file_also_from_the_cache(tmp_path: Path, cache: bool) -> None:
         assert len(told) == 2 and all("is read as mr" in s for s in told)
 
 
+def test_a_warning_of_many_files_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    for i in range(14):
+        cube = np.random.default_rng(i).uniform(2.0, 900.0, SHAPE)
+        np.save(tmp_path / "v" / f"p{i}.npy", cube)
+    config = DataConfig(source=str(tmp_path / "v"), shape=SHAPE)
+    sentences = check_data(config, open_dataset(config, "train"))
+    told = [sentence for sentence in sentences if "no geometry in the file" in sentence]
+    assert len(told) == 11 and "4 more files: no geometry in the file" in told[-1]
+
+
 def test_nothing_held_out_is_told_and_bundled_sets_need_no_check(tmp_path: Path) -> None:
     config = DataConfig(source=str(fill(tmp_path / "v")), shape=SHAPE, holdout=0.0)
     sentences = check_data(config, open_dataset(config, "train"))

@@ -174,12 +174,13 @@ def _stored(
     scales: set[tuple[float, float]],
     digest: str,
 ) -> Stored:
-    slope, intercept = scales.pop() if len(scales) == 1 else (1.0, 0.0)
+    one_scale = len(scales) == 1
+    slope, intercept = scales.pop() if one_scale else (1.0, 0.0)
     return Stored(
         values,
         grid.affine,
         values.shape,
-        dtype,
+        dtype if one_scale else values.dtype.name,  # no stored number stands for one value then
         slope,
         intercept,
         digest,
