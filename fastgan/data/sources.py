@@ -23,7 +23,7 @@ from fastgan.data.guess import doubts, refuse_labels
 from fastgan.data.level import SHARE
 from fastgan.data.listing import Listing, Selection, list_beside, list_folder, select
 from fastgan.data.manifest import Item, read_dataset_json, read_manifest
-from fastgan.data.normalise import intensity_range, normalise, on_grid
+from fastgan.data.normalise import Normalisation, intensity_range, normalise, on_grid
 from fastgan.data.resample import crop_or_pad, resample
 from fastgan.data.splits import split_items
 from fastgan.data.volume import Source, Volume, content_digest, read_spacing, read_volume
@@ -150,7 +150,7 @@ def _fingerprint(digests: Sequence[str], items: Sequence[Item], config: DataConf
     return hashlib.sha256(json.dumps([facts, _settings(config)]).encode()).hexdigest()
 
 
-def _settings(config: DataConfig) -> dict[str, Any]:
+def _settings(config: DataConfig) -> dict[str, object]:
     return {
         "shape": config.shape,
         "spacing": config.spacing,
@@ -177,7 +177,7 @@ def _from_archive(archive: Archive, config: DataConfig, split: Split) -> Dataset
         )
     picked = [items[i] for i in chosen]
     modality = picked[0].modality or config.modality
-    record: dict[str, Any]
+    record: Normalisation
     if archive.low is not None and archive.high is not None and config.window is None:
         record = {"modality": modality, "low": archive.low, "high": archive.high, "method": "full"}
         if modality == "mask":
@@ -234,15 +234,15 @@ def _from_files(
         digests.append(digest)
     _require_one_modality(picked, config)
     records = [p.record for p in prepared]
-    common = dict(
-        records[0],
-        clipped=float(np.mean([r["clipped"] for r in records])),
-        padding=float(np.mean([r["padding"] for r in records])),
-    )
-    common["per_volume"] = len({(r["low"], r["high"]) for r in records}) > 1
-    common["low"], common["high"] = (
-        float(np.median([r[k] for r in records])) for k in ("low", "high")
-    )
+    common: Normalisation = {
+        **records[0],
+        "clipped": float(np.mean([r.get("clipped", 0.0) for r in records])),
+        "padding": float(np.mean([r.get("padding", 0.0) for r in records])),
+        "per_volume": len({(r["low"], r["high"]) for r in records}) > 1,
+        "low": float(np.median([r["low"] for r in records])),
+        "high": float(np.median([r["high"] for r in records])),
+    }
+    common.pop("warnings", None)
     return Dataset(
         [p.array for p in prepared],
         picked,
