@@ -21,6 +21,7 @@ VERBS = {
     "doctor": "what works on this machine, and why the rest does not",
     "demo": "train, generate and judge on the bundled data, in minutes",
     "inspect": "look at a data set and propose a configuration",
+    "plan": "measure what a configuration costs here, and fit it into a budget",
     "train": "train a GAN, or resume a run",
     "generate": "write volumes from a trained generator",
     "translate": "bring volumes of one domain of a cyclegan to the other",
