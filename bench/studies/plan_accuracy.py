@@ -147,8 +147,8 @@ def line(row: dict[str, Any]) -> str:
     return (
         f"{row['what']:<16}{1e3 * row['seconds predicted']:9.1f} ms predicted"
         f"{1e3 * row['seconds measured']:9.1f} measured ({row['time error']:+.0%})"
-        f"{row['bytes predicted'] / 1e6:9.0f} MB predicted{row['bytes measured'] / 1e6:7.0f} measured "
-        f"({row['memory error']:+.1%})   load {max(row['load']):.1f}"
+        f"{row['bytes predicted'] / 1e6:9.0f} MB predicted{row['bytes measured'] / 1e6:7.0f} "
+        f"measured ({row['memory error']:+.1%})   load {max(row['load']):.1f}"
     )
 
 

@@ -27,6 +27,7 @@ VERBS = {
     "translate": "bring volumes of one domain of a cyclegan to the other",
     "audit": "judge whether generated volumes may be used",
     "bench": "time the operators on this machine, or certify their GPU kernels",
+    "completion": "print what lets bash or zsh complete commands and flags",
 }
 UNEXPECTED = 70
 """EX_SOFTWARE: an error nobody foresaw, so a fault of fastgan."""

@@ -2,28 +2,67 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from fastgan import config as configuration
 from fastgan.config import Config
-from fastgan.errors import ConfigError, DeviceError, ResourceLimit
-from fastgan.runs.prediction import Prediction, fixed_seconds, predict, prepare_seconds
-from fastgan.runs.prediction import seconds_a_step as seconds_a_step_of
+from fastgan.errors import ConfigError, ResourceLimit
+from fastgan.runs.estimates import Estimate, Estimates, Measure, shown
+from fastgan.runs.free_memory import free_memory
+from fastgan.runs.prediction import (
+    Prediction,
+    fixed_seconds,
+    predict,
+    prepare_seconds,
+    seconds_a_step,
+)
 from fastgan.runs.probe import Measurement, measure
 from fastgan.runs.trades import LEAST_STEPS, trades_for
 
-__all__ = ["Plan", "Planner", "free_memory", "plan_for"]
+__all__ = ["Plan", "plan_for"]
 
 MARGIN = 0.9
 """Of the time and the memory named, what a plan uses: predictions are not exact."""
 ATTEMPTS = 6
 """Configurations measured as a whole before giving up."""
-Measure = Callable[[Config], Measurement]
+BUSY = 0.5
+"""Processes per core that wanted to run from which on times are too long to be believed."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a training may take.
+
+    Attributes:
+        hours: of training, reading the data included.
+        memory: bytes on the device that trains.
+        host: bytes of the process.
+        device: cpu or cuda.
+    """
+
+    hours: float
+    memory: int
+    host: int
+    device: str
+
+    @property
+    def seconds(self) -> float:
+        """What a plan uses of the hours."""
+        return MARGIN * 3600.0 * self.hours
+
+    def holds(self, estimate: Estimate) -> bool:
+        """Whether the memory suffices."""
+        if estimate.host_bytes > MARGIN * self.host:
+            return False
+        return self.device == "cpu" or estimate.device_held <= MARGIN * self.memory
+
+    def __str__(self) -> str:
+        return f"{self.hours:.3g} h and {_gb(self.memory)}"
 
 
 @dataclass(frozen=True)
@@ -36,7 +75,7 @@ class Plan:
         prediction: what training it and generating volumes take.
         traded: one sentence for each thing given up, in the order it was.
         notes: what a person should know.
-        hours, memory: the budget: hours of training, bytes on the device that trains.
+        budget: what it fits into.
     """
 
     config: Config
@@ -44,8 +83,7 @@ class Plan:
     prediction: Prediction
     traded: tuple[str, ...]
     notes: tuple[str, ...]
-    hours: float
-    memory: int
+    budget: Budget
 
     def as_json(self) -> dict[str, Any]:
         """Everything, JSON-able."""
@@ -54,8 +92,9 @@ class Plan:
             "prediction": self.prediction.as_json(),
             "traded": list(self.traded),
             "notes": list(self.notes),
-            "hours": self.hours,
-            "memory": self.memory,
+            "hours": self.budget.hours,
+            "memory": self.budget.memory,
+            "device": self.measured.device,
             "steps_measured": self.measured.steps,
             "load": self.measured.load,
         }
@@ -74,12 +113,12 @@ def plan_for(
     """Measure `config` here, and give up as little as lets its training end within a budget.
 
     Args:
-        config: what one would like to train.
-        hours: of training, preparing the data included; > 0.
+        config: what one would like to train; left as it is.
+        hours: of training, reading the data included; > 0.
         memory: bytes on the device that trains; None: what it has free.
         count: volumes whose generation is predicted, >= 1.
         keep: dotted keys that stay as they are.
-        progress: called with a line before each measurement.
+        progress: called with a line before each trial.
         measured_by: measures a configuration in place of `probe.measure`.
 
     Raises:
@@ -88,92 +127,68 @@ def plan_for(
         BadFile and its kinds: data that cannot be used.
         ResourceLimit: nothing fits; says what the smallest thing would take.
     """
-    if not (math.isfinite(hours) and hours > 0.0):
-        raise ConfigError(f"hours: must be a number above 0, got {hours:g}")
-    if memory is not None and memory < 1:
-        raise ConfigError(f"memory: must be above 0, got {memory} bytes")
-    if count < 1:
-        raise ConfigError(f"count: must be at least 1, got {count}")
-    unknown = [key for key in keep if key not in configuration.known_keys()]
-    if unknown:
-        raise ConfigError(f"keep: unknown key {unknown[0]!r}")
+    _check(hours, memory, count, keep)
 
     from fastgan.train.device import resolve
     from fastgan.train.precision import resolve_precision
 
     device = resolve(config.train.device)
     free = free_memory(device.type)
-    budget = free if memory is None else memory
-    notes = []
-    if budget > free:
-        notes.append(f"{_gb(budget)} of memory are planned for, {_gb(free)} are free now")
-    host = budget if device.type == "cpu" else free_memory("cpu")
+    most = free if memory is None else memory
+    host = most if device.type == "cpu" else free_memory("cpu")
+    budget = Budget(hours, most, host, device.type)
     # CUDA maps far more than it uses, so there the limit would hit the driver.
     limit = host if device.type == "cpu" else None
-    measured_by = measured_by or (lambda candidate: measure(candidate, memory=limit))
-    wanted = config.model_copy(deep=True)
-    traded = []
-    wider = resolve_precision("auto", device)
-    narrow = wanted.train.precision == "float32" and wider == "bfloat16"
-    if narrow and "train.precision" not in keep:
+    wanted, traded = config.model_copy(deep=True), []
+    narrow = wanted.train.precision == "float32" and "train.precision" not in keep
+    if narrow and resolve_precision("auto", device) == "bfloat16":
         wanted.train.precision = "auto"
         traded.append("train.precision float32 -> auto: this device multiplies bfloat16 faster")
-    planner = Planner(
-        wanted, device.type, hours * 3600.0, budget, host, count, tuple(keep), measured_by, progress
-    )
-    plan = planner.plan()
-    plan = replace(plan, traded=(*traded, *plan.traded), notes=(*notes, *plan.notes))
+    tried_by = measured_by or (lambda candidate: measure(candidate, memory=limit))
+    plan = _Planner(wanted, budget, count, keep, tried_by, progress).plan()
     # Checked as a whole, as a file would be.
     configuration.parse(plan.config.model_dump(mode="json"), where="plan")
-    return plan
+    notes = list(plan.notes)
+    if most > free:
+        notes.append(f"{_gb(most)} of memory are planned for, {_gb(free)} are free now")
+    return replace(plan, traded=(*traded, *plan.traded), notes=tuple(notes))
 
 
-@dataclass(frozen=True)
-class _Estimate:
-    """Of one configuration, or of one like it with another batch size and critic steps."""
+def _check(hours: float, memory: int | None, count: int, keep: Sequence[str]) -> None:
+    if not (math.isfinite(hours) and hours > 0.0):
+        raise ConfigError(f"hours: must be a number above 0, got {hours:g}")
+    if memory is not None and memory < 1:
+        raise ConfigError(f"memory: must be above 0, got {memory} bytes")
+    if count < 1:
+        raise ConfigError(f"count: must be at least 1, got {count}")
+    known = configuration.known_keys()
+    for key in keep:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "a dotted key, such as data.shape"
+            raise ConfigError(f"keep: unknown key {key!r}; {hint}")
 
-    step_seconds: float
-    host_bytes: float
-    device_held: float
 
-
-class Planner:
-    """Looks for a configuration that fits.
-
-    Networks of one size are measured with two small batches; step and memory grow along a line
-    with the batch. What is chosen so is measured as it is, and where that shows it not to fit the
-    line is corrected and the search goes on.
-    """
+class _Planner:
+    """Looks for a configuration that fits: by estimates, and then by measuring what was chosen."""
 
     def __init__(
         self,
         wanted: Config,
-        device: str,
-        seconds: float,
-        memory: int,
-        host: int,
+        budget: Budget,
         count: int,
-        keep: tuple[str, ...],
+        keep: Sequence[str],
         measured_by: Measure,
         progress: Callable[[str], None],
     ) -> None:
-        self._wanted, self._device = wanted, device
-        self._seconds, self._memory, self._host = seconds, memory, host
-        self._count, self._measure, self._progress = count, measured_by, progress
-        self._keep_steps = "train.steps" in keep
-        self._trades = [t for t in trades_for(device) if not set(t.keys) & set(keep)]
-        self._small: dict[str, list[tuple[Config, Measurement]]] = {}
-        self._slower: dict[str, float] = {}
-        self._larger: dict[str, float] = {}
-        self._best: tuple[Config, _Estimate] | None = None
-        self._refusal = ""
+        self._wanted, self._budget, self._count = wanted, budget, count
+        self._measure, self._progress = measured_by, progress
+        self._estimates = Estimates(measured_by, progress)
+        self._keeps_steps = "train.steps" in keep
+        self._trades = [t for t in trades_for(budget.device) if not set(t.keys) & set(keep)]
 
     def plan(self) -> Plan:
-        """The configuration that is chosen again after it was measured.
-
-        Raises:
-            as `plan_for`.
-        """
+        """The configuration that is chosen again after it was measured."""
         known: dict[str, Measurement] = {}
         chosen, traded = self._choose()
         for _ in range(ATTEMPTS):
@@ -183,12 +198,15 @@ class Planner:
             self._progress(f"measuring {shown(chosen)}")
             try:
                 known[key] = self._measure(chosen)
-                self._correct(chosen, known[key])
+                self._estimates.correct(chosen, known[key])
             except ResourceLimit as error:
-                self._refusal = str(error)
-                self._correct(chosen, None)
+                limits = (MARGIN * self._budget.host, MARGIN * self._budget.memory)
+                self._estimates.refuse(chosen, *limits, str(error))
             chosen, traded = self._choose()
-        raise self._nothing_fits()
+        raise ResourceLimit(
+            f"plan: what fits into {self._budget} was not found in {ATTEMPTS} trials, as trials of "
+            f"one configuration differ; {self._estimates.refusal or 'try on a quieter machine'}"
+        )
 
     def _finished(self, chosen: Config, measured: Measurement, traded: list[str]) -> Plan:
         wish = self._wanted.train.steps
@@ -199,42 +217,29 @@ class Planner:
                 "the pictures before believing that it is enough"
             )
         prediction = predict(chosen, measured, count=self._count)
-        return Plan(
-            config=chosen,
-            measured=measured,
-            prediction=prediction,
-            traded=tuple(traded),
-            notes=tuple(_notes(measured)),
-            hours=self._seconds / 3600.0,
-            memory=self._memory,
-        )
+        notes = tuple(_notes(measured))
+        return Plan(chosen, measured, prediction, tuple(traded), notes, self._budget)
 
     def _choose(self) -> tuple[Config, list[str]]:
-        """The wish with as few trades as the estimates say are needed.
-
-        Raises:
-            as `plan_for`.
-        """
+        """The wish with as few trades as the estimates say are needed."""
         config = self._wanted.model_copy(deep=True)
         traded: list[str] = []
         while (found := self._next_trade(config)) is not None:
             config, said = found
             traded.append(said)
-        estimate = self._estimate(config)
-        if not self._holds(estimate) or self._steps(config, estimate) < self._least():
-            self._best = (config, estimate)
-            raise self._nothing_fits()
+        estimate = self._estimates.of(config)
+        if not self._budget.holds(estimate) or self._steps(config, estimate) < self._least():
+            raise self._nothing_fits(config, estimate)
         return config, traded
 
     def _next_trade(self, config: Config) -> tuple[Config, str] | None:
         """The first trade that is needed, helps and can be made: the changed config, how."""
-        estimate = self._estimate(config)
-        holds, steps = self._holds(estimate), self._steps(config, estimate)
-        runs = math.isfinite(estimate.step_seconds)
+        estimate = self._estimates.of(config)
+        holds, steps = self._budget.holds(estimate), self._steps(config, estimate)
         for trade in self._trades:
             needed = steps < self._least(trade.below) or (trade.saves_memory and not holds)
             # Where not even the smallest batch runs, only other networks can help.
-            if not needed or not (runs or trade.networks):
+            if not needed or not (estimate.finite or trade.networks):
                 continue
             changed = config.model_copy(deep=True)
             said = trade.change(changed)
@@ -244,182 +249,50 @@ class Planner:
 
     def _least(self, below: int = LEAST_STEPS) -> int:
         """Steps that must fit, never more than are wished for."""
-        wish = self._wanted.train.steps
-        return wish if self._keep_steps else min(wish, below)
+        wish: int = self._wanted.train.steps
+        return wish if self._keeps_steps else min(wish, below)
 
-    def _holds(self, estimate: _Estimate) -> bool:
-        if estimate.host_bytes > MARGIN * self._host:
-            return False
-        return self._device == "cpu" or estimate.device_held <= MARGIN * self._memory
-
-    def _estimate(self, config: Config) -> _Estimate:
-        """By the line through the small batches of these networks."""
-        key = _networks(config)
-        if key not in self._small:
-            self._small[key] = list(self._stand_ins(config))
-        found = self._small[key]
-        if not found:
-            return _Estimate(math.inf, math.inf, math.inf)
-        size, updates = config.train.batch_size, config.gan.critic_steps
-        slower, larger = self._slower.get(key, 1.0), self._larger.get(key, 1.0)
-
-        def line(values: Sequence[float]) -> float:
-            batches = [c.train.batch_size for c, _ in found]
-            return along_line(batches, values, size)
-
-        step = line([m.step_seconds for _, m in found])
-        # A stand-in updates its critic once.
-        step += (updates - 1) * line([m.critic_seconds for _, m in found])
-        return _Estimate(
-            slower * step,
-            larger * line([m.host_bytes for _, m in found]),
-            larger * line([m.device_held for _, m in found]),
-        )
-
-    def _stand_ins(self, config: Config) -> Iterator[tuple[Config, Measurement]]:
-        group = max(config.model.minibatch_stddev, 1)
-        sizes = sorted({min(size, config.train.batch_size) for size in (2 * group, 4 * group)})
-        for size in sizes:
-            small = config.model_copy(deep=True)
-            small.train.batch_size = size
-            if small.gan.variant != "cyclegan":
-                small.gan.critic_steps = 1
-            self._progress(f"measuring {shown(small)}")
-            try:
-                found = self._measure(small)
-            except ResourceLimit as error:
-                self._refusal = str(error)
-                return
-            yield small, found
-            if not found.steps:
-                # Too slow for a second look; the line is then one through zero.
-                return
-
-    def _correct(self, config: Config, measured: Measurement | None) -> None:
-        """Learn from a configuration that did not fit although the estimate said so."""
-        key, estimate = _networks(config), self._estimate(config)
-        if measured is None:
-            # So that it is seen not to fit, and what is smaller in proportion.
-            beyond = 1.01 * MARGIN * max(
-                self._host / estimate.host_bytes, self._memory / max(estimate.device_held, 1.0)
-            )
-            self._larger[key] = self._larger.get(key, 1.0) * max(beyond, 1.0)
-            return
-        found = _Estimate(measured.step_seconds, measured.host_bytes, measured.device_held)
-        self._slower[key] = self._slower.get(key, 1.0) * max(
-            found.step_seconds / estimate.step_seconds, 1.0
-        )
-        ratios = [found.host_bytes / estimate.host_bytes]
-        if estimate.device_held:
-            ratios.append(found.device_held / estimate.device_held)
-        self._larger[key] = self._larger.get(key, 1.0) * max(*ratios, 1.0)
-
-    def _steps(self, config: Config, estimate: _Estimate) -> int:
+    def _steps(self, config: Config, estimate: Estimate) -> int:
         """How many steps fit by an estimate."""
-        found = self._small[_networks(config)]
-        if not found:
+        trial = self._estimates.trial(config)
+        if trial is None:
             return 0
-        return self._steps_in(config, replace(found[0][1], step_seconds=estimate.step_seconds))
+        return self._steps_in(config, replace(trial, step_seconds=estimate.step_seconds))
 
     def _steps_in(self, config: Config, measured: Measurement) -> int:
         """How many steps fit: the wish where it does, else two digits of what does."""
-        left = MARGIN * self._seconds - prepare_seconds(measured) - fixed_seconds(measured)
-        steps = max(int(left / seconds_a_step_of(config, measured)), 0)
+        left = self._budget.seconds - prepare_seconds(measured) - fixed_seconds(measured)
+        steps = max(int(left / seconds_a_step(config, measured)), 0)
         if steps >= self._wanted.train.steps:
             return steps
-        unit = 10 ** max(len(str(steps)) - 2, 0)
+        unit: int = 10 ** max(len(str(steps)) - 2, 0)
         return steps // unit * unit
 
-    def _nothing_fits(self) -> ResourceLimit:
-        budget = f"{self._seconds / 3600:.3g} h and {_gb(self._memory)}"
-        if self._best is None or not math.isfinite(self._best[1].step_seconds):
+    def _nothing_fits(self, config: Config, estimate: Estimate) -> ResourceLimit:
+        trial = self._estimates.trial(config)
+        if trial is None:
             return ResourceLimit(
-                f"plan: nothing fits into {budget}: {self._refusal or 'no estimate held'}"
+                f"plan: nothing fits into {self._budget}; of {shown(config)}, the smallest thing "
+                f"considered: {self._estimates.refusal}"
             )
-        config, estimate = self._best
-        found = self._small[_networks(config)][0][1]
         steps = self._least()
-        step = seconds_a_step_of(config, replace(found, step_seconds=estimate.step_seconds))
-        needed = (prepare_seconds(found) + fixed_seconds(found) + steps * step) / MARGIN / 3600
-        memory = estimate.host_bytes if self._device == "cpu" else estimate.device_held
+        step = seconds_a_step(config, replace(trial, step_seconds=estimate.step_seconds))
+        seconds = prepare_seconds(trial) + fixed_seconds(trial) + steps * step
+        memory = estimate.host_bytes if self._budget.device == "cpu" else estimate.device_held
         return ResourceLimit(
-            f"plan: nothing fits into {budget}; the smallest thing considered, {shown(config)} for "
-            f"{steps} steps, takes {needed:.2g} h and {_gb(memory / MARGIN)}: give it that, or a "
-            "smaller data.shape or fewer channels"
+            f"plan: nothing fits into {self._budget}; the smallest thing considered, "
+            f"{shown(config)} for {steps} steps, takes {seconds / MARGIN / 3600:.2g} h and "
+            f"{_gb(memory / MARGIN)}: give it that, or fewer channels"
         )
-
-
-def along_line(batches: Sequence[int], values: Sequence[float], size: int) -> float:
-    """A quantity at batch `size`, by what it was at one or two smaller ones.
-
-    Along the line through both, which neither falls nor starts below zero; with one alone in
-    proportion.
-    """
-    if len(batches) == 1:
-        return values[0] * size / batches[0]
-    (few, many), (low, high) = batches, values
-    slope = max((high - low) / (many - few), 0.0)
-    start = high - slope * many
-    if start < 0.0:
-        return high * size / many
-    return start + slope * size
-
-
-def shown(config: Config) -> str:
-    """Shape, fold, batch and critic steps in one line."""
-    parts = [" x ".join(map(str, config.data.shape))]
-    if config.model.fold != (1, 1, 1):
-        parts.append(f"fold {' x '.join(map(str, config.model.fold))}")
-    parts.append(f"batch {config.train.batch_size}")
-    if config.gan.variant != "cyclegan":
-        parts.append(f"{config.gan.critic_steps} critic steps")
-    return ", ".join(parts)
-
-
-def free_memory(device: str) -> int:
-    """Bytes this process could take without pushing others out.
-
-    Args:
-        device: cpu or cuda (the current one).
-
-    Raises:
-        DeviceError: the device does not say.
-    """
-    if device == "cuda":
-        import torch
-
-        return int(torch.cuda.mem_get_info()[0])
-    try:
-        facts = Path("/proc/meminfo").read_text()
-        free = int(facts.partition("MemAvailable:")[2].split()[0]) * 1024
-    except (OSError, IndexError, ValueError):
-        raise DeviceError("memory: this system does not say what is free; give --memory") from None
-    return min(free, _group_memory())
-
-
-def _group_memory() -> float:
-    """What the control group of a container leaves, infinite where there is no limit."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        most = (folder / "memory.max").read_text().strip()
-        return math.inf if most == "max" else int(most) - int((folder / "memory.current").read_text())
-    except (OSError, ValueError):
-        return math.inf
-
-
-def _networks(config: Config) -> str:
-    """What decides a step's cost beside batch size and number of critic updates."""
-    data = config.data.model_dump(mode="json")
-    return repr((data, config.model.model_dump(mode="json"), config.train.precision))
 
 
 def _notes(measured: Measurement) -> list[str]:
     notes = []
     cores = os.cpu_count() or 1
-    if measured.load > 0.5 * cores:
+    if measured.load > BUSY * cores:
         notes.append(
-            f"the machine was busy ({measured.load:.1f} processes on {cores} cores): an idle one is "
-            "faster"
+            f"the machine was busy ({measured.load:.1f} processes on {cores} cores): an idle one "
+            "is faster"
         )
     if not measured.steps:
         notes.append("one step was timed alone, the first, which is slower than those after it")

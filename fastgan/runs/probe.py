@@ -73,7 +73,9 @@ class Measurement:
     """Of the machine before the measurement: processes that wanted to run, mean over a minute."""
 
 
-def measure(config: Config, *, memory: int | None = None, patience: float = PATIENCE) -> Measurement:
+def measure(
+    config: Config, *, memory: int | None = None, patience: float = PATIENCE
+) -> Measurement:
     """Measure a few steps of `config` in a child process.
 
     Args:

@@ -134,8 +134,10 @@ def _steps(training: Training, clock: Clock, patience: float) -> tuple[int, floa
     periods: list[float] = []
     start = clock.now()
     while len(periods) < TIMED or clock.now() - start < LEAST_SECONDS:
-        _, taken = clock.time(lambda: [training.advance() for _ in range(period)])
-        periods.append(taken / period)
+        began = clock.now()
+        for _ in range(period):
+            training.advance()
+        periods.append((clock.now() - began) / period)
         if clock.now() - start > patience:
             break
     training.metrics()
@@ -165,7 +167,7 @@ def _critic_seconds(training: Training, clock: Clock) -> float:
 
 
 def _fill_pools(variant: Any) -> None:
-    """Touch every buffer: the pool of a cyclegan fills over the steps, its memory is needed then."""
+    """Touch every buffer: the pool of a cyclegan fills over the steps and needs its memory then."""
     for module in variant.modules.values():
         for buffer in module.buffers():
             buffer.copy_(buffer.clone())

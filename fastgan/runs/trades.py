@@ -146,7 +146,7 @@ def _shrunk(size: int, multiple: int) -> int:
 
 
 def _buildable(config: Config) -> bool:
-    """Whether the stages bring this shape down to a small grid; of translators, whether it folds."""
+    """Whether the stages bring this shape down to a small grid, or translators can halve it."""
     model = config.model
     try:
         folded = folded_shape(config.data.shape, model.fold, "plan")

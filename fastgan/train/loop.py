@@ -237,7 +237,7 @@ class Training:
             step = self.steps_done
             last = step == train.steps
             progress.advance(step)
-            # Independent of where a run was resumed, so that its rows are those of one that was not.
+            # Whether a row is kept depends on the step alone, not on where a run was resumed.
             logged = step % train.log_every == 0 or step == 1 or last
             if logged or step == first:
                 self.watch.settle()

@@ -9,7 +9,8 @@ import pytest
 
 from fastgan.config import Config, parse
 from fastgan.errors import BadFile, ConfigError, ResourceLimit
-from fastgan.runs.plan import along_line, plan_for
+from fastgan.runs.estimates import along_line
+from fastgan.runs.plan import plan_for
 from fastgan.runs.prediction import predict
 from fastgan.runs.probe import Measurement, measure
 from fastgan.runs.probe_child import probe
@@ -65,9 +66,7 @@ class Machine:
 def wish(**sections: dict) -> Config:
     data = {"source": "folder", "shape": [64, 64, 64], "spacing": [1.0, 1.0, 1.0]}
     rest = {name: keys for name, keys in sections.items() if name != "data"}
-    return parse(
-        {"data": data | sections.get("data", {}), "train": {"device": "cpu"}} | rest
-    )
+    return parse({"data": data | sections.get("data", {}), "train": {"device": "cpu"}} | rest)
 
 
 def planned(config: Config, machine: Machine, hours: float = 8.0, **more):
@@ -82,8 +81,9 @@ def _plain_machine(monkeypatch):
 
 
 def test_arithmetic_of_a_prediction():
-    config = wish(train={"steps": 1000, "checkpoint_every": 100, "sample_every": 250,
-                         "batch_size": 4, "keep_checkpoints": 2}, gan={"critic_steps": 2})  # fmt: skip
+    train = {"steps": 1000, "checkpoint_every": 100, "sample_every": 250}
+    train |= {"batch_size": 4, "keep_checkpoints": 2}
+    config = wish(train=train, gan={"critic_steps": 2})
     found = predict(config, made_up(), count=7)
     # Data, the first checkpoint, the last with its picture, steps, ten checkpoints, four pictures.
     assert found.train_seconds == pytest.approx(40 * 0.25 + 2 * 2 + 3 + 1000 + 10 * 2 + 4 * 3)
@@ -99,6 +99,13 @@ def test_arithmetic_of_a_prediction():
 def test_archives_are_read_once_and_kept_in_no_cache():
     found = predict(wish(train={"steps": 10}), made_up(prepared=False))
     assert found.prepare_seconds == 0.25 and found.cache_bytes == 0 and found.host_bytes == GB
+
+
+def test_an_audit_is_counted_by_voxels():
+    small = predict(wish(data={"shape": [10, 10, 10]}), made_up(volumes=80, heldout=20), count=100)
+    assert small.audit_seconds == pytest.approx(5.0 + 0.2e-6 * 200 * 1000)
+    large = predict(wish(data={"shape": [10, 10, 10]}), made_up(volumes=800, heldout=200))
+    assert large.audit_seconds == pytest.approx(5.0 + 2.6e-6 * 1100 * 1000)
 
 
 def test_few_steps_touch_few_volumes():
@@ -236,7 +243,7 @@ def test_minibatch_groups_stay_whole():
 def test_a_budget_too_small_says_what_the_smallest_takes():
     with pytest.raises(ResourceLimit, match=r"nothing fits into 0.001 h.*16 x 16 x 16.* h and "):
         planned(wish(), Machine(voxels_per_second=1e5), hours=0.001)
-    with pytest.raises(ResourceLimit, match="nothing fits.*0.001 GB"):
+    with pytest.raises(ResourceLimit, match=r"nothing fits.*0.001 GB"):
         planned(wish(), Machine(), memory=10**6)
 
 
@@ -244,7 +251,7 @@ def test_where_nothing_runs_its_reason_is_named():
     def never(config: Config) -> Measurement:
         raise ResourceLimit("a trial of a few steps ran out of memory")
 
-    with pytest.raises(ResourceLimit, match="nothing fits.*ran out of memory"):
+    with pytest.raises(ResourceLimit, match=r"nothing fits.*ran out of memory"):
         planned(wish(), never)
 
 
