@@ -10,7 +10,14 @@ from fastgan.config import Config, DataConfig
 from fastgan.data import Dataset, Item, Unpaired, open_dataset
 from fastgan.data.bundled import LIDC
 from fastgan.data.manifest import split_items
-from fastgan.data.sources import _chosen, _classes, _drawing, _from_files, find_items
+from fastgan.data.sources import (
+    _chosen,
+    _classes,
+    _common_spacing,
+    _drawing,
+    _from_files,
+    find_items,
+)
 from fastgan.train.build import CYCLEGAN
 
 __all__ = ["StandIn", "is_archive", "stand_in"]
@@ -72,6 +79,7 @@ def _domain(data: DataConfig) -> StandIn:
         return StandIn(dataset, stored, len(dataset), heldout, prepared=False)
     items = split_items(find_items(Path(data.source), labels=data.conditional), data.holdout)
     train = [items[i] for i in _chosen(items, data, "train")]
+    spacing = data.spacing or _common_spacing(items)
     alone: dict[str, Any] = {"conditional": False, "sampler": "natural", "classic": ()}
     largest = replace(max(train, key=_file_size), split="train")
     one = _from_files([largest], data.model_copy(update=alone), "train", None)
@@ -79,7 +87,7 @@ def _domain(data: DataConfig) -> StandIn:
         [one._stored[0]] * len(train),
         train,
         shape=one.shape,
-        spacing=one.spacing,
+        spacing=spacing,
         classes=_classes(items, data),
         normalisation=one.normalisation,
         fingerprint=one.fingerprint,
