@@ -40,7 +40,7 @@ from fastgan import ops
 from fastgan.cli.bench import certificate
 from fastgan.cli.doctor import known_faults
 from fastgan.models import build_critic
-from fastgan.ops import dispatch
+from fastgan.ops.implementations import dispatch
 
 SLOPE = 0.2
 # Volumes that each pass of norm_act must at least read and write.
@@ -201,7 +201,9 @@ def critic(clock: Clock, quick: bool) -> list[dict[str, Any]]:
     size, batch = (32, 1) if quick else (128, 8)
     for norm in ("none", "instance"):
         torch.manual_seed(0)
-        own = build_critic(shape=(size,) * 3, critic_channels=stock.CHANNELS, norm=norm)
+        own = build_critic(
+            architecture="dcgan", shape=(size,) * 3, critic_channels=stock.CHANNELS, norm=norm
+        )
         peers = {
             layout: stock.stock_critic(own, size, norm, False).to(clock.device)
             for layout in ("NCDHW", "NDHWC", "compiled", "graph")
