@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
 def lines_of(plan: Plan) -> list[str]:
     """What a plan takes, as a table, then what was traded and what to know."""
     found, config = plan.prediction, plan.config
-    updates = "" if config.gan.variant == "cyclegan" else f", {config.gan.critic_steps} critic"
+    updates = "" if config.translates else f", {config.gan.critic_steps} critic"
     rows = [
         ("device", f"{plan.measured.device}, {config.train.precision}"),
         (

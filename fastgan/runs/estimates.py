@@ -111,7 +111,7 @@ class Estimates:
         for size in sizes:
             small = config.model_copy(deep=True)
             small.train.batch_size = size
-            if small.gan.variant != "cyclegan":
+            if not small.translates:
                 small.gan.critic_steps = 1
             self._progress(f"measuring {shown(small)}")
             try:
@@ -147,7 +147,7 @@ def shown(config: Config) -> str:
     if config.model.fold != (1, 1, 1):
         parts.append(f"fold {' x '.join(map(str, config.model.fold))}")
     parts.append(f"batch {config.train.batch_size}")
-    if config.gan.variant != "cyclegan":
+    if not config.translates:
         updates = config.gan.critic_steps
         parts.append(f"{updates} critic step{'' if updates == 1 else 's'}")
     return ", ".join(parts)

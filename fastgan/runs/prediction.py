@@ -73,7 +73,7 @@ def predict(config: Config, measured: Measurement, *, count: int = 100) -> Predi
     prepare = prepare_seconds(measured)
     pictures = -(-train.steps // train.sample_every)
     seconds = prepare + fixed_seconds(measured) + train.steps * seconds_a_step(config, measured)
-    reals = train.batch_size * (1 if config.gan.variant == "cyclegan" else config.gan.critic_steps)
+    reals = train.batch_size * (1 if config.translates else config.gan.critic_steps)
     host = measured.host_bytes
     if measured.prepared:
         # Prepared volumes are mapped: each page that was read counts as the process's own.

@@ -18,7 +18,6 @@ from fastgan.data.sources import (
     _from_files,
     find_items,
 )
-from fastgan.train.build import CYCLEGAN
 
 __all__ = ["StandIn", "is_archive", "stand_in"]
 
@@ -49,7 +48,7 @@ def stand_in(config: Config) -> StandIn:
     """
     a = _domain(config.data)
     # A cyclegan without its other domain is refused, in its own words, where the nets are built.
-    if config.gan.variant != CYCLEGAN or config.data.source_b is None:
+    if not config.translates or config.data.source_b is None:
         return a
     own: dict[str, Any] = {
         "source": config.data.source_b,

@@ -11,7 +11,6 @@ from fastgan.data.bundled import LIDC
 from fastgan.errors import ConfigError
 from fastgan.models.ladder import build_ladder, folded_shape
 from fastgan.runs.stand_in import is_archive
-from fastgan.train.build import CYCLEGAN
 
 __all__ = ["LEAST_STEPS", "Trade", "trades_for"]
 
@@ -83,7 +82,7 @@ def _fold(config: Config) -> str | None:
 def _critic_steps(most: int) -> Change:
     def change(config: Config) -> str | None:
         steps = config.gan.critic_steps
-        if config.gan.variant == CYCLEGAN or steps <= most:
+        if config.translates or steps <= most:
             return None
         config.gan.critic_steps = most
         return (
@@ -150,7 +149,7 @@ def _buildable(config: Config) -> bool:
     model = config.model
     try:
         folded = folded_shape(config.data.shape, model.fold, "plan")
-        if config.gan.variant == CYCLEGAN:
+        if config.translates:
             halvings = 2 ** max(len(model.translator_channels) - 1, 0)
             return all(n % halvings == 0 for n in folded)
         build_ladder(folded, len(model.generator_channels), minimum=3)
