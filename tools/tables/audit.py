@@ -74,7 +74,8 @@ def sizes(files: list[Any]) -> list[str]:
 
 def intervals(files: list[Any]) -> list[str]:
     """How often a 95 % interval misses the truth."""
-    return table(SIZE_HEADER, [_size_row(row, "") for row in _rows(files)])
+    rows = [row for row in _rows(files) if row["study"] == "interval"]
+    return table(SIZE_HEADER, [_size_row(row, "") for row in rows])
 
 
 def site_sizes(files: list[Any]) -> list[str]:

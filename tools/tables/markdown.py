@@ -9,8 +9,9 @@ __all__ = ["number", "power", "table"]
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Header, rule and rows."""
-    lines = [header, ["---"] * len(header), *rows]
-    return ["|" + "|".join(f" {cell} " if cell else "  " for cell in line) + "|" for line in lines]
+    lines = ["|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|" for row in rows]
+    head = "|" + "|".join(f" {cell} " if cell else " " for cell in header) + "|"
+    return [head, "|" + "---|" * len(header), *lines]
 
 
 def number(value: float, digits: int = 3) -> str:

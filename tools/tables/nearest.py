@@ -72,6 +72,7 @@ def peers(files: list[Any]) -> list[str]:
     rows = []
     for calls, found in files[0][VOLUMES].items():
         for which in ("median", "min"):
+            calls = calls.replace("1 queries", "1 query")
             rows.append([f"volumes, {calls}", which, *_times(found["milliseconds"], which)])
     for which in ("median", "min"):
         rows.append(["features", which, *_times(files[0][FEATURES]["milliseconds"], which)])
