@@ -37,9 +37,9 @@ from fastgan.config import Config, parse
 from fastgan.data import read_volume, save_volume
 from fastgan.errors import BadFile, ConfigError
 from fastgan.measures import patch_distance
+from fastgan.pictures.slices import triptychs, write_png
 from fastgan.train import RunFolder, checkpoint, describe, fit, load_translator
 from fastgan.train.build import data_of, variant_of
-from fastgan.pictures.slices import triptychs, write_png
 
 __all__ = ["main", "scores"]
 

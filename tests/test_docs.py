@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import re
 import shlex
 import tomllib
@@ -17,6 +18,7 @@ import yaml
 from fastgan import errors
 from fastgan.cli.main import VERBS, Parser
 from fastgan.config import known_keys
+from tools.docstring_markdown import as_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -333,3 +335,50 @@ def test_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert names["volumes"].shape == (8, 1, 32, 32, 32)  # type: ignore[attr-defined]
     masks = names["masks"]
     assert float(masks.min()) >= 0.0 and float(masks.max()) <= 1.0  # type: ignore[attr-defined]
+
+
+DOCSTRING = """The sum of a and b, [B].
+
+    Args:
+        a: [B].
+
+    Derivatives: two orders: the backward is an operator
+        of its own.
+    Deterministic: yes.
+
+    >>> total(1, 2)
+    3
+    """
+
+
+def test_own_sections_of_docstrings_are_paragraphs_and_doctests_code() -> None:
+    lines = [line for line in as_markdown(inspect.cleandoc(DOCSTRING)).splitlines() if line]
+    assert lines == [
+        "The sum of a and b, [B].",
+        "Args:",
+        "    a: [B].",
+        "**Derivatives.** two orders: the backward is an operator of its own.",
+        "**Deterministic.** yes.",
+        "```pycon",
+        ">>> total(1, 2)",
+        "3",
+        "```",
+    ]
+
+
+def test_the_reference_shows_every_public_name() -> None:
+    """What a submodule of the same name would hide has an entry of its own."""
+    for page in sorted((DOCS / "api").glob("*.md")):
+        if page.stem == "index":
+            continue
+        module = importlib.import_module(f"fastgan.{page.stem}")
+        entries = set(re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), re.MULTILINE))
+        assert f"fastgan.{page.stem}" in entries
+        folder = Path(str(module.__file__)).parent
+        for name in getattr(module, "__all__", ()):
+            hidden = (folder / f"{name}.py").exists() or (folder / name).is_dir()
+            if hidden and page.stem not in ("errors", "config"):
+                shown = any(entry.rpartition(".")[2] == name for entry in entries)
+                assert shown or inspect.ismodule(getattr(module, name)), f"{page.name}: {name}"
+        for entry in entries:
+            resolve(entry)

@@ -1,43 +1,10 @@
-"""Shows the docstrings' own sections (Derivatives, Cost, ...) and doctests as such on the site.
-
-The Google style that mkdocstrings reads knows neither: it would take the first line of
-`Derivatives:` for the title of a box, and a bare `>>>` for a quotation. Used by mkdocs.yml.
-"""
+"""The extension of griffe that mkdocs.yml names: every docstring passes through `as_markdown`."""
 
 from __future__ import annotations
 
-import re
-
 import griffe
 
-SECTIONS = ("Derivatives", "Deterministic", "Cost", "Source", "Exit codes")
-HEAD = re.compile(rf"({'|'.join(SECTIONS)}):\s*(.*)")
-
-
-def as_markdown(text: str) -> str:
-    """The docstring with its own sections as bold paragraphs, and doctests as code."""
-    out: list[str] = []
-    lines = text.splitlines()
-    position = 0
-    while position < len(lines):
-        line = lines[position]
-        head = HEAD.fullmatch(line)
-        if head:
-            block = [head[2]]
-            while position + 1 < len(lines) and lines[position + 1].startswith("    "):
-                position += 1
-                block.append(lines[position].strip())
-            out += ["", f"**{head[1]}.** {' '.join(block).strip()}", ""]
-        elif line.startswith(">>>"):
-            block = []
-            while position < len(lines) and lines[position].strip():
-                block.append(lines[position])
-                position += 1
-            out += ["", "```pycon", *block, "```", ""]
-        else:
-            out.append(line)
-        position += 1
-    return "\n".join(out)
+from tools.docstring_markdown import as_markdown
 
 
 class DocstringSections(griffe.Extension):  # type: ignore[misc]
