@@ -7,7 +7,7 @@ import griffe
 from tools.docstring_markdown import as_markdown
 
 
-class DocstringSections(griffe.Extension):  # type: ignore[misc]
+class DocstringSections(griffe.Extension):
     """Rewrites every docstring before it is parsed."""
 
     def on_object(self, *, obj: griffe.Object, **_: object) -> None:
