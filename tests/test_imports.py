@@ -18,7 +18,8 @@ PLAIN = {"durable", "errors", "random"}
 ALLOWED = {
     "reference": PLAIN,
     "kernels": PLAIN,
-    "ops": PLAIN | {"reference", "kernels", "_C"},
+    "ops.implementations": PLAIN | {"reference", "kernels", "_C"},
+    "ops": PLAIN | {"reference", "ops.implementations"},
     "nn": PLAIN | {"ops"},
     "measures": PLAIN | {"ops"},
     "models": PLAIN | {"ops", "nn"},
@@ -36,7 +37,7 @@ ALLOWED = {
     "random": set(),
 }
 ALLOWED["runs"] |= {"train", "audit"}
-ALLOWED["cli"] |= {"runs"}
+ALLOWED["cli"] |= {"runs", "ops.implementations"}
 # Inside a function (or for annotations alone), these may reach further, with the reason.
 LAZY: dict[tuple[str, str], str] = {}
 HEAVY = [
@@ -53,8 +54,13 @@ HEAVY = [
 
 
 def layer(path: Path) -> str:
-    relative = path.relative_to(PACKAGE)
-    return relative.parts[0].removesuffix(".py")
+    return named(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def named(parts: tuple[str, ...]) -> str:
+    """The layer of a module: its folder, or a folder inside that with rules of its own."""
+    inner = ".".join(parts[:2])
+    return inner if inner in ALLOWED else parts[0]
 
 
 def imports(path: Path) -> list[tuple[str, bool, int]]:
@@ -78,7 +84,7 @@ def imports(path: Path) -> list[tuple[str, bool, int]]:
         for name in names:
             parts = name.split(".")
             if parts[0] == "fastgan" and len(parts) > 1 and parts[1] in ALLOWED | {"_C": set()}:
-                found.append((parts[1], id(node) in lazy, node.lineno))
+                found.append((named(tuple(parts[1:])), id(node) in lazy, node.lineno))
     return found
 
 
@@ -115,6 +121,15 @@ def test_rules_catch_a_planted_import(tmp_path: Path, monkeypatch: pytest.Monkey
         bad.write_text(text)
         with pytest.raises(AssertionError, match="ops must not import"):
             test_layers(bad)
+    inner = tmp_path / "ops" / "implementations" / "cpu" / "bad.py"
+    inner.parent.mkdir(parents=True)
+    for text in (
+        "from fastgan.ops.checks import require",
+        "from fastgan.ops import implementation",
+    ):
+        inner.write_text(text)
+        with pytest.raises(AssertionError, match=r"ops\.implementations must not import ops$"):
+            test_layers(inner)
 
 
 def test_package_itself_imports_nothing() -> None:
@@ -138,7 +153,8 @@ def test_light_import(module: str) -> None:
 def test_ops_import_without_the_extension() -> None:
     code = (
         "import sys; sys.modules['fastgan._C'] = None; import torch, fastgan.ops as ops; "
-        "from fastgan.ops.dispatch import choose, report; x = torch.randn(1, 2, 3); "
+        "from fastgan.ops.implementations.dispatch import choose, report; "
+        "x = torch.randn(1, 2, 3); "
         "ops.norm_act(x, num_groups=1); print(choose('norm_act', x)); "
         "print([r.reason for r in report() if r[1:3] == ('native', 'cpu')][0])"
     )
