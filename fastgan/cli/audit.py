@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastgan.cli.run_argument import add_device, add_out, checkpoint_asked
 from fastgan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,10 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder or manifest.csv of generated volumes (not for a cyclegan)",
     )
+    add_out(parser, "new or empty folder for the report")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="new or empty folder for the report"
+        "--truth",
+        type=Path,
+        metavar="DIR",
+        help="folder or manifest.csv of domain B of a cyclegan's held-out subjects, aligned to A",
     )
-    parser.add_argument("--checkpoint", type=int, metavar="STEP", help="default: the newest")
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="these judgements alone"
     )
@@ -56,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"also write {PATIENT_PAGE}, with pictures and names of patients",
     )
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -89,15 +93,16 @@ def run(options: argparse.Namespace) -> int:
 def _evidence(options: argparse.Namespace) -> tuple[Config, Evidence]:
     from fastgan import config as configuration
     from fastgan.runs.evidence import evidence_of_config, evidence_of_run
-    from fastgan.runs.synthetic import checkpoint_asked
-    from fastgan.train.run_folder import RunFolder
 
     if options.config is not None:
+        if options.truth is not None:
+            raise ConfigError(
+                "--truth: only a cyclegan's run translates; leave it out with --config"
+            )
         config = configuration.load(options.config)
         return config, evidence_of_config(config, options.generated)
-    folder = RunFolder(options.run)
-    found = checkpoint_asked(folder, options.checkpoint)
-    evidence = evidence_of_run(folder, found, options.generated, options.device)
+    folder, found = checkpoint_asked(options)
+    evidence = evidence_of_run(folder, found, options.generated, options.device, options.truth)
     return folder.config(), evidence
 
 

@@ -45,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
     if options.write is not None and target.exists():
         raise BadFile(f"{target}: exists already, and nothing is overwritten")
     if (Path(options.source) / "config.yaml").is_file():
-        from fastgan.train import RunFolder, require_generator
+        from fastgan.train import RunFolder
+        from fastgan.train.load import require_generator
 
         require_generator(RunFolder(options.source))
     found = inspect(options.source)

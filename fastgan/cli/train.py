@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastgan.cli.main import nearest
 from fastgan.errors import ConfigError
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
     keep_freed_memory()
     from fastgan.train import describe, fit
-    from fastgan.train.build import data_of, variant_of
+    from fastgan.train.build import data_of, summary, variant_of
 
     runs = options.out if options.resume is None else options.resume.parent
     cache = None if options.dry_run else runs / "cache"
@@ -61,8 +61,9 @@ def run(options: argparse.Namespace) -> int:
     record = describe(dataset)
     variant = variant_of(config, record)
     if options.dry_run:
-        print(configuration.dump(config), end="")
-        print(_summary(record, variant.modules))
+        print(configuration.dump(config.settled()), end="")
+        for line in summary(record, variant).splitlines():
+            print(f"# {line}")
         return 0
     run_folder = fit(
         variant,
@@ -141,14 +142,3 @@ def _changeable() -> list[str]:
     from fastgan.train.run_folder import FINGERPRINT
 
     return [*known_keys(), FINGERPRINT]
-
-
-def _summary(data: dict[str, Any], modules: dict[str, Any]) -> str:
-    sizes = {
-        name: sum(parameter.numel() for parameter in module.parameters())
-        for name, module in modules.items()
-    }
-    weights = ", ".join(f"{name} {size:,}" for name, size in sizes.items() if size)
-    classes = ", ".join(data["classes"]) or "none"
-    volumes = " and ".join(str(domain["volumes"]) for domain in (data, data.get("b")) if domain)
-    return f"# volumes: {volumes}; classes: {classes}; weights: {weights}"

@@ -136,8 +136,7 @@ class RunFolder:
         Raises:
             StateError: other keys differ; names each with both values.
         """
-        old = self.config()
-        changes = changed_keys(old, config)
+        changes = changed_keys(self.config().settled(), config.settled())
         was, now = self.data().get("fingerprint"), data.get("fingerprint")
         if was != now:
             changes[FINGERPRINT] = (was, now)

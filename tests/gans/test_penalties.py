@@ -115,7 +115,11 @@ def test_no_penalty_ignores_its_weight() -> None:
 def test_scaling_the_critic_balances_scores_and_slopes(coupled: int) -> None:
     """d loss / d scale is 2 lambda E[n (n - 1)] - (E_real s - E_fake s), samples coupled or not."""
     critic = build_critic(
-        shape=(8, 8, 8), critic_channels=(4, 8), minibatch_stddev=coupled
+        architecture="dcgan",
+        norm="none",
+        shape=(8, 8, 8),
+        critic_channels=(4, 8),
+        minibatch_stddev=coupled,
     ).double()
     real, fake = torch.randn(2, 4, 1, 8, 8, 8, dtype=torch.float64)
     scale = torch.ones((), dtype=torch.float64, requires_grad=True)

@@ -9,7 +9,7 @@ import torch
 
 from fastgan.errors import ConfigError, ResourceLimit
 from fastgan.random import Draws
-from fastgan.train import checkpoint, fit, load_generator
+from fastgan.train import checkpoint, fit, load_averages
 from fastgan.train.batches import Batches
 from fastgan.train.device import peak_memory, repeatable, resolve
 from fastgan.train.precision import forward_precision
@@ -145,12 +145,12 @@ def test_bfloat16_trains_float32_weights(tiny, tmp_path, quiet):
     assert loss != true and loss == pytest.approx(true, rel=0.05, abs=0.01)
 
 
-def test_load_generator_takes_the_average(tiny, tmp_path, quiet):
+def test_load_averages_takes_the_average(tiny, tmp_path, quiet):
     config = tiny.tiny_config(steps=3)
     trained = tiny.TinyVariant()
     run = fit(trained, tiny.TinyDataset(), config, out=tmp_path, progress=quiet)
     found, fresh = checkpoint.newest(run.path), tiny.TinyVariant()
-    load_generator(fresh, found)
+    load_averages(fresh, found)
     for key, tensor in fresh.modules["generator"].state_dict().items():
         assert torch.equal(tensor, found.parts["ema.generator"][key])
         assert not torch.equal(tensor, trained.modules["generator"].state_dict()[key])

@@ -1,13 +1,14 @@
-"""The tests of sites, and shifts planted into the user's own volumes to measure their power."""
+"""Three tests ask whether sites differ; planted shifts measure their power."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.audit.controls import found_control, power_level
+from fastgan.arrays import Floats, Integers
+from fastgan.audit import controls
+from fastgan.audit.controls import hits, power_level
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Table
 from fastgan.audit.statistics import permutation_p
@@ -16,9 +17,7 @@ from fastgan.audit.statistics.group_tests import Groups, MaxT, combined, max_t, 
 from fastgan.errors import AuditError
 from fastgan.measures.descriptors import named_statistics, voxel_descriptors
 
-__all__ = ["Tests", "planted_shifts", "test_groups"]
-
-Floats = NDArray[np.floating]
+__all__ = ["Differences", "compare_groups", "planted_shifts"]
 
 EFFECTS = (0.3, 0.5, 0.8)
 """Planted offsets of all voxels, in standard deviations of the volumes' means."""
@@ -30,7 +29,7 @@ CONTROL_RUNS, CONTROL_PERMUTATIONS = 60, 499
 
 
 @dataclass(frozen=True)
-class Tests:
+class Differences:
     """Three tests of one question and their combination, by rows of a `Groups`."""
 
     auc: Floats
@@ -43,13 +42,13 @@ class Tests:
     """[rows] minus the smallest p of the three."""
 
 
-def test_groups(
+def compare_groups(
     groups: Groups,
     described: Floats,
     named: Floats,
     rng: np.random.Generator,
     permutations: int | None = None,
-) -> Tests:
+) -> Differences:
     """Classifier, mean discrepancy and named statistics, within the strata of the groups.
 
     Args:
@@ -64,10 +63,7 @@ def test_groups(
     area = fit.auc(groups)
     discrepancy = mean_discrepancy(groups, fit.components / scale)
     features = max_t(groups, named, permutations)
-    return Tests(area, discrepancy, features, combined([area, discrepancy, features.maxima]))
-
-
-test_groups.__test__ = False  # type: ignore[attr-defined]  # a function, not a test of pytest
+    return Differences(area, discrepancy, features, combined([area, discrepancy, features.maxima]))
 
 
 def planted_shifts(
@@ -84,7 +80,7 @@ def planted_shifts(
     runs = min(CONTROL_RUNS, options.planted)
     people = np.unique(groups.subjects)
     chosen = {s: rng.permutation(people)[: max(round(s * len(people)), 1)] for s in SHARES}
-    rows, controls = [], []
+    rows, whole = [], []
     for effect in EFFECTS:
         moved = np.clip(cohort.values + np.float32(effect * deviation), -1.0, 1.0)
         planted = voxel_descriptors(moved)
@@ -100,12 +96,14 @@ def planted_shifts(
                 line.append("-")
                 continue
             name = f"an offset of {effect:g} sd between two halves of {len(chosen[share])} subjects"
-            control = found_control(
-                name, p, options.alpha, decisive=effect == DECISIVE and share == 1.0
+            control = controls.found(
+                name,
+                *hits(p, power_level(options.alpha)),
+                decisive=effect == DECISIVE and share == 1.0,
             )
             line.append(round(control.rate, 2))
             if share == 1.0:
-                controls.append(control)
+                whole.append(control)
         rows.append(tuple(line))
     table = Table(
         "Share of planted shifts found",
@@ -114,12 +112,12 @@ def planted_shifts(
         f"{runs} runs each, found at p <= {power_level(options.alpha):g}; all voxels of one half "
         "of the subjects brighter. '-': too few subjects.",
     )
-    return table, tuple(controls)
+    return table, tuple(whole)
 
 
 def _planted(
     cohort: Cohort,
-    at: NDArray[np.integer],
+    at: Integers,
     described: tuple[Floats, Floats],
     named: tuple[Floats, Floats],
     runs: int,
@@ -135,6 +133,6 @@ def _planted(
         strata = None if cohort.labels is None else cohort.labels[at]
         groups = Groups(site.astype(str), subjects, strata, rng, CONTROL_PERMUTATIONS)
         each = [np.where(site[:, None], b[at], a[at]) for a, b in (described, named)]
-        tests = test_groups(groups, each[0], each[1], rng)
+        tests = compare_groups(groups, each[0], each[1], rng)
         out.append(permutation_p(float(tests.combined[0]), tests.combined[1:]))
     return out

@@ -1,23 +1,19 @@
-"""Copies of training volumes, made on purpose: what a test of memorization has to find."""
+"""Copies of training volumes are planted here: a test of memorization has to find them."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from fastgan.audit.memorization.copy_search import MIRRORS, mirrored, moved
+from fastgan.arrays import Floats
+from fastgan.audit.moves import MIRRORS, mirrored, moved
 from fastgan.data.augment import KINDS, augment
+from fastgan.measures.augmentation_limits import LARGEST_SHIFT
 
 __all__ = ["TRANSFORMS", "noisy", "transformed"]
 
-Floats = NDArray[np.floating]
-
 TRANSFORMS = (*KINDS, "shift")
 """What may be done to a copy: the augmentations that a run may use."""
-
-# Of an axis, as the differentiable augmentation of training moves volumes.
-_LARGEST_SHIFT = 1 / 8
 
 
 def noisy(volumes: Floats, length: float, rng: np.random.Generator) -> Floats:
@@ -40,7 +36,7 @@ def transformed(
         drawn = rng.integers(1, len(MIRRORS), len(volumes))
         out = np.stack([mirrored(x, int(m)) for x, m in zip(volumes, drawn, strict=True)])
     elif kind == "shift":
-        most = np.maximum(1, (np.array(volumes.shape[1:]) * _LARGEST_SHIFT).astype(np.int64))
+        most = np.maximum(1, (np.array(volumes.shape[1:]) * LARGEST_SHIFT).astype(np.int64))
         steps = rng.integers(-most, most + 1, (len(volumes), 3))
         steps[~steps.any(axis=1), 0] = 1
         out = np.stack([moved(x, step) for x, step in zip(volumes, steps, strict=True)])

@@ -1,4 +1,4 @@
-"""Small bodies in a volume: how conspicuous places are, where, and how to plant and erase one.
+"""Small bodies are planted and erased here; conspicuity says how much a place stands out.
 
 Conspicuity is the contrast of a ball against the shell around it, over the texture of that shell.
 It survives any linear map of intensities, inversion included, so a source and its translation can
@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from fastgan.arrays import Bools, Floats
 
 __all__ = [
     "Place",
@@ -23,7 +24,6 @@ __all__ = [
     "random_places",
 ]
 
-Floats = NDArray[np.floating]
 Place = tuple[int, int, int]
 
 # Below it, texture counts as this much (of [-1, 1]): a flat shell would make anything conspicuous.
@@ -53,11 +53,11 @@ class _Ball:
         return cls((d, h, w), np.sqrt(squares[0] + squares[1] + squares[2]), radius)
 
     @property
-    def inside(self) -> NDArray[np.bool_]:
+    def inside(self) -> Bools:
         return self.distance <= self.radius
 
     @property
-    def around(self) -> NDArray[np.bool_]:
+    def around(self) -> Bools:
         in_units = self.distance / self.radius
         return (in_units >= SHELL[0]) & (in_units <= SHELL[1])
 
@@ -174,7 +174,7 @@ def _texture(volume: Floats, place: Place, radius: float) -> float:
     return float(volume[_Ball.at(volume.shape, place, radius).box].std())
 
 
-def _mean(volume: Floats, kernel: NDArray[np.bool_]) -> Floats:
+def _mean(volume: Floats, kernel: Bools) -> Floats:
     """Mean of a volume over a symmetric kernel around every place; wraps at the faces."""
     wide = np.zeros(volume.shape)
     corner = tuple(slice(0, min(n, k)) for n, k in zip(volume.shape, kernel.shape, strict=True))
