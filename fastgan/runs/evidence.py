@@ -11,7 +11,7 @@ import torch
 
 from fastgan.audit.cohorts import as_files, cohort_of, generated_cohort
 from fastgan.audit.evidence import Draw, Evidence, Translate
-from fastgan.config import Config
+from fastgan.config import BUNDLED, Config
 from fastgan.data import Dataset, open_dataset, open_unpaired
 from fastgan.errors import AuditError, ConfigError
 from fastgan.random import Draws
@@ -51,6 +51,7 @@ def evidence_of_run(
         ConfigError: `generated` for a cyclegan.
     """
     config = folder.config()
+    folder.require_sources(config)
     if config.translates:
         if generated is not None:
             raise ConfigError("--generated: a cyclegan's held-out volumes are translated here")
@@ -96,11 +97,11 @@ def facts_of(config: Config) -> dict[str, Any]:
             "seed": config.seed,
         },
         "data": {
-            "source": config.data.source,
+            "source": Path(config.data.source).name,
             "conditional": "yes" if config.data.conditional else "no",
             "held out": f"{config.data.holdout:.0%} of the subjects",
         },
-        "attribution": LIDC_ATTRIBUTION if config.data.source == "lidc-nodules" else "",
+        "attribution": LIDC_ATTRIBUTION if config.data.source == BUNDLED else "",
     }
 
 
@@ -114,7 +115,8 @@ def _of_training(config: Config, training: Dataset, generated: Path | None) -> E
         classes=training.classes,
         modality=training.normalisation["modality"],
         augmentations=(*config.data.classic, *(DIFFERENTIABLE[k] for k in config.gan.augment)),
-        about={"data": config.data.source} | ({"generated": generated.name} if generated else {}),
+        about={"data": Path(config.data.source).name}
+        | ({"generated": generated.name} if generated else {}),
     )
 
 
@@ -151,7 +153,10 @@ def _of_cyclegan(config: Config, folder: RunFolder, found: Checkpoint, device: s
         translate=translate,
         target=cohort_of(holdout.b, "held-out of domain B"),
         about=_about(folder, found)
-        | {"data": config.data.source, "modality_b": training.b.normalisation["modality"]},
+        | {
+            "data": Path(config.data.source).name,
+            "modality_b": training.b.normalisation["modality"],
+        },
     )
 
 
