@@ -87,6 +87,12 @@ class DataConfig(_Section):
 
     source: str = BUNDLED
     """Bundled data set, folder of volumes, manifest.csv, or .npz file."""
+    suffix: str | None = None
+    """Only files whose name ends in this part, as T1w in sub-01_T1w.nii.gz; none: all."""
+    exclude: tuple[str, ...] = ()
+    """Patterns (*, ?) of paths below the source, of names or of folders, to leave out."""
+    volume: Annotated[int, Field(ge=0)] | Literal["each"] | None = None
+    """Of 4-D files: which volume, counted from 0, or each as a volume; none refuses them."""
     shape: Shape = (32, 32, 32)
     """Voxels the network sees, in RAS axis order."""
     spacing: Spacing | None = None
@@ -107,6 +113,8 @@ class DataConfig(_Section):
     """Classic augmentation of the real volumes, applied as they are drawn."""
     source_b: str | None = None
     """Of a cyclegan: the volumes of domain B, where `source` is domain A; unpaired."""
+    suffix_b: str | None = None
+    """`suffix` of domain B."""
     modality_b: Modality = "mr"
     """`modality` of domain B."""
     window_b: Window | None = None

@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_out(parser, "new or empty folder for the report")
     parser.add_argument(
+        "--truth",
+        type=Path,
+        metavar="DIR",
+        help="folder or manifest.csv of domain B of a cyclegan's held-out subjects, aligned to A",
+    )
+    parser.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="these judgements alone"
     )
     parser.add_argument(
@@ -89,10 +95,14 @@ def _evidence(options: argparse.Namespace) -> tuple[Config, Evidence]:
     from fastgan.runs.evidence import evidence_of_config, evidence_of_run
 
     if options.config is not None:
+        if options.truth is not None:
+            raise ConfigError(
+                "--truth: only a cyclegan's run translates; leave it out with --config"
+            )
         config = configuration.load(options.config)
         return config, evidence_of_config(config, options.generated)
     folder, found = checkpoint_asked(options)
-    evidence = evidence_of_run(folder, found, options.generated, options.device)
+    evidence = evidence_of_run(folder, found, options.generated, options.device, options.truth)
     return folder.config(), evidence
 
 

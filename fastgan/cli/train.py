@@ -52,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
     from fastgan.cli.process import keep_freed_memory
 
     keep_freed_memory()
+    from fastgan.data.check import check_data
     from fastgan.train import RunFolder, describe, fit
     from fastgan.train.build import data_of, summary, variant_of
     from fastgan.train.fit import rehearse
@@ -61,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
     if options.resume is not None:
         RunFolder(options.resume).require_sources(config)
     dataset = data_of(config, "train", cache_dir=cache)
+    for sentence in check_data(config.data, dataset, cache_dir=cache):
+        print(f"warning: {sentence}", file=sys.stderr)
     record = describe(dataset)
     variant = variant_of(config, record)
     if options.dry_run:
@@ -137,16 +140,17 @@ def _leaf_names(flags: Sequence[str]) -> list[str]:
     short: list[str] = []
     for flag in flags:
         if not flag.startswith("--"):
-            # The parser of flags compares names letter by letter.
-            after = short[-1] if short else ""
-            short.append(flag.lower() if after.startswith("--modality") else flag)
+            # CT is as good a name as ct.
+            short.append(flag.lower() if short[-1:] in (["--modality"], ["--modality-b"]) else flag)
             continue
         name, equals, value = flag.partition("=")
         name = name.replace("_", "-")
         if name not in known and name not in switches and name != "--help":
             raise ConfigError(f"train: unknown flag {flag!r}{nearest(name, list(known))}")
         leaf = known.get(name, name).rpartition(".")[2].replace("_", "-").removeprefix("--")
-        short.append(f"--{leaf}{equals}{value.lower() if leaf.startswith('modality') else value}")
+        if leaf.startswith("modality"):
+            value = value.lower()
+        short.append(f"--{leaf}{equals}{value}")
     return short
 
 

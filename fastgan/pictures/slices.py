@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bytes, Floats
 from fastgan.durable import replace_file
 
 __all__ = ["triptychs", "write_png"]
 
 
-def triptychs(volumes: Iterable[NDArray[np.floating]], columns: int = 4) -> NDArray[np.uint8]:
+def triptychs(volumes: Iterable[Floats], columns: int = 4) -> Bytes:
     """Middle slices across D, H and W of the first channel, in a grid of `columns` volumes.
 
     Args:
@@ -35,20 +35,20 @@ def triptychs(volumes: Iterable[NDArray[np.floating]], columns: int = 4) -> NDAr
     return picture
 
 
-def _triptych(volume: NDArray[np.floating]) -> NDArray[np.uint8]:
+def _triptych(volume: Floats) -> Bytes:
     slices = [_levels(np.take(volume, size // 2, axis)) for axis, size in enumerate(volume.shape)]
     height = max(piece.shape[0] for piece in slices)
     return np.hstack([np.pad(s, ((0, height - s.shape[0]), (0, 1))) for s in slices])
 
 
-def _levels(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    levels: NDArray[np.uint8] = (
+def _levels(values: Floats) -> Bytes:
+    levels: Bytes = (
         ((np.clip(np.nan_to_num(values), -1.0, 1.0) + 1.0) * 127.5).round().astype(np.uint8)
     )
     return levels
 
 
-def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+def write_png(path: Path, picture: Bytes) -> None:
     """Write [height, width] uint8 as an 8-bit greyscale PNG.
 
     Raises:

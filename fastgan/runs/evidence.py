@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastgan.audit.cohorts import as_files, cohort_of, generated_cohort
+from fastgan.audit.cohorts import aligned_cohort, as_files, cohort_of, generated_cohort
 from fastgan.audit.evidence import Draw, Evidence, Translate
 from fastgan.config import BUNDLED, Config
 from fastgan.data import Dataset, open_dataset, open_unpaired
@@ -35,7 +35,11 @@ LIDC_ATTRIBUTION = (
 
 
 def evidence_of_run(
-    folder: RunFolder, found: Checkpoint, generated: Path | None, device: str = "auto"
+    folder: RunFolder,
+    found: Checkpoint,
+    generated: Path | None,
+    device: str = "auto",
+    truth: Path | None = None,
 ) -> Evidence:
     """What a run was trained on, what it held out, and what it generated.
 
@@ -45,17 +49,20 @@ def evidence_of_run(
         generated: folder or manifest of generated volumes; of a cyclegan, None: the held-out
             volumes of domain A are translated here.
         device: as in `train.device`.
+        truth: of a cyclegan, folder or manifest of domain B of the held-out subjects of A, aligned.
 
     Raises:
         AuditError: the data have changed, or generated volumes that do not fit.
-        ConfigError: `generated` for a cyclegan.
+        ConfigError: `generated` for a cyclegan, `truth` for anything else.
     """
     config = folder.config()
     folder.require_sources(config)
     if config.translates:
         if generated is not None:
             raise ConfigError("--generated: a cyclegan's held-out volumes are translated here")
-        return _of_cyclegan(config, folder, found, device)
+        return _of_cyclegan(config, folder, found, device, truth)
+    if truth is not None:
+        raise ConfigError(f"--truth: only a cyclegan translates, this is {config.gan.variant}")
     training = open_dataset(config.data, "train")
     if training.fingerprint != folder.data()["fingerprint"]:
         raise AuditError(
@@ -139,7 +146,9 @@ def _generator(folder: RunFolder, found: Checkpoint, like: Dataset, device: str)
     return draw
 
 
-def _of_cyclegan(config: Config, folder: RunFolder, found: Checkpoint, device: str) -> Evidence:
+def _of_cyclegan(
+    config: Config, folder: RunFolder, found: Checkpoint, device: str, truth: Path | None
+) -> Evidence:
     training = open_unpaired(config.data, "train")
     holdout = open_unpaired(config.data, "holdout")
     sources = cohort_of(holdout.a, "held-out")
@@ -152,6 +161,7 @@ def _of_cyclegan(config: Config, folder: RunFolder, found: Checkpoint, device: s
         modality=training.a.normalisation["modality"],
         translate=translate,
         target=cohort_of(holdout.b, "held-out of domain B"),
+        truth=None if truth is None else aligned_cohort(truth, holdout.b, sources),
         about=_about(folder, found)
         | {
             "data": Path(config.data.source).name,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from fastgan.config import VARIANTS, Config
 from fastgan.data import Dataset, Unpaired, open_dataset, open_unpaired
+from fastgan.data.columns import describe_columns
 from fastgan.errors import ConfigError
 from fastgan.gans import (
     AdversarialSettings,
@@ -121,6 +122,7 @@ def describe(dataset: TrainingSet) -> dict[str, Any]:
         "classes": list(dataset.classes),
         "prior": [float(share) for share in dataset.prior],
         "normalisation": dataset.normalisation,
+        "columns": describe_columns(getattr(item, "columns", {}) for item in items),
     } | ({} if other is None else {"b": describe(other)})
 
 
@@ -137,7 +139,7 @@ def summary(record: Mapping[str, Any], variant: Variant) -> str:
 
 def _check_domains(config: Config) -> None:
     if not config.translates:
-        for key in ("source_b", "modality_b", "window_b"):
+        for key in ("source_b", "suffix_b", "modality_b", "window_b"):
             if getattr(config.data, key) != type(config.data).model_fields[key].default:
                 raise ConfigError(
                     f"data.{key}: only a cyclegan has a domain B; set gan.variant to cyclegan, or "

@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.ops import conv3d, conv_transpose3d, implementation, native, native_conv3d
+from fastgan.ops import conv3d, conv_transpose3d, implementation
 from fastgan.ops import conv3d_passes as passes
+from fastgan.ops.implementations import extension
+from fastgan.ops.implementations.cpu import conv3d as native_conv3d
 
-LEVELS = native._C.isa_levels() if native.reason() is None else []
+LEVELS = extension._C.isa_levels() if extension.reason() is None else []
 LAST = torch.channels_last_3d
 DTYPES = [torch.float32, torch.bfloat16]
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
@@ -85,10 +87,10 @@ each_pass = pytest.mark.parametrize("name", OPERANDS)
 @pytest.fixture
 def no_avx512() -> Iterator[None]:
     """Where the choice falls on the kernels."""
-    before = native._C.isa()
-    native._C.set_isa("avx2" if "avx2" in LEVELS else "baseline")
+    before = extension._C.isa()
+    extension._C.set_isa("avx2" if "avx2" in LEVELS else "baseline")
     yield
-    native._C.set_isa(before)
+    extension._C.set_isa(before)
 
 
 def operands(name: str, case: Case, dtype: torch.dtype) -> list[Tensor]:
@@ -273,7 +275,7 @@ def test_rejects_what_does_not_fit(name: str) -> None:
     values = operands(name, case, torch.float32)
     second = OPERANDS[name][1]
     output = "y" if name == "fprop" else "g"
-    with pytest.raises(ValueError, match=rf"conv_{name}: {output} .* must fit together"):
+    with pytest.raises(ValueError, match=rf"conv_packed_{name}: {output} .* must fit together"):
         packed(name, case, values[0], values[1][:1], *values[2:])
     with pytest.raises(ValueError, match=f"{second} must be contiguous on the CPU, channels last"):
         packed(name, case, values[0], values[1].contiguous(), *values[2:])
@@ -285,5 +287,5 @@ def test_rejects_a_bias_that_does_not_fit() -> None:
     case = CASES["fprop"][1]
     x, weight, bias = operands("fprop", case, torch.float32)
     for wrong in (bias[:16], bias.bfloat16()):
-        with pytest.raises(ValueError, match=r"conv_fprop: bias must be \[K\]"):
+        with pytest.raises(ValueError, match=r"conv_packed_fprop: bias must be \[K\]"):
             packed("fprop", case, x, weight, wrong)
