@@ -122,7 +122,9 @@ def describe(dataset: TrainingSet) -> dict[str, Any]:
         "classes": list(dataset.classes),
         "prior": [float(share) for share in dataset.prior],
         "normalisation": dataset.normalisation,
-        "columns": describe_columns(getattr(item, "columns", {}) for item in items),
+        "columns": describe_columns(
+            getattr(item, "columns", {}) for item in getattr(dataset, "items", [])
+        ),
     } | ({} if other is None else {"b": describe(other)})
 
 
