@@ -92,7 +92,7 @@ class FittableGAN:
             out: folder that receives the run folder.
             name: of the run; by default the game's.
             conditional: condition on the data set's labels; by default if it has any, of a path as
-                its configuration says.
+                `inspect` proposes or the configuration says.
             training: other keys of the config's `train` section, e.g. batch_size=8.
 
         Returns:

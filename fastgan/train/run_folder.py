@@ -250,7 +250,7 @@ def require_place(out: Path) -> None:
     """Raise BadFile unless run folders can be made under `out`, which need not be there yet."""
     place = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
-        raise BadFile(f"{out}: no run folder can be made there: {place} is no folder to write to")
+        raise BadFile(f"{out}: cannot write run folders there: {place} is no folder to write to")
 
 
 def changed_keys(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:

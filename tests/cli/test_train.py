@@ -67,7 +67,7 @@ def test_dry_run_shows_the_overlay_and_writes_nothing(cli, small, tmp_path):
     [
         (["--device", "cuda:9"], 2, "train.device"),
         (["--minibatch-stddev", "3", "--batch-size", "4"], 2, "model.minibatch_stddev: 3 does not"),
-        (["--out", "{file}"], 10, "no run folder can be made there"),
+        (["--out", "{file}"], 10, "cannot write run folders there"),
         (["--resume", "{run}", "--steps", "1"], 15, "2 steps behind it"),
         (["--resume", "{run}", "--batch-size", "3"], 15, "train.batch_size (2 -> 3)"),
     ],

@@ -104,7 +104,7 @@ def test_fit_takes_a_path(given: str, scans: Path, tmp_path: Path) -> None:
     config = RunFolder(made.path).config()
     assert config.data.shape == (8, 8, 8) and config.data.modality == "ct"
     assert Path(config.data.source) == (path if given != "configuration" else scans)
-    assert config.data.conditional == (given == "configuration")
+    assert config.data.conditional == (given != "folder")
     assert gan.sample(2).shape == (2, 1, 8, 8, 8)
     assert fastgan.load(made.path).sample(2).units == "HU"
     with pytest.raises(ConfigError, match="absent"):

@@ -90,5 +90,5 @@ def test_a_rehearsal_writes_nothing_and_settles_the_settings(
     rehearse(tiny.TinyVariant(), tiny.TinyDataset(), config, out=tmp_path / "new" / "runs")
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").touch()
-    with pytest.raises(BadFile, match="file: no run folder can be made there"):
+    with pytest.raises(BadFile, match="file: cannot write run folders there"):
         rehearse(tiny.TinyVariant(), tiny.TinyDataset(), config, out=tmp_path / "file")
