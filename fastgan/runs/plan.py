@@ -282,21 +282,26 @@ class _Planner:
         return ResourceLimit(
             f"plan: nothing fits into {self._budget}; the smallest thing considered, "
             f"{shown(config)} for {steps} steps, takes {seconds / MARGIN / 3600:.2g} h and "
-            f"{_gb(memory / MARGIN)}: give it that, or fewer channels"
+            f"{_gb(memory / MARGIN)}: "
+            + "; ".join(["give it that, or fewer channels", *_busy(trial)])
         )
 
 
 def _notes(measured: Measurement) -> list[str]:
-    notes = []
-    cores = os.cpu_count() or 1
-    if measured.load > BUSY * cores:
-        notes.append(
-            f"the machine was busy ({measured.load:.1f} processes on {cores} cores): an idle one "
-            "is faster"
-        )
+    notes = _busy(measured)
     if not measured.steps:
         notes.append("one step was timed alone, the first, which is slower than those after it")
     return notes
+
+
+def _busy(measured: Measurement) -> list[str]:
+    cores = os.cpu_count() or 1
+    if measured.load <= BUSY * cores:
+        return []
+    return [
+        f"the machine was busy, {measured.load:.1f} processes wanted its {cores} cores and the "
+        f"trial had {measured.cores:.1f} of them: times are too long by that"
+    ]
 
 
 def _gb(size: float) -> str:

@@ -39,6 +39,7 @@ def made_up(**changes: object) -> Measurement:
         volumes=40,
         heldout=10,
         prepared=True,
+        cores=2.0,
         load=0.0,
     )
     return dataclasses.replace(known, **changes)
@@ -101,11 +102,16 @@ def test_archives_are_read_once_and_kept_in_no_cache():
     assert found.prepare_seconds == 0.25 and found.cache_bytes == 0 and found.host_bytes == GB
 
 
-def test_an_audit_is_counted_by_voxels():
-    small = predict(wish(data={"shape": [10, 10, 10]}), made_up(volumes=80, heldout=20), count=100)
-    assert small.audit_seconds == pytest.approx(5.0 + 0.2e-6 * 200 * 1000)
-    large = predict(wish(data={"shape": [10, 10, 10]}), made_up(volumes=800, heldout=200))
-    assert large.audit_seconds == pytest.approx(5.0 + 2.6e-6 * 1100 * 1000)
+def test_an_audit_is_counted_by_volumes_and_voxels():
+    config = wish(data={"shape": [10, 10, 10]})
+    small = predict(config, made_up(volumes=80, heldout=20), count=100)
+    assert small.audit_seconds == pytest.approx(5.0 + 0.15e-6 * 200 * 1000)
+    many = made_up(volumes=800, heldout=200)
+    large = predict(config, many, count=100).audit_seconds
+    assert large == pytest.approx(5.0 + 0.15e-6 * 1100 * 1000 + 0.05 * 1100)
+    config.data.conditional = True
+    labelled = predict(config, many, count=100).audit_seconds
+    assert labelled - large == pytest.approx(1.2e-6 * 1100 * 1000)
 
 
 def test_few_steps_touch_few_volumes():
@@ -276,7 +282,10 @@ def test_a_busy_machine_is_named():
     def busy(config: Config) -> Measurement:
         return made_up(load=99.0)
 
-    assert any("busy" in note for note in plan_for(wish(), measured_by=busy).notes)
+    notes = plan_for(wish(train={"device": "cpu"}), measured_by=busy).notes
+    assert any("busy" in note and "2.0 of" in note for note in notes)
+    with pytest.raises(ResourceLimit, match=r"nothing fits.*busy"):
+        plan_for(wish(), hours=1e-6, measured_by=busy)
 
 
 def test_a_cyclegan_keeps_what_it_has_not():
