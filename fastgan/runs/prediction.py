@@ -13,7 +13,7 @@ __all__ = ["Prediction", "predict"]
 
 # Seconds of `fastgan audit` on one core of an AVX2 server CPU: of every audit, of reading a voxel,
 # of comparing a volume with the others where they are enough to, and of a voxel where there are
-# labels to judge. Counted on 48 to 1,470 volumes of 24^3 to 48^3: a guide to a factor of three, no more.
+# labels to judge. Counted on 48 to 1,470 volumes of 24^3 to 48^3: a guide to a factor of three.
 AUDIT_SECONDS, READ_A_VOXEL, COMPARE_A_VOLUME, LABELS_A_VOXEL = 5.0, 0.15e-6, 0.05, 1.2e-6
 COMPARED_FROM = 200
 """Real volumes that memorization needs to know chance."""
