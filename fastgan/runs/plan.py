@@ -24,7 +24,7 @@ from fastgan.runs.prediction import (
 from fastgan.runs.probe import Measurement, measure
 from fastgan.runs.trades import LEAST_STEPS, trades_for
 
-__all__ = ["Plan", "plan_for"]
+__all__ = ["Plan", "check_budget", "plan_for"]
 
 MARGIN = 0.9
 """Of the time and the memory named, what a plan uses: predictions are not exact."""
@@ -127,7 +127,8 @@ def plan_for(
         BadFile and its kinds: data that cannot be used.
         ResourceLimit: nothing fits; says what the smallest thing would take.
     """
-    _check(hours, memory, count, keep)
+    check_budget(hours, memory)
+    _check(count, keep)
 
     from fastgan.train.device import resolve
     from fastgan.train.precision import resolve_precision
@@ -154,11 +155,15 @@ def plan_for(
     return replace(plan, traded=(*traded, *plan.traded), notes=tuple(notes))
 
 
-def _check(hours: float, memory: int | None, count: int, keep: Sequence[str]) -> None:
+def check_budget(hours: float, memory: int | None) -> None:
+    """Raise ConfigError for hours or bytes that cannot be."""
     if not (math.isfinite(hours) and hours > 0.0):
         raise ConfigError(f"hours: must be a number above 0, got {hours:g}")
     if memory is not None and memory < 1:
         raise ConfigError(f"memory: must be above 0, got {memory} bytes")
+
+
+def _check(count: int, keep: Sequence[str]) -> None:
     if count < 1:
         raise ConfigError(f"count: must be at least 1, got {count}")
     known = configuration.known_keys()
