@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 from fastgan.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from fastgan.data.manifest import Item
     from fastgan.runs.whole_volume import Translated
     from fastgan.train.checkpoint import Checkpoint
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["DIRECTIONS", "add_arguments", "run", "translate"]
 
 DIRECTIONS = ("A_to_B", "B_to_A")
-LEAST_HEIGHT = 160  # pixels of a picture, where whole multiples of the voxels reach it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +124,6 @@ def translate(
     from fastgan.durable import replace_file
     from fastgan.measures.structure import same_contrast
     from fastgan.nn.choices import check_choice
-    from fastgan.pictures.slices import write_png
     from fastgan.runs.synthetic import (
         description,
         make_empty,
@@ -174,7 +170,7 @@ def translate(
             provenance=origin(found) | how,
             placement=volume.source.placement,
         )
-        write_png(out / f"{name}.png", _picture(made))
+        _draw(out / f"{name}.png", made, direction)
         values, alarms = _judge(made, alike)
         _report(f"{name}.nii.gz", values, alarms)
         facts.append(
@@ -273,20 +269,25 @@ def _report(name: str, values: dict[str, float | None], alarms: list[str]) -> No
         print(f"warning: {name}: {alarm}", file=sys.stderr)
 
 
-def _picture(made: Translated) -> np.ndarray:
-    """[height, width] uint8: source, translation and difference, each axial, coronal, sagittal.
+def _draw(path: Path, made: Translated, direction: str) -> None:
+    """Write source, translation and difference, each axial, coronal, sagittal.
 
     Head and front are up, the patient's right is right. The difference is half of translation
-    minus source: grey is no change. Small volumes are enlarged.
+    minus source: grey is no change.
     """
-    from fastgan.pictures.slices import triptychs
+    import numpy as np
+
+    from fastgan.pictures.sheets import write_sheet
 
     change = 0.5 * (made.result - made.source)
     # The slices' rows run down: from the head, and from the front.
     upright = [v.transpose(2, 1, 0)[None, ::-1, ::-1] for v in (made.source, made.result, change)]
-    picture = triptychs(upright, columns=3)
-    factor = max(1, LEAST_HEIGHT // picture.shape[0])
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    titles = ("source", "translation", "difference")
+    caption = (
+        f"{path.stem}, {direction.replace('_', ' ')}. Middle slices of source, translation, and "
+        "half of translation minus source, where grey is no change. Head and front are up."
+    )
+    write_sheet(path, np.stack(upright), columns=3, caption=caption, titles=titles)
 
 
 def _row(name: str, item: Item, modality: str) -> dict[str, str]:

@@ -19,6 +19,8 @@ from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.signals import watch_signals
+from fastgan.train.tensorboard import require_writer
+from fastgan.train.views import kept_views
 
 __all__ = [
     "RunFolder",
@@ -77,6 +79,8 @@ def fit(
     # Settled once, so that a run resumed elsewhere computes as it began.
     config = config.model_copy(deep=True)
     config.train.precision = resolve_precision(config.train.precision, device)
+    if config.train.tensorboard:
+        require_writer()
     record = describe(dataset)
     with ExitStack() as stack:
         if run is None:
@@ -108,7 +112,8 @@ def fit(
                 progress.say(f"skipped: {reason}")
             run.cut_metrics(found.step)
         interruption = stack.enter_context(watch_signals())
-        training.train(progress, interruption)
+        refresh = stack.enter_context(kept_views(training, interruption, progress.say))
+        training.train(progress, interruption, refresh)
         if interruption:
             number, step = interruption.signal, training.steps_done
             progress.say(f"stopped by signal {number} after {step} steps")
