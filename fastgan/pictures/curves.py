@@ -56,7 +56,7 @@ STYLE = "\n".join(
         ),
         ".curves .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }",
         ".curves .band { stroke: none; opacity: .18; }",
-        ".curves .halo { paint-order: stroke; stroke: var(--card, transparent); stroke-width: 4px; }",
+        ".curves .halo { paint-order: stroke; stroke: var(--card, transparent); stroke-width: 4; }",
     ]
 )
 """Style sheet of the drawings; once on a page that holds any."""

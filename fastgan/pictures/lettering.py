@@ -39,13 +39,15 @@ def captioned(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     Args:
         picture: [height, width] grey values; widened with black where it is narrower than a line
             of 24 letters.
-        text: what is shown; characters other than ASCII become "?".
+        text: what is shown; characters other than ASCII become "?". None leaves the picture as is.
 
     Returns:
         [height + lines * 20 + 8, width] grey values.
     """
     columns = max(LEAST_LETTERS, (picture.shape[1] - 8) // (CELL_WIDTH * ENLARGED))
-    lines = textwrap.wrap(text, columns, break_on_hyphens=False) or [""]
+    lines = textwrap.wrap(text, columns, break_on_hyphens=False)
+    if not lines:
+        return picture
     body = np.vstack([_line(line, max(map(len, lines))) for line in lines])
     body = np.pad(body, ((6, 2), (4, 4)))
     width = max(picture.shape[1], body.shape[1])

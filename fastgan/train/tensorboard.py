@@ -47,7 +47,10 @@ class TensorBoardFiles:
         # Of event files that are no event files its logger warns on every start.
         logging.getLogger("tensorboardX").setLevel(logging.ERROR)
         self._run, self._pictured = run, step
-        self._writer = require_writer()(str(run / "tensorboard"), purge_step=step + 1)
+        folder = run / "tensorboard"
+        # A file's name has its second in it, which two processes may share; this tells them apart.
+        suffix = f".{len([*folder.glob('*')])}"
+        self._writer = require_writer()(str(folder), purge_step=step + 1, filename_suffix=suffix)
         self._read = (run / "metrics.jsonl").stat().st_size
 
     def refresh(self, step: int) -> None:

@@ -26,9 +26,11 @@ UNITS = {"ct": " HU"}
 def duration(seconds: float) -> str:
     """A time span as people say it.
 
-    >>> duration(8.2), duration(95), duration(5000), duration(200_000)
-    ('8 s', '1 min 35 s', '1 h 23 min', '2 days 8 h')
+    >>> duration(0.2), duration(95), duration(5000), duration(200_000)
+    ('less than 1 s', '1 min 35 s', '1 h 23 min', '2 days 8 h')
     """
+    if seconds < 1:
+        return "less than 1 s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

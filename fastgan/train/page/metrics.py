@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from array import array
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,31 +34,29 @@ def read_metrics(path: Path) -> dict[str, Curve]:
     Raises:
         BadFile: the file cannot be read.
     """
-    steps: dict[str, array[float]] = {}
-    values: dict[str, array[float]] = {}
+    # Step and value in turn, by name; plain arrays, for a long run has millions of figures.
+    points: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     try:
         with open(path, "rb") as file:
             for line in file:
-                _add(line, steps, values)
+                _add(line, points)
     except OSError as error:
         raise BadFile(f"{path}: cannot read: {error.strerror or error}") from error
-    return {name: _curve(name, steps[name], values[name]) for name in steps}
+    pairs = {name: np.frombuffer(found).reshape(-1, 2) for name, found in points.items()}
+    return {name: Curve(name, found[:, 0], found[:, 1]) for name, found in pairs.items()}
 
 
-def _add(line: bytes, steps: dict[str, array[float]], values: dict[str, array[float]]) -> None:
+def _add(line: bytes, points: defaultdict[str, array[float]]) -> None:
     try:
         row = json.loads(line)
         step = float(row.pop("step"))
     except (ValueError, KeyError, TypeError, AttributeError):
         return
     for name, value in row.items():
-        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-            steps.setdefault(name, array("d")).append(step)
-            values.setdefault(name, array("d")).append(np.nan if value is None else value)
-
-
-def _curve(name: str, steps: array[float], values: array[float]) -> Curve:
-    return Curve(name, np.frombuffer(steps), np.frombuffer(values))
+        if isinstance(value, float | int):
+            points[name].extend((step, value))
+        elif value is None:
+            points[name].extend((step, math.nan))
 
 
 def volumes_per_step(config: Config, counters: Mapping[str, object]) -> float:

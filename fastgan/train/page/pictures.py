@@ -130,7 +130,8 @@ def _over_time(sheets: Mapping[int, Sheet]) -> tuple[Row, ...]:
     rows = []
     for tile in shown:
         pictures = (_picture(s.tiles[tile], side, f"step {step:,}") for step, s in alike.items())
-        rows.append(Row(_name(last, tile // last.columns), tuple(pictures)))
+        names = [_name(last, tile // last.columns), last.titles[column] if last.titles else ""]
+        rows.append(Row(", ".join(filter(None, names)), tuple(pictures)))
     return tuple(rows)
 
 

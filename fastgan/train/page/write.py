@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +36,7 @@ from fastgan.train.samples import sample_pictures
 
 __all__ = ["write_page"]
 
+_FLAG = re.compile(r"(?<!\S)--[a-z][a-z-]*")
 MARKS = 40  # of one alarm in a chart
 RELOAD = 60
 """Seconds after which a browser reads the page of a running training again."""
@@ -175,4 +178,11 @@ def _json(path: Path) -> Mapping[str, Any]:
 
 @cache
 def _page() -> Any:
-    return template("fastgan.train.page", "run.html.j2")
+    return template("fastgan.train.page", "run.html.j2", flags=_flags)
+
+
+def _flags(text: str) -> str:
+    """Escaped text whose command-line flags do not break over lines."""
+    from markupsafe import Markup
+
+    return Markup(_FLAG.sub(r"<code>\g<0></code>", html.escape(text)))
