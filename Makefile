@@ -84,22 +84,22 @@ bench-gates: $(VENV)/ready-dev
 
 # Rounding errors of every operator beside PyTorch's, 500 shapes each; minutes.
 error-study: $(VENV)/ready-dev
-	$(BIN)/python tests/ops/error_study.py
+	$(BIN)/python bench/studies/error_study.py
 
 # Do the tests notice a wrong formula? A seeded sample of mutants; half an hour.
 mutation: $(VENV)/ready-dev
-	$(BIN)/python -m tests.mutation
+	$(BIN)/python -m bench.studies.mutation
 
 # In this order: no time is worth taking of a kernel that reads what it must not or computes wrongly.
 gpu: $(VENV)/ready-dev
-	$(BIN)/python bench/sanitize.py
+	$(BIN)/python bench/tools/sanitize.py
 	$(BIN)/fastgan bench --certify
 	$(BIN)/python -m pytest tests/ops
 	$(BIN)/python bench/gpu.py
 
 # What the compiler made of the GPU kernels, goals and budgets beside.
 kernels: $(VENV)/ready-dev
-	$(BIN)/python bench/machine_code.py
+	$(BIN)/python bench/tools/machine_code.py
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check $(SOURCES)

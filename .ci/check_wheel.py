@@ -17,7 +17,7 @@ from pathlib import Path
 REQUIRED = {
     "the extension": r"fastgan/_C\.[^/]*\.so",
     "the Triton kernels": r"fastgan/kernels/__init__\.py",
-    "the place of certificates": r"fastgan/ops/certified/README\.md",
+    "the place of certificates": r"fastgan/ops/implementations/certified/README\.md",
     "bundled data": r"fastgan/data/.*\.npz",
     "the template of run.html": r"fastgan/train/page/templates/run\.html\.j2",
     "the type marker": r"fastgan/py\.typed",
@@ -33,8 +33,9 @@ FORBIDDEN = {
 }
 TRIAL = """
 import os, sys, torch, fastgan, fastgan.kernels
-from fastgan.ops import native
-assert native.reason() is None, native.reason()
+from fastgan.ops.implementations import extension
+from fastgan.ops.implementations.cpu import norm_act as native
+assert extension.reason() is None, extension.reason()
 inside = os.path.realpath(sys.argv[1])
 for module in (fastgan, fastgan.kernels, native):
     assert os.path.realpath(module.__file__).startswith(inside), module.__file__
@@ -42,7 +43,7 @@ x = torch.randn(2, 4, 3, 5, 7)
 y, mean, rstd = native.norm_act_fwd(x, None, None, 2, 1e-5, 0.2)
 wanted = torch.nn.functional.leaky_relu(torch.nn.functional.group_norm(x, 2), 0.2)
 torch.testing.assert_close(y, wanted)
-print(native.build_info())
+print(extension.build_info())
 """
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-from fastgan.ops import native
+from fastgan.ops.implementations.extension import loaded
 from fastgan.reference import norm_act as reference
 
 SLOPE, EPS = 0.2, 1e-5
@@ -46,7 +46,7 @@ def passes(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
     x, g, v, first, second = (torch.randn(shape).contiguous(memory_format=last) for _ in range(5))
     weight, bias, gg_weight, gg_bias = torch.randn(4, shape[1])
     d_weight, d_bias = torch.empty(2, shape[1])
-    groups, threads, extension = shape[1], torch.get_num_threads(), native.loaded()
+    groups, threads, extension = shape[1], torch.get_num_threads(), loaded()
     while True:
         z, mean, rstd = reference.norm_act_fwd(x.double(), weight, bias, groups, EPS, 1.0)
         if not (near := z.abs() < MARGIN).any():

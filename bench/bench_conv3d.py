@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastgan import ops
 from fastgan.ops import conv3d_passes as passes
-from fastgan.ops import native_conv3d
+from fastgan.ops.implementations.cpu import conv3d as native
 
 LAST, FIRST = torch.channels_last_3d, torch.contiguous_format
 # Against float64; the largest error over the largest value.
@@ -64,14 +64,14 @@ def served(case: Case, order: str) -> bool:
     stride, padding, dilation = geometry(case)
     kernel, channels = [case.kernel] * 3, case.channels_in
     weight = [case.channels_out, channels, *kernel]
-    if native_conv3d.serves(weight, stride, padding, dilation, 1):
+    if native.serves_single(weight, stride, padding, dilation, 1):
         return True
     if order == "forward":
         width = passes.output_size([case.size] * 3, kernel, stride, padding, dilation)[2]
-        return native_conv3d.serves_packed_fprop(weight, width, dilation, 1)
+        return native.serves_packed_fprop(weight, width, dilation, 1)
     if order == "input gradient":
-        return native_conv3d.serves_packed_dgrad(channels, kernel, stride, dilation, 1)
-    return native_conv3d.serves_packed_wgrad(channels, kernel, dilation, 1)
+        return native.serves_packed_dgrad(channels, kernel, stride, dilation, 1)
+    return native.serves_packed_wgrad(channels, kernel, dilation, 1)
 
 
 def by_pytorch(order: str, case: Case, x: Tensor, weight: Tensor, g: Tensor) -> Tensor:

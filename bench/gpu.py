@@ -40,7 +40,7 @@ from fastgan import ops
 from fastgan.cli.bench import certificate
 from fastgan.cli.doctor import known_faults
 from fastgan.models import build_critic
-from fastgan.ops import dispatch
+from fastgan.ops.implementations import dispatch
 
 SLOPE = 0.2
 # Volumes that each pass of norm_act must at least read and write.

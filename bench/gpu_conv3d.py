@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.ops import conv3d_passes, dispatch
+from fastgan.ops import conv3d_passes
+from fastgan.ops.implementations import dispatch
 
 Run = Callable[[], Any]
 # Batch, side, channels, kernel, stride: first layers of critics, and a generator's last.

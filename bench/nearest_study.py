@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan.ops import NearestIndex, native_nearest, nearest, nearest_stream
+from fastgan.ops import NearestIndex, nearest, nearest_stream
+from fastgan.ops.implementations.cpu import nearest as native_nearest
 from fastgan.reference.nearest import nearest as reference
 
 K = 5

@@ -202,31 +202,15 @@ def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor,
 
 
 def norm_act_apply(
-    x: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
+    x: Tensor,  # [B, C, ...] as in `norm_act_statistics`
+    mean: Tensor,  # [B, G] contiguous
+    rstd: Tensor,  # [B, G] contiguous
+    weight: Tensor | None,  # [C] or [B, C] contiguous; None: 1
+    bias: Tensor | None,  # [C] or [B, C] contiguous; None: 0
     num_groups: int,
     negative_slope: float,
-) -> Tensor:
-    """LeakyReLU(weight (x - mean) rstd + bias).
-
-    Args:
-        x: as in `norm_act_statistics`.
-        mean: [B, G] float32 (float64 for float64), contiguous.
-        rstd: likewise.
-        weight: [C] or [B, C], contiguous; None: 1.
-        bias: likewise; None: 0.
-        num_groups: G, a divisor of C.
-        negative_slope: slope below zero.
-
-    Returns:
-        Like x, in its layout.
-
-    Deterministic: yes.
-    Cost: one read and one write of x, one launch.
-    """
+) -> Tensor:  # like x
+    """LeakyReLU(weight (x - mean) rstd + bias); one read and one write of x, one launch."""
     y = torch.empty_like(x)
     cut = tiles(x, num_groups, ELEMENTS).one_each()
     with torch.cuda.device_of(x):

@@ -199,32 +199,17 @@ def norm_act_bwd_apply_kernel(
 
 
 def norm_act_bwd(
-    g: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
+    g: Tensor,  # [B, C, ...] gradient of y, in the layout of x
+    x: Tensor,  # [B, C, ...] channels first or last, not empty
+    mean: Tensor,  # [B, G] contiguous
+    rstd: Tensor,  # [B, G] contiguous
+    weight: Tensor | None,  # [C] or [B, C] contiguous; None: 1
+    bias: Tensor | None,  # [C] or [B, C] contiguous; None: 0
     num_groups: int,
     negative_slope: float,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """First derivative of `fastgan.kernels.norm_act.norm_act_fwd`.
+) -> tuple[Tensor, Tensor | None, Tensor | None]:  # d_x; d_weight and d_bias, None beside None
+    """First derivative of `fastgan.kernels.norm_act.norm_act_fwd`; deterministic.
 
-    Args:
-        g: gradient of y, like x and in its layout.
-        x: [B, C, ...] float32, bfloat16 or float64, contiguous with channels first or last, not
-            empty.
-        mean: [B, G] float32 (float64 for float64), contiguous.
-        rstd: likewise.
-        weight: [C] or [B, C], contiguous; None: 1.
-        bias: likewise; None: 0.
-        num_groups: G, a divisor of C.
-        negative_slope: slope below zero.
-
-    Returns:
-        d_x: like x. d_weight, d_bias: like weight and bias; None for one that is None.
-
-    Deterministic: yes.
     Cost: two reads of g and x (what the L2 cache holds: one), one write of x; three launches.
     """
     cut = tiles(x, num_groups, SUMMED)

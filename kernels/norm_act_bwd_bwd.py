@@ -203,10 +203,10 @@ def norm_act_bwd_bwd_apply_kernel(
 
 
 def norm_act_bwd_bwd(
-    gg_x: Tensor | None,
-    gg_weight: Tensor | None,
-    gg_bias: Tensor | None,
-    g: Tensor,
+    gg_x: Tensor | None,  # [B, C, ...] gradient of d_x; None is zero, as of the next two
+    gg_weight: Tensor | None,  # like weight, gradient of d_weight
+    gg_bias: Tensor | None,  # like bias, gradient of d_bias
+    g: Tensor,  # [B, C, ...], from here on as in `norm_act_bwd`
     x: Tensor,
     mean: Tensor,
     rstd: Tensor,
@@ -214,26 +214,9 @@ def norm_act_bwd_bwd(
     bias: Tensor | None,
     num_groups: int,
     negative_slope: float,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Derivative of `norm_act_bwd`; the one with respect to bias is zero.
+) -> tuple[Tensor, Tensor, Tensor | None]:  # d_g and d_x like x; d_weight, None beside None
+    """Derivative of `norm_act_bwd`, deterministic; the one with respect to bias is zero.
 
-    Args:
-        gg_x: gradient of d_x, like x and in its layout; None is zero.
-        gg_weight: gradient of d_weight, like weight; None is zero.
-        gg_bias: gradient of d_bias, like bias; None is zero.
-        g: as in `norm_act_bwd`.
-        x: as in `norm_act_bwd`.
-        mean: as in `norm_act_bwd`.
-        rstd: as in `norm_act_bwd`.
-        weight: as in `norm_act_bwd`.
-        bias: as in `norm_act_bwd`.
-        num_groups: as in `norm_act_bwd`.
-        negative_slope: as in `norm_act_bwd`.
-
-    Returns:
-        d_g, d_x: like x. d_weight: like weight; None if weight is None.
-
-    Deterministic: yes.
     Cost: two reads of gg_x, g and x (what the L2 cache holds: one), two writes of x, three
         launches.
     """

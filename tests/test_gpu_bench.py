@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from fastgan.ops import certify, implementation, native
+from fastgan.ops import certify, implementation
+from fastgan.ops.implementations.cpu import norm_act as native
 
 PATH = Path(__file__).resolve().parents[1] / "bench" / "gpu.py"
 
@@ -80,7 +81,7 @@ def test_a_provider_that_differs_stops_it(gpu) -> None:
 
 
 def test_forcing_holds_while_it_runs(gpu) -> None:
-    from fastgan.ops import dispatch
+    from fastgan.ops.implementations import dispatch
 
     x = torch.zeros(1, 2, 2, 2, 2)
     with implementation("native"):

@@ -1,4 +1,4 @@
-"""Who may import whom: the layers, and what a light import must not pull in."""
+"""Who may import whom: the layers, the rooms of the audit, and what a light import pulls in."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fastgan"
 
 # Each may import itself and what is named here (fastgan/*.py beside fastgan/__init__.py included).
-PLAIN = {"durable", "errors", "random"}
+PLAIN = {"arrays", "durable", "errors", "random"}
 ALLOWED = {
     "reference": PLAIN,
     "kernels": PLAIN,
-    "ops": PLAIN | {"reference", "kernels", "_C"},
+    "ops.implementations": PLAIN | {"reference", "kernels", "_C"},
+    "ops": PLAIN | {"reference", "ops.implementations"},
     "nn": PLAIN | {"ops"},
     "measures": PLAIN | {"ops"},
     "models": PLAIN | {"ops", "nn"},
@@ -30,13 +32,14 @@ ALLOWED = {
     "runs": PLAIN | {"config", "ops", "nn", "measures", "models", "gans", "data", "pictures"},
     "cli": PLAIN | {"config", "ops", "nn", "measures", "data", "pictures", "train", "audit"},
     "__main__": {"cli"},
+    "arrays": set(),
     "config": PLAIN,
     "durable": {"errors"},
     "errors": set(),
     "random": set(),
 }
 ALLOWED["runs"] |= {"train", "audit"}
-ALLOWED["cli"] |= {"runs"}
+ALLOWED["cli"] |= {"runs", "ops.implementations"}
 # Inside a function (or for annotations alone), these may reach further, with the reason.
 LAZY: dict[tuple[str, str], str] = {}
 HEAVY = [
@@ -52,9 +55,32 @@ HEAVY = [
 ]
 
 
+# Rooms of the audit that each of its rooms may import; a wing is a judgement, named as it is.
+WINGS = ("memorization", "labels", "leakage", "shortcuts", "sites", "quality", "translation")
+BASE = {"statistics", "evidence", "judgement"}
+ROOMS: dict[str, set[str]] = {
+    "statistics": set(),
+    "moves": set(),
+    "evidence": {"statistics"},
+    "judgement": {"statistics", "evidence"},
+    "cohorts": {"evidence"},
+    "phantoms": {"evidence"},
+    "controls": BASE,
+    **{wing: BASE | {"controls", "moves"} for wing in WINGS},
+    "run": {*BASE, *WINGS},
+    "report": {*BASE, "run"},
+}
+MOST_ROOMS = 16
+
+
 def layer(path: Path) -> str:
-    relative = path.relative_to(PACKAGE)
-    return relative.parts[0].removesuffix(".py")
+    return named(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def named(parts: tuple[str, ...]) -> str:
+    """The layer of a module: its folder, or a folder inside that with rules of its own."""
+    inner = ".".join(parts[:2])
+    return inner if inner in ALLOWED else parts[0]
 
 
 def imports(path: Path) -> list[tuple[str, bool, int]]:
@@ -66,7 +92,27 @@ def imports(path: Path) -> list[tuple[str, bool, int]]:
         if isinstance(block, ast.FunctionDef | ast.AsyncFunctionDef) or _for_types_alone(block)
         for node in ast.walk(block)
     }
-    found = []
+    return [
+        (named(tuple(parts[1:])), id(node) in lazy, node.lineno)
+        for parts, node in _imported(path, tree)
+        if len(parts) > 1 and parts[1] in ALLOWED | {"_C": set()}
+    ]
+
+
+def rooms_imported(path: Path) -> list[tuple[str, int]]:
+    """Rooms of the audit that a file imports, anywhere in it: (room, line)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [
+        (parts[2], node.lineno)
+        for parts, node in _imported(path, tree)
+        if len(parts) > 2 and parts[1] == "audit"
+    ]
+
+
+def _imported(
+    path: Path, tree: ast.Module
+) -> Iterator[tuple[list[str], ast.Import | ast.ImportFrom]]:
+    """Names of fastgan that a file imports, in parts, and the statement."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -77,9 +123,8 @@ def imports(path: Path) -> list[tuple[str, bool, int]]:
             continue
         for name in names:
             parts = name.split(".")
-            if parts[0] == "fastgan" and len(parts) > 1 and parts[1] in ALLOWED | {"_C": set()}:
-                found.append((parts[1], id(node) in lazy, node.lineno))
-    return found
+            if parts[0] == "fastgan":
+                yield parts, node
 
 
 def _for_types_alone(block: ast.AST) -> bool:
@@ -96,6 +141,39 @@ def test_layers(path: Path) -> None:
         if other == own or other in ALLOWED[own] or (lazy and (own, other) in LAZY):
             continue
         raise AssertionError(f"{path.relative_to(ROOT)}:{line}: {own} must not import {other}")
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if layer(p) == "audit"], ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_rooms_of_the_audit(path: Path) -> None:
+    own = path.relative_to(PACKAGE / "audit").parts[0].removesuffix(".py")
+    for other, line in rooms_imported(path):
+        allowed = ROOMS.get(own, set()) | {own}
+        assert other in allowed, f"{path}:{line}: audit.{own} must not import audit.{other}"
+
+
+def test_every_room_of_the_audit_has_a_rule_and_they_are_few() -> None:
+    rooms = {p.name.removesuffix(".py") for p in (PACKAGE / "audit").iterdir()}
+    rooms -= {"__init__", "__pycache__"}
+    assert rooms == set(ROOMS) and len(rooms) <= MOST_ROOMS
+
+
+def test_rules_of_the_audit_catch_a_planted_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    bad = tmp_path / "audit" / "quality" / "bad.py"
+    bad.parent.mkdir(parents=True)
+    for text in (
+        "from fastgan.audit.memorization.power import LEVELS",
+        "from fastgan.audit import sites",
+        "def f():\n    import fastgan.audit.run",
+        "from fastgan.audit.report.page import page",
+    ):
+        bad.write_text(text)
+        with pytest.raises(AssertionError, match=r"audit\.quality must not import audit"):
+            test_rooms_of_the_audit(bad)
 
 
 def test_every_layer_has_a_rule() -> None:
@@ -115,6 +193,15 @@ def test_rules_catch_a_planted_import(tmp_path: Path, monkeypatch: pytest.Monkey
         bad.write_text(text)
         with pytest.raises(AssertionError, match="ops must not import"):
             test_layers(bad)
+    inner = tmp_path / "ops" / "implementations" / "cpu" / "bad.py"
+    inner.parent.mkdir(parents=True)
+    for text in (
+        "from fastgan.ops.checks import require",
+        "from fastgan.ops import implementation",
+    ):
+        inner.write_text(text)
+        with pytest.raises(AssertionError, match=r"ops\.implementations must not import ops$"):
+            test_layers(inner)
 
 
 def test_package_itself_imports_nothing() -> None:
@@ -138,7 +225,8 @@ def test_light_import(module: str) -> None:
 def test_ops_import_without_the_extension() -> None:
     code = (
         "import sys; sys.modules['fastgan._C'] = None; import torch, fastgan.ops as ops; "
-        "from fastgan.ops.dispatch import choose, report; x = torch.randn(1, 2, 3); "
+        "from fastgan.ops.implementations.dispatch import choose, report; "
+        "x = torch.randn(1, 2, 3); "
         "ops.norm_act(x, num_groups=1); print(choose('norm_act', x)); "
         "print([r.reason for r in report() if r[1:3] == ('native', 'cpu')][0])"
     )

@@ -1,5 +1,5 @@
 // bias_act for Python. Outputs are allocated by the caller; see core/bias_act.h for the contract.
-#include "cpu/bias_act.h"
+#include "cpu/bias_act/bias_act.h"
 
 #include "bindings/bias_act_call.h"
 #include "bindings/module.h"

@@ -3,7 +3,7 @@
 #include "bindings/bias_act_call.h"
 #include "bindings/cuda_call.h"
 #include "bindings/module.h"
-#include "cuda/bias_act.h"
+#include "cuda/bias_act/bias_act.h"
 
 namespace fastgan::bindings {
 namespace {

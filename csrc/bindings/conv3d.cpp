@@ -1,6 +1,6 @@
 // Convolutions with one input channel and with several for Python. Outputs are allocated by the
 // caller; see core/conv3d.h for the contract.
-#include "cpu/conv3d.h"
+#include "cpu/conv3d/conv3d.h"
 
 #include <pybind11/stl.h>
 
@@ -15,8 +15,8 @@ namespace {
 
 namespace py = pybind11;
 
-void fprop(py::handle x, py::handle weight, py::handle bias, py::handle y, const Axes& stride,
-           const Axes& padding, int threads) {
+void single_fprop(py::handle x, py::handle weight, py::handle bias, py::handle y,
+                  const Axes& stride, const Axes& padding, int threads) {
   const char* op = "conv_single_fprop";
   ConvSingleCall call(kCpuHome, op, x, weight, y, stride, padding, threads);
   const ConvSingleParams params = call.with_bias(bias);
@@ -24,15 +24,15 @@ void fprop(py::handle x, py::handle weight, py::handle bias, py::handle y, const
   cpu::conv_single_fprop(params);
 }
 
-void dgrad(py::handle y, py::handle weight, py::handle x, const Axes& stride, const Axes& padding,
-           int threads) {
+void single_dgrad(py::handle y, py::handle weight, py::handle x, const Axes& stride,
+                  const Axes& padding, int threads) {
   const ConvSingleCall call(kCpuHome, "conv_single_dgrad", x, weight, y, stride, padding, threads);
   py::gil_scoped_release unlocked;
   cpu::conv_single_dgrad(call.params());
 }
 
-void wgrad(py::handle y, py::handle x, py::handle weight, const Axes& stride, const Axes& padding,
-           int threads) {
+void single_wgrad(py::handle y, py::handle x, py::handle weight, const Axes& stride,
+                  const Axes& padding, int threads) {
   const ConvSingleCall call(kCpuHome, "conv_single_wgrad", x, weight, y, stride, padding, threads);
   py::gil_scoped_release unlocked;
   cpu::conv_single_wgrad(call.params());
@@ -70,7 +70,7 @@ Params packed_params(const char* op, const char* name, const TensorView& out, co
   }
   params.dtype = *in.dtype;
   params.threads = threads < 1 ? 1 : threads;
-  if constexpr (std::is_same_v<Params, ConvFpropParams>) {
+  if constexpr (std::is_same_v<Params, ConvPackedFpropParams>) {
     params.y = out.data;
   } else {
     params.g = out.data;
@@ -89,40 +89,41 @@ Params packed(const char* op, const char* name, py::handle y, py::handle x, py::
                                stride, padding, dilation, threads);
 }
 
-void fprop_packed(py::handle x, py::handle weight, py::handle bias, py::handle y,
+void packed_fprop(py::handle x, py::handle weight, py::handle bias, py::handle y,
                   const Axes& stride, const Axes& padding, const Axes& dilation, int threads) {
-  const char* op = "conv_fprop";
-  auto params = packed<ConvFpropParams>(op, "y", y, x, weight, stride, padding, dilation, threads);
+  const char* op = "conv_packed_fprop";
+  auto params =
+      packed<ConvPackedFpropParams>(op, "y", y, x, weight, stride, padding, dilation, threads);
   params.bias = conv_bias(kCpuHome, op, bias, view_of(x, op, "x"), params.K);
   py::gil_scoped_release unlocked;
-  cpu::conv_fprop(params);
+  cpu::conv_packed_fprop(params);
 }
 
-void dgrad_packed(py::handle g, py::handle weight, py::handle x, const Axes& stride,
+void packed_dgrad(py::handle g, py::handle weight, py::handle x, const Axes& stride,
                   const Axes& padding, const Axes& dilation, int threads) {
-  const auto params =
-      packed<ConvDgradParams>("conv_dgrad", "g", g, x, weight, stride, padding, dilation, threads);
+  const auto params = packed<ConvPackedDgradParams>("conv_packed_dgrad", "g", g, x, weight, stride,
+                                                    padding, dilation, threads);
   py::gil_scoped_release unlocked;
-  cpu::conv_dgrad(params);
+  cpu::conv_packed_dgrad(params);
 }
 
-void wgrad_packed(py::handle g, py::handle x, py::handle weight, const Axes& stride,
+void packed_wgrad(py::handle g, py::handle x, py::handle weight, const Axes& stride,
                   const Axes& padding, const Axes& dilation, int threads) {
-  const auto params =
-      packed<ConvWgradParams>("conv_wgrad", "g", g, x, weight, stride, padding, dilation, threads);
+  const auto params = packed<ConvPackedWgradParams>("conv_packed_wgrad", "g", g, x, weight, stride,
+                                                    padding, dilation, threads);
   py::gil_scoped_release unlocked;
-  cpu::conv_wgrad(params);
+  cpu::conv_packed_wgrad(params);
 }
 
 }  // namespace
 
 void bind_conv3d(py::module_& module) {
-  module.def("conv_single_fprop", &fprop, "Writes y.");
-  module.def("conv_single_dgrad", &dgrad, "Writes x.");
-  module.def("conv_single_wgrad", &wgrad, "Writes weight.");
-  module.def("conv_fprop", &fprop_packed, "Writes y.");
-  module.def("conv_dgrad", &dgrad_packed, "Writes x.");
-  module.def("conv_wgrad", &wgrad_packed, "Writes weight.");
+  module.def("conv_single_fprop", &single_fprop, "Writes y.");
+  module.def("conv_single_dgrad", &single_dgrad, "Writes x.");
+  module.def("conv_single_wgrad", &single_wgrad, "Writes weight.");
+  module.def("conv_packed_fprop", &packed_fprop, "Writes y.");
+  module.def("conv_packed_dgrad", &packed_dgrad, "Writes x.");
+  module.def("conv_packed_wgrad", &packed_wgrad, "Writes weight.");
 }
 
 }  // namespace fastgan::bindings

@@ -7,7 +7,7 @@
 #include "bindings/conv3d_call.h"
 #include "bindings/cuda_call.h"
 #include "bindings/module.h"
-#include "cuda/conv3d.h"
+#include "cuda/conv3d/conv3d.h"
 
 namespace fastgan::bindings {
 namespace {

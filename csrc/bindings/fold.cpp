@@ -1,6 +1,6 @@
 // fold and unfold for Python. Outputs are allocated by the caller; see core/fold.h for the
 // contract.
-#include "cpu/fold.h"
+#include "cpu/fold/fold.h"
 
 #include <pybind11/stl.h>
 

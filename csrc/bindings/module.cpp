@@ -1,7 +1,7 @@
 #include "bindings/module.h"
 
 PYBIND11_MODULE(_C, module) {
-  module.doc() = "Native kernels of fastgan; fastgan.ops.native is their only caller.";
+  module.doc() = "Native kernels of fastgan; fastgan.ops.implementations is their only caller.";
   fastgan::bindings::bind_bias_act(module);
   fastgan::bindings::bind_build(module);
   fastgan::bindings::bind_conv3d(module);

@@ -1,6 +1,6 @@
 // nearest as seen from Python. Outputs are allocated by the caller; see core/nearest.h for the
 // contract.
-#include "cpu/nearest.h"
+#include "cpu/nearest/nearest.h"
 
 #include <string>
 #include <utility>

@@ -1,5 +1,5 @@
 // norm_act for Python. Outputs are allocated by the caller; see core/norm_act.h for the contract.
-#include "cpu/norm_act.h"
+#include "cpu/norm_act/norm_act.h"
 
 #include "bindings/module.h"
 #include "bindings/norm_act_call.h"

@@ -5,7 +5,7 @@
 #include "bindings/cuda_call.h"
 #include "bindings/module.h"
 #include "bindings/norm_act_call.h"
-#include "cuda/norm_act.h"
+#include "cuda/norm_act/norm_act.h"
 
 namespace fastgan::bindings {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "bindings/cuda_call.h"
 #include "bindings/module.h"
-#include "cuda/slope_penalty.h"
+#include "cuda/slope_penalty/slope_penalty.h"
 
 namespace fastgan::bindings {
 namespace {

@@ -1,5 +1,5 @@
 // smooth for Python. The output is allocated by the caller; see core/smooth.h for the contract.
-#include "cpu/smooth.h"
+#include "cpu/smooth/smooth.h"
 
 #include "bindings/module.h"
 #include "bindings/tensor_view.h"

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/dtype.h"
-#include "core/norm_act.h"
+#include "core/layout.h"
 
 namespace fastgan::bindings {
 

@@ -35,7 +35,7 @@ struct ConvSingleParams {
 
 // A convolution in one group of any channels, stride and padding; tensors are channels last:
 //   x [B, D, H, W, C], weight [K, kD, kH, kW, C], y and its gradient g [B, D', H', W', K]
-struct ConvGeometry {
+struct ConvPackedGeometry {
   static constexpr int64_t kLanes = 16;  // channels, or those of neighbours, worked on at once
 
   int64_t B, C, K;
@@ -51,7 +51,7 @@ struct ConvGeometry {
 
 // Forward. Lanes are output channels. Sums are float32, of one row of taps first. Results do not
 // depend on the number of threads.
-struct ConvFpropParams : ConvGeometry {
+struct ConvPackedFpropParams : ConvPackedGeometry {
   // Whether K = 16 n, undilated along W.
   bool fills_lanes() const { return K >= 1 && K % kLanes == 0 && dilation[2] == 1; }
 
@@ -63,7 +63,7 @@ struct ConvFpropParams : ConvGeometry {
 
 // Weight gradient. Sums are float32 over a slice of outputs, float64 over slices. Results do not
 // depend on the number of threads.
-struct ConvWgradParams : ConvGeometry {
+struct ConvPackedWgradParams : ConvPackedGeometry {
   // Whether channels fill the lanes: C = 16 n, or C divides 16 and 16 / C divides kW, undilated.
   bool fills_lanes() const {
     if (C < 1 || C % kLanes == 0) return C >= 1;
@@ -78,7 +78,7 @@ struct ConvWgradParams : ConvGeometry {
 // Input gradient. Lanes are the channels of the `stride` neighbours that an output reaches by taps
 // side by side. Sums are float32, of one row of taps first. Results do not depend on the number of
 // threads.
-struct ConvDgradParams : ConvGeometry {
+struct ConvPackedDgradParams : ConvPackedGeometry {
   // Whether stride C = 16 n and the stride divides kW, undilated.
   bool fills_lanes() const {
     return C >= 1 && stride[2] * C % kLanes == 0 && kernel[2] % stride[2] == 0 && dilation[2] == 1;

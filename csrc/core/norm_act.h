@@ -9,14 +9,10 @@
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "core/layout.h"
 #include "core/macros.h"
 
 namespace fastgan {
-
-enum class Layout : int {
-  kChannelsLast,   // [B, S, C]
-  kChannelsFirst,  // [B, C, S]
-};
 
 // A weight or bias and its like.
 struct NormActAffine {

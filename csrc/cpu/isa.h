@@ -21,4 +21,31 @@ const char* isa_name(Isa level);
 // Whether the processor and the build have a level.
 bool isa_available(Isa level);
 
+// A declaration for every level: *kernels.cpp defines it in the namespace of each, FASTGAN_ISA.
+#define FASTGAN_DECLARE_PER_ISA(...) \
+  namespace baseline {               \
+  __VA_ARGS__                        \
+  }                                  \
+  namespace avx2 {                   \
+  __VA_ARGS__                        \
+  }                                  \
+  namespace avx512 {                 \
+  __VA_ARGS__                        \
+  }
+
+// Returns a call, made in the namespace of the level in use.
+#if defined(__x86_64__)
+#define FASTGAN_RETURN_BY_ISA(...)  \
+  switch (isa()) {                  \
+    case Isa::kAvx512:              \
+      return avx512::__VA_ARGS__;   \
+    case Isa::kAvx2:                \
+      return avx2::__VA_ARGS__;     \
+    default:                        \
+      return baseline::__VA_ARGS__; \
+  }
+#else
+#define FASTGAN_RETURN_BY_ISA(...) return baseline::__VA_ARGS__
+#endif
+
 }  // namespace fastgan::cpu

@@ -35,7 +35,4 @@ __device__ T* shared_memory() {
 #endif
 }
 
-// Quotient rounded up.
-__host__ __device__ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 }  // namespace fastgan::cuda

@@ -14,13 +14,15 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 CSRC = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(CSRC))
+from toolchain import find_ninja  # noqa: E402
+
 NAME = "fastgan_emulated"
 FLAGS = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
 # A kernel's own code: casts between packs and elements are what CUDA takes for granted, and its
@@ -43,7 +45,7 @@ def rules(sanitizer: str) -> str:
     include = ["-I", str(CSRC)]
     kernel = FLAGS + KERNEL + checked + ["-I", str(CSRC / "emulation"), *include]
     groups = {
-        "kernel": (kernel, [*sorted((CSRC / "cuda").glob("*.cu")), CSRC / "emulation/planted.cu"]),
+        "kernel": (kernel, [*sorted((CSRC / "cuda").rglob("*.cu")), CSRC / "emulation/planted.cu"]),
         "runtime": ([*FLAGS, "-O1", *own, *include], sorted((CSRC / "emulation").glob("*.cpp"))),
         "module": ([*FLAGS, "-O0", *python, *include], [CSRC / "emulation/bindings/module.cpp"]),
     }
@@ -59,25 +61,12 @@ def rules(sanitizer: str) -> str:
         for source in sources:
             if source.name == "device.cu":  # asks the driver, and has no kernel of an operator
                 continue
-            objects.append(f"{source.stem}.{rule}.o")
+            target = source.relative_to(CSRC).with_suffix(f".{rule}.o")
+            objects.append(target.as_posix())
             lines.append(f"build {objects[-1]}: {rule} {source}")
     link = shlex.join(own)
     lines += ["rule link", f"  command = {cxx} -shared {link} $in -o $out"]
     return "\n".join([*lines, f"build {NAME}.so: link {' '.join(objects)}", ""])
-
-
-def find_ninja() -> str:
-    """The ninja of the Python package, else the one on PATH."""
-    try:
-        import ninja
-
-        found = shutil.which("ninja", path=ninja.BIN_DIR)
-    except ImportError:
-        found = None
-    found = found or shutil.which("ninja")
-    if not found:
-        raise RuntimeError("ninja not found: pip install ninja")
-    return found
 
 
 def build(sanitizer: str = "thread") -> Path:

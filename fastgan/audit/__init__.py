@@ -1,1 +1,1 @@
-"""Judgements on generated volumes: how well they match held-out patients, and what they copy."""
+"""The audit says whether generated volumes may be used: a wing a judgement, `run` for all."""

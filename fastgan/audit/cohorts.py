@@ -1,4 +1,4 @@
-"""From data sets and folders of generated volumes to the cohorts of an audit."""
+"""The cohorts of an audit are made of data sets and of folders of generated volumes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from fastgan.audit.evidence import Cohort, Floats, Names
+from fastgan.arrays import Floats, Integers, Texts
+from fastgan.audit.evidence import Cohort
 from fastgan.data import Dataset, read_volume
 from fastgan.data.manifest import Item
 from fastgan.data.normalise import denormalise, normalise, record_like
 from fastgan.data.sources import find_items
 from fastgan.errors import AuditError
 
-__all__ = ["ACQUISITION", "as_files", "cohort_of", "generated_cohort"]
+__all__ = ["ACQUISITION", "aligned_cohort", "as_files", "cohort_of", "generated_cohort"]
 
 ACQUISITION = ("contrast_used", "slice_thickness", "pixel_spacing")
 """Attributes of bundled volumes that say how they were taken, not what they show."""
@@ -65,13 +66,37 @@ def generated_cohort(source: Path, like: Dataset, name: str = "generated") -> Co
     return _cohort(name, values, items, _labels(items, like.classes) if like.classes else None)
 
 
+def aligned_cohort(source: Path, like: Dataset, sources: Cohort) -> Cohort:
+    """Volumes of another domain of the same subjects, in the order of the sources.
+
+    Args:
+        source: folder or manifest; it may hold other subjects, too.
+        like: a data set of that domain, for its grid and units.
+        sources: whom the volumes are aligned to; the n-th volume of a subject to its n-th here.
+
+    Raises:
+        AuditError: as `generated_cohort`; a subject of whom there are more or fewer volumes.
+    """
+    made = generated_cohort(source, like, "truth")
+    places = np.empty(len(sources), np.int64)
+    for subject in np.unique(sources.subjects):
+        ours, theirs = (np.flatnonzero(c.subjects == subject) for c in (sources, made))
+        if len(ours) != len(theirs):
+            raise AuditError(
+                f"{source}: {len(theirs)} volumes of subject {subject}, of whom there are "
+                f"{len(ours)} held out; give one of domain B for each of A"
+            )
+        places[ours] = theirs
+    return made.subset(places)
+
+
 def as_files(volumes: Floats, dataset: Dataset) -> Floats:
     """What a network sees or draws, any shape, as cohorts hold it: levels become masks again."""
     record = dataset.normalisation
     return normalise(denormalise(volumes, record), record) if "share" in record else volumes
 
 
-def _cohort(name: str, values: Floats, items: Sequence[Item], labels: np.ndarray | None) -> Cohort:
+def _cohort(name: str, values: Floats, items: Sequence[Item], labels: Integers | None) -> Cohort:
     columns = {key: _texts([getattr(i, key) for i in items]) for key in ("site", "scanner")}
     columns |= {key: _texts([i.attributes.get(key) for i in items]) for key in ACQUISITION}
     files = tuple(Path(item.path) for item in items)
@@ -86,7 +111,7 @@ def _cohort(name: str, values: Floats, items: Sequence[Item], labels: np.ndarray
     )
 
 
-def _labels(items: Sequence[Item], classes: tuple[str, ...]) -> np.ndarray:
+def _labels(items: Sequence[Item], classes: tuple[str, ...]) -> Integers:
     for item in items:
         if item.label not in classes:
             raise AuditError(
@@ -96,7 +121,7 @@ def _labels(items: Sequence[Item], classes: tuple[str, ...]) -> np.ndarray:
     return np.array([classes.index(str(item.label)) for item in items], np.int64)
 
 
-def _texts(values: Sequence[object]) -> Names:
+def _texts(values: Sequence[object]) -> Texts:
     return np.array(["" if value is None else str(value) for value in values])
 
 

@@ -1,33 +1,27 @@
-"""Controls from the p-values of runs in which something was planted, or left alone."""
+"""Planted controls are made here: something of known truth was put in, and found or not."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Floats
 from fastgan.audit.judgement import Control
 from fastgan.audit.statistics import clopper_pearson, permutation_p
-from fastgan.audit.statistics.group_tests import Groups, centred, standardised
+from fastgan.audit.statistics.group_tests import Groups, centred, standard_contrast
 
-__all__ = [
-    "NEEDED",
-    "TESTS",
-    "by_subject",
-    "found_control",
-    "planted_p",
-    "power_level",
-    "quiet_control",
-]
-
-Floats = NDArray[np.floating]
+__all__ = ["NEEDED", "TESTS", "by_subject", "found", "hits", "planted_p", "power_level", "quiet"]
 
 TESTS = 20
 """Tests that one audit may hold: a planted fault must be found at alpha / TESTS, the first step of
 Holm's correction, so that a stated power is that of the verdict and not of a test by itself."""
 NEEDED = 0.8
-"""Share of runs in which a planted fault must be found."""
+"""Share of runs in which a planted fault must be found, where a judgement does not ask for more."""
+
+Measure = Literal["rate", "lower bound"]
+"""What of the runs is held against a limit: their share, or the lower end of its 95 % interval."""
 
 
 def power_level(alpha: float) -> float:
@@ -35,29 +29,49 @@ def power_level(alpha: float) -> float:
     return alpha / TESTS
 
 
-def found_control(
-    name: str, p: Sequence[float] | Floats, alpha: float, *, decisive: bool = True
+def hits(p: Sequence[float] | Floats, level: float) -> tuple[int, int]:
+    """How many p-values of runs fall to a level, and of how many."""
+    return int(np.count_nonzero(np.asarray(p) <= level)), len(p)
+
+
+def found(
+    name: str,
+    hits: int,
+    runs: int,
+    *,
+    at_least: float = NEEDED,
+    by: Measure = "rate",
+    decisive: bool = True,
 ) -> Control:
-    """A positive control: how often p-values of planted runs fall to `power_level(alpha)`."""
-    runs = len(p)
-    found = int(np.count_nonzero(np.asarray(p) <= power_level(alpha)))
-    rate = found / runs
-    return Control(
-        name, "found", rate, clopper_pearson(found, runs), runs, rate >= NEEDED, decisive
-    )
+    """A positive control: it holds where what was planted is found in enough of the runs."""
+    rate, interval = _rate(hits, runs)
+    held = (rate if by == "rate" else interval[0]) >= at_least
+    return Control(name, "found", rate, interval, runs, held, decisive)
 
 
-def quiet_control(name: str, p: Sequence[float] | Floats, alpha: float) -> Control:
-    """A negative control: holds unless alarms at `alpha` are surely more frequent than `alpha`."""
-    runs = len(p)
-    found = int(np.count_nonzero(np.asarray(p) <= alpha))
-    interval = clopper_pearson(found, runs)
-    return Control(name, "quiet", found / runs, interval, runs, interval[0] <= alpha)
+def quiet(
+    name: str,
+    hits: int,
+    runs: int,
+    *,
+    at_most: float,
+    by: Measure = "lower bound",
+    decisive: bool = True,
+) -> Control:
+    """A negative control: it holds unless alarms are surely more frequent than `at_most`.
+
+    By the rate it holds where they are no more frequent in the runs themselves.
+    """
+    rate, interval = _rate(hits, runs)
+    held = (rate if by == "rate" else interval[0]) <= at_most
+    return Control(name, "quiet", rate, interval, runs, held, decisive)
 
 
-def planted_p(
-    groups: Groups, planted: NDArray[np.bool_], maxima: Floats, permutations: int
-) -> Floats:
+def _rate(hits: int, runs: int) -> tuple[float, tuple[float, float]]:
+    return hits / max(runs, 1), clopper_pearson(hits, max(runs, 1))
+
+
+def planted_p(groups: Groups, planted: Bools, maxima: Floats, permutations: int) -> Floats:
     """p-values [R] of runs in which one feature is added to a family that was tested.
 
     Args:
@@ -71,7 +85,7 @@ def planted_p(
     largest = np.zeros((len(groups.codes), len(planted)))
     features = planted.T.astype(np.float32)
     for group in groups.contrasts:
-        own = standardised(groups.contrast(group), centred(features, groups.strata))
+        own = standard_contrast(groups.contrast(group), centred(features, groups.strata))
         np.maximum(largest, np.abs(own), out=largest)
     for run in range(len(planted)):
         both = np.maximum(largest[:, run], maxima)
@@ -81,13 +95,11 @@ def planted_p(
     return out
 
 
-def by_subject(
-    groups: Groups, first: int, agreement: float, rng: np.random.Generator
-) -> NDArray[np.bool_]:
+def by_subject(groups: Groups, first: int, agreement: float, rng: np.random.Generator) -> Bools:
     """[R, N] membership of the last group in the rows from `first` on, wrong for a share of
     1 - agreement of the subjects: a mark or a field that mostly goes with the group.
     """
     member = groups.codes[first:] == len(groups.names) - 1
     wrong = rng.random((len(member), groups.subjects.max() + 1)) >= agreement
-    out: NDArray[np.bool_] = member ^ wrong[:, groups.subjects]
+    out: Bools = member ^ wrong[:, groups.subjects]
     return out

@@ -1,4 +1,4 @@
-"""What an audit looks at: training, held-out and generated volumes, with what is known of each."""
+"""An audit looks at training, held-out and generated volumes, with what is known of each."""
 
 from __future__ import annotations
 
@@ -8,20 +8,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Column, Floats, Integers, Texts
 from fastgan.errors import AuditError
 
-__all__ = ["COLUMNS", "Cohort", "Draw", "Evidence", "Options", "Translate"]
-
-Floats = NDArray[np.floating]
-Labels = NDArray[np.integer]
-Names = NDArray[np.str_]
+__all__ = [
+    "COLUMNS",
+    "LEAST_SUBJECTS",
+    "LEAST_TO_FIT",
+    "Cohort",
+    "Draw",
+    "Evidence",
+    "Options",
+    "Translate",
+    "require_labels",
+    "subjects_by",
+]
 
 COLUMNS = ("site", "scanner", "modality")
 """Manifest columns that say where a volume comes from rather than what it shows."""
 
-Draw = Callable[[NDArray[np.integer], int | None], Floats]
+LEAST_SUBJECTS = 10
+"""Subjects that each group needs before groups are compared."""
+LEAST_TO_FIT = 20
+"""Subjects that each group needs before something is fitted: fewer, and no classifier finds even a
+plain shortcut."""
+
+Draw = Callable[[Integers, int | None], Floats]
 """Generated volumes of latents: (latent numbers [N], class or None) -> [N, D, H, W] in [-1, 1].
 
 The same number is the same latent whatever the class."""
@@ -43,11 +56,11 @@ class Cohort:
     values: Floats
     """[N, D, H, W] float32 in [-1, 1]: the files' units on the run's grid and range. A mask's
     background is -1 (not a level, whatever the networks are shown)."""
-    subjects: Names
+    subjects: Texts
     """[N] who each is of; generated volumes are each of their own."""
-    labels: Labels | None = None
+    labels: Integers | None = None
     """[N] positions in `Evidence.classes`, or None where nothing is labelled."""
-    columns: Mapping[str, Names] = field(default_factory=dict)
+    columns: Mapping[str, Texts] = field(default_factory=dict)
     """Manifest column -> [N] text, "" where a row leaves it out."""
     files: tuple[Path, ...] = ()
     """[N] files as they lie on the disk, or () where the volumes come out of an archive."""
@@ -77,10 +90,9 @@ class Cohort:
         """How many different subjects."""
         return len(np.unique(self.subjects))
 
-    def subset(self, chosen: NDArray[np.integer] | NDArray[np.bool_]) -> Cohort:
+    def subset(self, chosen: Integers | Bools) -> Cohort:
         """The chosen volumes, by positions or by a mask [N]."""
-        chosen = np.asarray(chosen)
-        positions = np.nonzero(chosen)[0] if chosen.dtype == bool else chosen
+        positions = np.arange(len(self))[chosen]
         return Cohort(
             self.name,
             self.values[positions],
@@ -90,6 +102,38 @@ class Cohort:
             tuple(self.files[i] for i in positions) if self.files else (),
             self.subjects_named,
         )
+
+
+def subjects_by(column: Column, subjects: Texts) -> dict[str, int]:
+    """How many subjects [N] have each value of a column [N]; "" counts for none."""
+    return {
+        str(value): len(np.unique(subjects[column == value]))
+        for value in np.unique(column)
+        if str(value)
+    }
+
+
+def require_labels(
+    cohort: Cohort, least: int = LEAST_TO_FIT, classes: tuple[str, ...] = ()
+) -> Integers:
+    """Labels [N] of a cohort.
+
+    Raises:
+        AuditError: none, one class, or fewer than `least` subjects in a class, which are named by
+            `classes` as far as those go.
+    """
+    if cohort.labels is None:
+        raise AuditError(f"the {cohort.name} volumes have no labels")
+    counts = subjects_by(cohort.labels, cohort.subjects)
+    if len(counts) < 2:
+        raise AuditError(f"the {cohort.name} volumes have one class")
+    if min(counts.values()) < least:
+        known = dict(zip(map(str, range(len(classes))), classes, strict=True))
+        named = ", ".join(f"{known.get(c, c)}: {n}" for c, n in counts.items())
+        raise AuditError(
+            f"needs at least {least} {cohort.name} subjects of each class, got {named}"
+        )
+    return cohort.labels
 
 
 @dataclass(frozen=True)
@@ -103,7 +147,7 @@ class Evidence:
     """mm along D, H, W."""
     classes: tuple[str, ...] = ()
     modality: str = "mr"
-    """"ct", "mr" or "mask": of masks, pictures show surfaces and -1 is background."""
+    """"ct", "mr" or "mask"; pictures of masks show surfaces, and their background is -1."""
     augmentations: tuple[str, ...] = ()
     """What the run applied to real volumes while training: names of `alterations.AUGMENTATIONS`."""
     draw: Draw | None = None

@@ -1,26 +1,32 @@
-"""A finding and its verdict; how the findings of one audit are settled together.
+"""A question gets a finding, and a finding a verdict when all of an audit are settled together.
 
-A judgement is a module of `fastgan.audit` with `judge(evidence, options) -> list[Finding]`. It says
-what it measured and both what follows when its test rejects and when it does not; `settle` decides,
-because only the audit knows how many tests were made, and holds every finding to its controls.
+A judgement is a wing of `fastgan.audit` with `judge(evidence, options) -> list[Finding]`. It asks
+questions, says what it measured and both what follows when its test rejects and when it does not;
+`settle` decides, because only the audit knows how many tests were made, and holds every finding to
+its controls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from fastgan.audit.evidence import Evidence, Options
 from fastgan.audit.statistics import holm
+from fastgan.errors import AuditError
 
 __all__ = [
     "Control",
     "Figure",
     "Finding",
     "Outcome",
+    "Question",
     "Settled",
     "Table",
     "Verdict",
+    "answer",
+    "cannot_tell",
     "settle",
 ]
 
@@ -36,6 +42,21 @@ class Outcome:
 
     verdict: Verdict
     sentence: str
+
+
+def cannot_tell(reason: str) -> Outcome:
+    """The outcome of what cannot be judged, with the reason."""
+    return Outcome("cannot tell", f"Cannot tell: {reason}.")
+
+
+class Question(NamedTuple):
+    """What a finding answers: the first three fields of `Finding`."""
+
+    judgement: str
+    """The wing's name: "memorization"."""
+    key: str
+    """Unique within the audit, stable across versions: "memorization.copies"."""
+    text: str
 
 
 @dataclass(frozen=True)
@@ -86,10 +107,9 @@ class Finding:
     """One question, answered: one line of the verdict table and the section behind it."""
 
     judgement: str
-    """The module's name: "memorization"."""
     key: str
-    """Unique within the audit, stable across versions: "memorization.copies"."""
     question: str
+    """See `Question`."""
     accepted: Outcome
     """The outcome when the test does not reject, or when there is no test."""
     rejected: Outcome | None = None
@@ -128,6 +148,36 @@ class Settled:
     p_adjusted: float | None
 
 
+Part = Callable[[Evidence, Options], Finding | list[Finding]]
+"""What answers a question, and perhaps others that rest on the same numbers."""
+
+
+def answer(
+    parts: Sequence[tuple[Question, Part]],
+    evidence: Evidence,
+    options: Options,
+    *,
+    one_at_least: bool = False,
+) -> list[Finding]:
+    """The findings of a wing's questions; one that the data do not allow says so, with the reason.
+
+    Raises:
+        AuditError: `one_at_least`, and the data do not allow any.
+    """
+    findings: list[Finding] = []
+    reasons = []
+    for question, part in parts:
+        try:
+            made = part(evidence, options)
+        except AuditError as error:
+            reasons.append(str(error))
+            made = Finding(*question, cannot_tell(str(error)))
+        findings += made if isinstance(made, list) else [made]
+    if one_at_least and len(reasons) == len(parts):
+        raise AuditError("; ".join(dict.fromkeys(reasons)))
+    return findings
+
+
 def settle(findings: Sequence[Finding], *, alpha: float) -> list[Settled]:
     """The verdicts of one audit, in the order of the findings.
 
@@ -159,8 +209,7 @@ def _settled(finding: Finding, p: float | None, alpha: float) -> Settled:
     if outcome.verdict == "pass":
         missed = [c for c in finding.controls if c.decisive and not c.held]
         if missed:
-            reason = _missed(missed[0])
-            outcome = Outcome("cannot tell", f"Cannot tell: {reason}.")
+            outcome = cannot_tell(_missed(missed[0]))
         elif not finding.power:
             outcome = Outcome("cannot tell", f"{outcome.sentence} Power unmeasured.")
     return Settled(finding, outcome.verdict, outcome.sentence, None if p is None else float(p))

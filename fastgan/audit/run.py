@@ -1,4 +1,4 @@
-"""One audit: every judgement on the same evidence, each by itself, settled together."""
+"""One audit makes every judgement on the same evidence, each alone, and settles all together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Finding, Outcome, Settled, Verdict, settle
+from fastgan.audit.judgement import Finding, Question, Settled, Verdict, cannot_tell, settle
 from fastgan.errors import AuditError, ConfigError
 
 __all__ = ["EXIT_CODES", "JUDGEMENTS", "Audit", "audit"]
@@ -23,7 +23,7 @@ JUDGEMENTS = {
     "quality": "how close is the generated distribution to unseen patients?",
     "translation": "does translation keep anatomy and lesions?",
 }
-"""Module of `fastgan.audit` -> what it asks; in the order of the report."""
+"""Wing of `fastgan.audit` -> what it asks; in the order of the report."""
 
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "warn": 0, "fail": 3, "cannot tell": 4}
 WORST_FIRST: tuple[Verdict, ...] = ("fail", "cannot tell", "warn", "pass")
@@ -113,9 +113,8 @@ def _asked(evidence: Evidence) -> list[str]:
 
 def _untold(name: str, reason: str) -> Finding:
     reason = reason[:1].upper() + reason[1:].rstrip(".")
-    outcome = Outcome("cannot tell", f"Cannot tell: {reason}.")
-    question = JUDGEMENTS[name]
-    return Finding(name, name, question[:1].upper() + question[1:], outcome)
+    text = JUDGEMENTS[name]
+    return Finding(*Question(name, name, text[:1].upper() + text[1:]), cannot_tell(reason))
 
 
 def _check_shapes(evidence: Evidence) -> None:

@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", type=int, metavar="STEP", help="default: the newest")
     parser.add_argument(
+        "--truth",
+        type=Path,
+        metavar="DIR",
+        help="folder or manifest.csv of domain B of a cyclegan's held-out subjects, aligned to A",
+    )
+    parser.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="these judgements alone"
     )
     parser.add_argument(
@@ -93,11 +99,15 @@ def _evidence(options: argparse.Namespace) -> tuple[Config, Evidence]:
     from fastgan.train.run_folder import RunFolder
 
     if options.config is not None:
+        if options.truth is not None:
+            raise ConfigError(
+                "--truth: only a cyclegan's run translates; leave it out with --config"
+            )
         config = configuration.load(options.config)
         return config, evidence_of_config(config, options.generated)
     folder = RunFolder(options.run)
     found = checkpoint_asked(folder, options.checkpoint)
-    evidence = evidence_of_run(folder, found, options.generated, options.device)
+    evidence = evidence_of_run(folder, found, options.generated, options.device, options.truth)
     return folder.config(), evidence
 
 

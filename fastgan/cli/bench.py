@@ -62,7 +62,7 @@ def _certify(device: torch.device, out: Path | None) -> int:
     import json
 
     from fastgan.durable import replace_file
-    from fastgan.ops import certificates
+    from fastgan.ops.implementations import certificates
 
     found = certificate(device)
     target = out or certificates.path(certificates.architecture(device))
@@ -92,8 +92,8 @@ def certificate(device: torch.device, shapes: int = 24) -> dict[str, Any]:
 
     import fastgan
     from fastgan.cli.doctor import driver, version
-    from fastgan.ops import certificates, dispatch
     from fastgan.ops.certify import certify
+    from fastgan.ops.implementations import certificates, dispatch
 
     x = torch.empty(1, 1, 2, 2, 2, device=device)
     results = {}
@@ -128,7 +128,8 @@ def _times(device: torch.device) -> Iterator[_Row]:
     """Medians of every implementation, which take turns, and their speed over the reference's."""
     import torch
 
-    from fastgan.ops import dispatch, implementation
+    from fastgan.ops import implementation
+    from fastgan.ops.implementations import dispatch
 
     x = torch.empty(1, 1, 2, 2, 2, device=device)
     for op, build in _workloads(device).items():

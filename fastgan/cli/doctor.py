@@ -112,10 +112,10 @@ def driver() -> str:
 
 
 def _extension() -> Iterator[str]:
-    from fastgan.ops import native
+    from fastgan.ops.implementations import extension
 
     try:
-        built = native.build_info()
+        built = extension.build_info()
     except RuntimeError as error:
         yield f"not usable, PyTorch serves instead: {error}"
         return
@@ -124,14 +124,14 @@ def _extension() -> Iterator[str]:
             value = ", ".join(map(str, value))
         yield f"{key}: {value or 'none'}"
     if built.get("cuda"):
-        yield from _extension_devices(native.cuda_devices())
+        yield from _extension_devices(extension.cuda_devices())
 
 
 def _extension_devices(seen: Mapping[str, Any]) -> Iterator[str]:
-    from fastgan.ops import native_cuda
+    from fastgan.ops.implementations.cuda.device import too_old
 
     if seen["error"]:
-        old = native_cuda.too_old(seen["driver"], seen["runtime"]) if seen["driver"] else None
+        old = too_old(seen["driver"], seen["runtime"]) if seen["driver"] else None
         yield f"its CUDA runtime reports: {old or seen['error']}"
     for device in seen["devices"]:
         problem = device["code_error"]
@@ -139,7 +139,7 @@ def _extension_devices(seen: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _operators() -> Iterator[str]:
-    from fastgan.ops import dispatch
+    from fastgan.ops.implementations import dispatch
 
     for row in dispatch.report():
         mark = "used" if row.used else "yes" if row.available else "no"

@@ -20,21 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fastgan.data.bundled import RATINGS
 from fastgan.errors import BadFile
 
 __all__ = ["Annotation", "cluster", "consensus", "main", "read_database", "signed_distance"]
 
-RATINGS = (
-    "malignancy",
-    "spiculation",
-    "lobulation",
-    "sphericity",
-    "texture",
-    "subtlety",
-    "margin",
-    "calcification",
-    "internalStructure",
-)
 EDGE = 48.0  # mm; 32 mm would clip 12 % of the malignant nodules, this 0.6 %
 FINE = 96  # samples of 0.5 mm: 1 mm and 1.5 mm voxels are both means of whole ones
 LEVELS = 16  # mask levels kept: readers give at most 4 plateaus, the rest is the soft edge

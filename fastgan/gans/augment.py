@@ -16,16 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastgan.measures.augmentation_limits import BRIGHTNESS, CONTRAST, LARGEST_SHIFT
 from fastgan.nn.choices import check_choice
 
 __all__ = ["AUGMENTATIONS", "Augment"]
 
 AUGMENTATIONS = ("flip", "shift", "intensity")
 FLIP_PROBABILITY = 0.25
-# Of an axis' length, as in DiffAugment.
-LARGEST_SHIFT = 1 / 8
-CONTRAST = (0.8, 1.2)
-BRIGHTNESS = (-0.2, 0.2)
 # The value of air or of no signal, which shifts bring in.
 BACKGROUND = -1.0
 # Matrix times volume along D, H, W of an NDHWC view.

@@ -1,4 +1,4 @@
-"""Numbers about volumes: shape, surface, structure, patch statistics, descriptors."""
+"""This leaf measures volumes: shape, surface, structure, patch statistics, descriptors."""
 
 from __future__ import annotations
 

@@ -1,29 +1,47 @@
-"""Numbers that stand for volumes: block means, intensities, and statistics with a name."""
+"""These numbers stand for volumes: block means, intensities, and statistics with a name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats, Texts
 from fastgan.errors import AuditError
 from fastgan.measures.shape import body, shape_statistics
 
-__all__ = ["block_means", "block_values", "named_statistics", "size_of", "voxel_descriptors"]
-
-Floats = NDArray[np.floating]
+__all__ = [
+    "FINE_MEANS",
+    "INTENSITIES",
+    "block_means",
+    "block_values",
+    "named_statistics",
+    "size_of",
+    "voxel_descriptors",
+]
 
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
+# Columns of `voxel_descriptors`.
+FINE_MEANS, COARSE_MEANS, COARSE_SPREADS = slice(0, 64), slice(64, 72), slice(72, 80)
+QUANTILES = slice(80, 87)
+INTENSITIES = np.r_[FINE_MEANS, COARSE_MEANS, QUANTILES]
+"""Columns that follow an offset of all voxels; the others do not see it."""
 
-def block_means(values: Floats, blocks: int) -> Floats:
-    """[N, blocks^3] means of [N, D, H, W] over a grid of nearly equal blocks."""
+
+def block_means(values: Floats, blocks: int, *, rounded: bool = False) -> Floats:
+    """[N, blocks^3] means of [N, D, H, W] over a grid of nearly equal blocks.
+
+    Where an axis does not divide, a block starts at the voxel before its even share, or, if
+    `rounded`, at the nearest.
+    """
     out = values
     for axis in (1, 2, 3):
         size = values.shape[axis]
         count = min(blocks, size)
         starts = np.arange(count) * size // count
+        if rounded:
+            starts = (np.arange(count) * size / count).round().astype(np.int64)
         widths = np.diff(np.append(starts, size)).astype(np.float32)
         shape = [1] * 4
         shape[axis] = count
@@ -57,9 +75,10 @@ def voxel_descriptors(values: Floats) -> Floats:
     return np.concatenate([*parts, np.stack(detail + curved, axis=1)], axis=1).astype(np.float64)
 
 
-def size_of(values: Floats) -> Floats:
-    """[N] share of the grid that a mask in [-1, 1] fills."""
-    share: Floats = body((values + 1.0) / 2.0).mean(axis=(1, 2, 3), dtype=np.float64)
+def size_of(values: Floats, *, hard: bool = False) -> Floats:
+    """[N] share of the grid that the body of a mask in [-1, 1] fills, or, if `hard`, values > 0."""
+    filled = values > 0.0 if hard else body((values + 1.0) / 2.0)
+    share: Floats = filled.mean(axis=(1, 2, 3), dtype=np.float64)
     return share
 
 
@@ -67,7 +86,7 @@ def named_statistics(
     values: Floats,
     spacing: tuple[float, float, float],
     modality: str,
-    columns: Mapping[str, NDArray[np.str_]] | None = None,
+    columns: Mapping[str, Texts] | None = None,
 ) -> dict[str, Floats]:
     """Statistics with a meaning: name -> [N].
 
@@ -119,7 +138,7 @@ def named_statistics(
     return out
 
 
-def _numbers(column: NDArray[np.str_]) -> Floats | None:
+def _numbers(column: Texts) -> Floats | None:
     try:
         numbers = np.array([float(text) for text in column])
     except ValueError:

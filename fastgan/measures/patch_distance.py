@@ -1,4 +1,4 @@
-"""How far translated volumes are from real ones of their domain, without pairs: in small patches.
+"""How far are translated volumes from real ones? Small patches tell, without pairs.
 
 The histogram of intensities does not say whether the right tissue is bright: white matter painted
 as grey matter can have it exactly. Patches do: cortex is a bright sheet between two dark sides,

@@ -1,18 +1,16 @@
-"""Size and form of soft masks: volume, surface against volume, elongation."""
+"""Soft masks have a size and a form: volume, surface against volume, elongation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats
 from fastgan.errors import AuditError
 from fastgan.measures.surface import level_area
 
 __all__ = ["ShapeStatistics", "body", "shape_statistics", "soft_ellipsoids"]
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)

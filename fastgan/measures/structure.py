@@ -1,4 +1,4 @@
-"""Does a translation keep the patient's structure: alarms for inverted contrast and a moved body.
+"""Does a translation keep the structure? Alarms say that contrast was inverted or a body moved.
 
 Unpaired translation can satisfy critic and cycle with the contrast turned round or the body
 shifted, grown or cut. What may change is the contrast within the body: T1 to T2 turns fluid from

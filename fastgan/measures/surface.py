@@ -1,15 +1,14 @@
-"""Area of a level surface by marching tetrahedra."""
+"""The area of a level surface is found by marching tetrahedra."""
 
 from __future__ import annotations
 
 import itertools
 
 import numpy as np
-from numpy.typing import NDArray
+
+from fastgan.arrays import Bools, Floats
 
 __all__ = ["level_area"]
-
-Floats = NDArray[np.floating]
 
 # The six tetrahedra along the diagonal of a cell, one per order in which the axes are walked; they
 # meet face to face across cells, so the surface is closed.
@@ -56,7 +55,7 @@ def level_area(values: Floats, spacing: tuple[float, float, float], level: float
     place = np.take_along_axis(place, order[:, :, None], axis=1)
     inside = (height >= level).sum(axis=1)
 
-    def crossing(chosen: NDArray[np.bool_], a: int, b: int) -> Floats:
+    def crossing(chosen: Bools, a: int, b: int) -> Floats:
         high, low = height[chosen, a], height[chosen, b]
         share = ((high - level) / (high - low))[:, None]
         point: Floats = place[chosen, a] * (1 - share) + place[chosen, b] * share

@@ -112,7 +112,7 @@ def _convolved(
     if isinstance(conv, ConvTranspose3d):
         geometry: dict[str, Any] = {
             "stride": conv.stride,
-            "padding": conv.voxels,
+            "padding": conv.padding_voxels,
             "output_padding": conv.output_padding,
         }
         return ops.norm_act_conv_transpose(
@@ -123,5 +123,5 @@ def _convolved(
         *(z, statistics, weight, bias, conv.weight, conv.bias),
         **settings,
         stride=conv.stride,
-        padding=conv.voxels,
+        padding=conv.padding_voxels,
     )

@@ -22,7 +22,7 @@ class Conv3d(nn.Conv3d):
         super().__init__(*args, **kwargs)
         if self.padding_mode != "zeros" or isinstance(self.padding, str):
             raise ConfigError("Conv3d: padding must be a number of voxels, filled with zeros")
-        self.voxels = self.padding
+        self.padding_voxels = self.padding
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, C, D, H, W] -> [B, C', D', H', W']."""
@@ -31,7 +31,7 @@ class Conv3d(nn.Conv3d):
             self.weight,
             self.bias,
             stride=self.stride,
-            padding=self.voxels,
+            padding=self.padding_voxels,
             dilation=self.dilation,
             groups=self.groups,
         )
@@ -46,7 +46,7 @@ class ConvTranspose3d(nn.ConvTranspose3d):
             raise ConfigError("ConvTranspose3d: groups and dilation must be 1")
         if isinstance(self.padding, str):
             raise ConfigError("ConvTranspose3d: padding must be a number of voxels")
-        self.voxels = self.padding
+        self.padding_voxels = self.padding
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """x: [B, C, D, H, W] -> [B, C', D', H', W']; `output_size` is not supported."""
@@ -57,6 +57,6 @@ class ConvTranspose3d(nn.ConvTranspose3d):
             self.weight,
             self.bias,
             stride=self.stride,
-            padding=self.voxels,
+            padding=self.padding_voxels,
             output_padding=self.output_padding,
         )

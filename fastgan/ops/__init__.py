@@ -5,13 +5,11 @@ from __future__ import annotations
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv3d import conv3d
 from fastgan.ops.conv_transpose3d import conv_transpose3d
-from fastgan.ops.dispatch import implementation
 from fastgan.ops.fold import fold, unfold
 from fastgan.ops.gradient_penalty import GradientPenalty, gradient_penalty
 from fastgan.ops.group_statistics import group_statistics
-from fastgan.ops.nearest import nearest
-from fastgan.ops.nearest_index import NearestIndex, Neighbours, Transform
-from fastgan.ops.nearest_stream import nearest_stream
+from fastgan.ops.implementations.dispatch import implementation
+from fastgan.ops.nearest import NearestIndex, Neighbours, Transform, nearest, nearest_stream
 from fastgan.ops.norm_act import norm_act
 from fastgan.ops.norm_act_conv import norm_act_conv, norm_act_conv_transpose
 from fastgan.ops.smooth import smooth

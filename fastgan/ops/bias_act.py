@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops import dispatch
-from fastgan.ops.checks import floating, memory_format, require, same_place
+from fastgan.ops.checks import dense, floating, memory_format, require, same_place
+from fastgan.ops.implementations import dispatch
 from fastgan.ops.registration import Grads, operator, wanted
 
 __all__ = ["bias_act"]
@@ -54,7 +54,8 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, negative_slope: float = 0
 
 
 def _fwd(x: Tensor, bias: Tensor | None, negative_slope: float) -> tuple[Tensor, Tensor]:
-    x = x.contiguous(memory_format=memory_format(x))
+    x = dense(x)
+    bias = None if bias is None else bias.contiguous()
     both: tuple[Tensor, Tensor] = dispatch.module("bias_act", x).bias_act_fwd(
         x, bias, negative_slope
     )

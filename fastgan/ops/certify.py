@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,8 +21,9 @@ from torch.nn import functional
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.checks import accumulator
 from fastgan.ops.conv3d import conv3d
-from fastgan.ops.dispatch import implementation
+from fastgan.ops.error_ratios import ORDERS, Case, Result, compare, derivatives
 from fastgan.ops.fold import fold, unfold
+from fastgan.ops.implementations.dispatch import implementation
 from fastgan.ops.nearest import nearest
 from fastgan.ops.norm_act import norm_act
 from fastgan.ops.slope_penalty import slope_penalty_fwd, slope_penalty_mix
@@ -32,33 +32,12 @@ from fastgan.reference.smooth import smooth as plain_smooth
 
 __all__ = ["TRIALS", "Result", "certify"]
 
-# Largest geometric mean of the ratios, by dtype; and the largest single one.
-MEANS = {"float32": 1.0, "bfloat16": 1.2, "float64": 1.0}
-WORST = 2.5
-# Of float64 against float64, and of distances: relative to the largest value.
-EXACT, DISTANCE = 1e-11, 1e-6
+# Of distances: relative to the largest value.
+DISTANCE = 1e-6
 # Of the penalty on the slope, in units in the last place of the largest value.
 UNITS = 64.0
 # Least distance from the activation's kink, where rounding would decide the slope of either side.
 MARGIN = 3e-6
-ORDERS = ("forward", "backward", "second")
-
-Function = Callable[..., Tensor]
-
-
-class Result(NamedTuple):
-    """What was found."""
-
-    figures: dict[str, float]
-    problems: list[str]  # empty: correct
-
-
-class _Case(NamedTuple):
-    name: str
-    ours: Function
-    stock: Function
-    inputs: list[Tensor]  # float32 numbers that bfloat16 holds
-    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float64)
 
 
 def certify(op: str, name: str, device: torch.device, *, shapes: int = 24) -> Result:
@@ -91,68 +70,6 @@ def _poisoned() -> Iterator[None]:
             torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
-def _compare(cases: Iterator[_Case], device: torch.device) -> Result:
-    ratios: dict[str, list[float]] = {}
-    problems: list[str] = []
-    for case in cases:
-        exact = _derivatives(case.stock, case, torch.float64, device)
-        for dtype in case.dtypes:
-            own = _derivatives(case.ours, case, dtype, device)
-            again = _derivatives(case.ours, case, dtype, device)
-            stock = _derivatives(case.stock, case, dtype, device)
-            orders = zip(own, again, stock, exact, strict=True)
-            for order, results in zip(ORDERS, orders, strict=True):
-                key = f"{str(dtype).removeprefix('torch.')} {order}"
-                for ours, repeated, peer, truth in zip(*results, strict=True):
-                    if not torch.equal(ours, repeated):
-                        problems.append(f"{case.name}: {key} differs between two runs")
-                    if not truth.any() and not ours.any():
-                        continue  # nothing there to be wrong, and it would flatter the mean
-                    ratio = _ratio(ours, peer, truth, dtype)
-                    if not ratio <= WORST:
-                        problems.append(f"{case.name}: {key} has {ratio:.3g} times PyTorch's error")
-                    ratios.setdefault(key, []).append(ratio)
-    figures: dict[str, float] = {}
-    for key, found in ratios.items():
-        mean = math.exp(sum(math.log(max(r, 1e-3)) for r in found) / len(found))
-        figures |= {f"{key} mean": round(mean, 3), f"{key} worst": round(max(found), 3)}
-        bound = MEANS[key.split()[0]]
-        if not mean <= bound:
-            problems.append(f"{key}: geometric mean of error ratios is {mean:.3g}, allowed {bound}")
-    return Result(figures, problems)
-
-
-def _ratio(ours: Tensor, peer: Tensor, truth: Tensor, dtype: torch.dtype) -> float:
-    """Largest error over PyTorch's, of which half a unit in the last place is the least."""
-    size = float(truth.abs().max())
-    error = float((ours.double() - truth).abs().max())
-    if dtype == torch.float64:
-        return error / (EXACT * max(size, 1e-3))
-    least = 0.5 * torch.finfo(dtype).eps * max(size, 1e-3)
-    return error / max(float((peer.double() - truth).abs().max()), least)
-
-
-def _derivatives(
-    function: Function, case: _Case, dtype: torch.dtype, device: torch.device
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Value, first and second derivative, by cotangents drawn from a seed."""
-    draw = torch.Generator().manual_seed(1)
-
-    def cotangent(t: Tensor) -> Tensor:
-        return torch.randn(t.shape, generator=draw).bfloat16().to(t.device, t.dtype)
-
-    leaves = [t.to(device, dtype).requires_grad_() for t in case.inputs]
-    y = function(*leaves)
-    g = cotangent(y).requires_grad_()
-    first = torch.autograd.grad(y, leaves, g, create_graph=True)
-    mixed = sum((d * cotangent(d)).sum() for d in first)
-    assert isinstance(mixed, Tensor)
-    second = torch.autograd.grad(mixed, [g, *leaves], allow_unused=True)
-    both = zip(second, [g, *leaves], strict=True)
-    zeros = [torch.zeros_like(t) if d is None else d for d, t in both]
-    return [y.detach()], [d.detach() for d in first], zeros
-
-
 def _int(draw: torch.Generator, least: int, most: int) -> int:
     return int(torch.randint(least, most + 1, (), generator=draw))
 
@@ -177,7 +94,7 @@ def _sizes(draw: torch.Generator, shapes: int) -> list[tuple[int, ...]]:
 
 
 def _norm_act(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
-    def cases() -> Iterator[_Case]:
+    def cases() -> Iterator[Case]:
         for i, sizes in enumerate(_sizes(draw, shapes)):
             channels = sizes[1]
             divisors = [n for n in range(1, channels + 1) if channels % n == 0]
@@ -205,21 +122,21 @@ def _norm_act(draw: torch.Generator, device: torch.device, shapes: int) -> Resul
                 z = stock(x.double(), weight.double(), bias.double(), slope=1.0)
                 if z.abs().min() > MARGIN:
                     break
-            yield _Case(f"{list(sizes)}, {groups} groups", ours, stock, [x, weight, bias])
+            yield Case(f"{list(sizes)}, {groups} groups", ours, stock, [x, weight, bias])
 
-    return _compare(cases(), device)
+    return compare(cases(), device)
 
 
 def _bias_act(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
-    def cases() -> Iterator[_Case]:
+    def cases() -> Iterator[Case]:
         for i, sizes in enumerate(_sizes(draw, shapes)):
             # Odd multiples of 2^-5 and multiples of 2^-4: no sum is zero, none is rounded.
             x = (torch.randint(-31, 31, sizes, generator=draw) + 0.5) / 16
             bias = torch.randint(-31, 31, sizes[1:2], generator=draw) / 16
             x = x.contiguous(memory_format=_FORMS[i % 2])
-            yield _Case(f"{list(sizes)}", bias_act, _plain_bias_act, [x, bias])
+            yield Case(f"{list(sizes)}", bias_act, _plain_bias_act, [x, bias])
 
-    return _compare(cases(), device)
+    return compare(cases(), device)
 
 
 def _plain_bias_act(x: Tensor, bias: Tensor) -> Tensor:
@@ -252,15 +169,15 @@ def _slope_penalty(draw: torch.Generator, device: torch.device, shapes: int) -> 
         slopes = [x.contiguous(memory_format=_FORMS[i % 2]) for x in slopes]
         share = torch.rand(sizes[0], generator=draw).bfloat16().float()
         one_sided = i % 3 == 0
-        case = _Case(
+        case = Case(
             f"{list(sizes)}{', one-sided' if one_sided else ''}",
             partial(ours, one_sided=one_sided),
             partial(stock, one_sided=one_sided),
             [*slopes, share],
         )
-        exact = _derivatives(case.stock, case, torch.float64, device)
+        exact = derivatives(case.stock, case, torch.float64, device)
         for dtype in case.dtypes:
-            own = _derivatives(case.ours, case, dtype, device)
+            own = derivatives(case.ours, case, dtype, device)
             for order, results, truths in zip(ORDERS, own, exact, strict=True):
                 key = f"{str(dtype).removeprefix('torch.')} {order} worst"
                 for found, truth in zip(results, truths, strict=True):
@@ -289,7 +206,7 @@ def _conv3d(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
         channels = 16 * _int(draw, 1, 2)
         return sizes, channels, (3 + i % 2,) * 3, (1 + i // 2 % 2,) * 3, (_int(draw, 0, 1),) * 3
 
-    def cases() -> Iterator[_Case]:
+    def cases() -> Iterator[Case]:
         drawn = [random(i) for i in range(shapes)]
         for sizes, channels, kernel, stride, padding in (*drawn, *_CONVOLUTIONS):
             ours = partial(conv3d, stride=stride, padding=padding)
@@ -297,15 +214,15 @@ def _conv3d(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
             weight, bias = _normal(draw, channels, 1, *kernel), _normal(draw, channels)
             name = f"{list(sizes)}, weight {list(weight.shape)}, stride {stride}, padding {padding}"
             inputs = [_normal(draw, *sizes), weight, bias]
-            yield _Case(name, ours, stock, inputs, (torch.float32, torch.bfloat16))
+            yield Case(name, ours, stock, inputs, (torch.float32, torch.bfloat16))
 
-    return _compare(cases(), device)
+    return compare(cases(), device)
 
 
 def _fold(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
     """A permutation: squared, so that there is a second derivative."""
 
-    def cases() -> Iterator[_Case]:
+    def cases() -> Iterator[Case]:
         for i in range(shapes):
             factors = [_int(draw, 1, 3) for _ in range(3)]
             sizes = [factor * _int(draw, 1, 9) for factor in factors]
@@ -315,18 +232,18 @@ def _fold(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
             def ours(x: Tensor, factors: list[int] = factors) -> Tensor:
                 return unfold(fold(x, factors).square(), factors)
 
-            yield _Case(f"{list(x.shape)}, {factors}", ours, torch.square, [x])
+            yield Case(f"{list(x.shape)}, {factors}", ours, torch.square, [x])
 
-    return _compare(cases(), device)
+    return compare(cases(), device)
 
 
 def _smooth(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
-    def cases() -> Iterator[_Case]:
+    def cases() -> Iterator[Case]:
         for i, sizes in enumerate(_sizes(draw, shapes)):
             x = _normal(draw, *sizes).contiguous(memory_format=_FORMS[i % 2])
-            yield _Case(f"{list(sizes)}", smooth, plain_smooth, [x])
+            yield Case(f"{list(sizes)}", smooth, plain_smooth, [x])
 
-    return _compare(cases(), device)
+    return compare(cases(), device)
 
 
 def _nearest(draw: torch.Generator, device: torch.device, shapes: int) -> Result:

@@ -12,8 +12,8 @@ from fastgan.errors import ConfigError
 __all__ = [
     "Triple",
     "accumulator",
+    "dense",
     "floating",
-    "laid_out",
     "memory_format",
     "require",
     "same_place",
@@ -81,14 +81,6 @@ def memory_format(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def laid_out(x: Tensor, form: torch.memory_format) -> Tensor:
-    """Bring x to a memory format, with strides that say so also along axes of length one.
-
-    Libraries read the format off the strides, where one channel looks like either.
-    """
-    x = x.contiguous(memory_format=form)
-    if form != torch.channels_last_3d:
-        return x
-    _, c, d, h, w = x.shape
-    strides = (d * h * w * c, 1, h * w * c, w * c, c)
-    return x if x.stride() == strides else x.as_strided(x.shape, strides)
+def dense(x: Tensor) -> Tensor:
+    """Return x itself where it is contiguous in its memory format, else a copy that is."""
+    return x.contiguous(memory_format=memory_format(x))

@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops import dispatch, native_conv3d
-from fastgan.ops.checks import laid_out, memory_format
+from fastgan.ops.checks import memory_format
+from fastgan.ops.implementations import dispatch
+from fastgan.ops.implementations.cpu import conv3d as on_cpu
+from fastgan.ops.implementations.layout import laid_out
 from fastgan.ops.registration import Grads, operator, wanted
 
 __all__ = [
@@ -65,17 +67,19 @@ def fprop(
     if x.numel() == 0:
         return fprop_fake(x, weight, bias, stride, padding, dilation, groups)
     form = memory_format(x)
-    row = None if bias is None else bias.contiguous()
-    if direct := _direct(x, weight.shape, stride, padding, dilation, groups):
+    bias = None if bias is None else bias.contiguous()
+    if single := _single(x, weight.shape, stride, padding, dilation, groups):
         y = fprop_fake(x, weight, bias, stride, padding, dilation, groups)
-        found: Tensor = direct.fprop(x.contiguous(), weight.contiguous(), row, y, stride, padding)
+        found: Tensor = single.single_fprop(
+            x.contiguous(), weight.contiguous(), bias, y, stride, padding
+        )
         return found
     width = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)[2]
-    served = native_conv3d.serves_packed_fprop(weight.shape, width, dilation, groups)
+    served = on_cpu.serves_packed_fprop(weight.shape, width, dilation, groups)
     if served and form == torch.channels_last_3d and _native(x, "cpu"):
         y = fprop_fake(x, weight, bias, stride, padding, dilation, groups)
         last = (laid_out(x, form), laid_out(weight, form))
-        return native_conv3d.packed_fprop(*last, row, y, stride, padding, dilation)
+        return on_cpu.packed_fprop(*last, bias, y, stride, padding, dilation)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(x, x.shape[2:], weight.shape[2:], stride, padding, dilation)
     b = None if bias is None else bias.to(safe)
@@ -83,7 +87,7 @@ def fprop(
     return laid_out(y.to(x.dtype), form)
 
 
-def _direct(
+def _single(
     operand: Tensor,  # any of the pass; tells device and dtype
     weight: Sequence[int],  # K, C / groups, kD, kH, kW
     stride: Sequence[int],
@@ -92,7 +96,7 @@ def _direct(
     groups: int,
 ) -> ModuleType | None:
     """The extension's kernels where a pass of one input channel has, and should take, them."""
-    serves = native_conv3d.serves(weight, stride, padding, dilation, groups)
+    serves = on_cpu.serves_single(weight, stride, padding, dilation, groups)
     if not serves or not _native(operand, "cpu", "cuda"):
         return None
     return dispatch.module("conv3d", operand)
@@ -100,7 +104,7 @@ def _direct(
 
 def _native(operand: Tensor, *devices: str) -> bool:
     """Whether the extension's kernels, which are there for such devices, should take a pass."""
-    if operand.device.type not in devices or operand.dtype not in native_conv3d.DTYPES:
+    if operand.device.type not in devices or operand.dtype not in on_cpu.DTYPES:
         return False
     return dispatch.choose("conv3d", operand) == "native"
 
@@ -172,16 +176,14 @@ def dgrad(
     if g.numel() == 0:
         return fresh.zero_()
     form = memory_format(g)
-    if direct := _direct(g, weight.shape, stride, padding, dilation, groups):
+    if single := _single(g, weight.shape, stride, padding, dilation, groups):
         last_g = laid_out(g, torch.channels_last_3d)
-        found: Tensor = direct.dgrad(last_g, weight.contiguous(), fresh, stride, padding)
+        found: Tensor = single.single_dgrad(last_g, weight.contiguous(), fresh, stride, padding)
         return found
-    served = native_conv3d.serves_packed_dgrad(
-        fresh.shape[1], weight.shape[2:], stride, dilation, groups
-    )
+    served = on_cpu.serves_packed_dgrad(fresh.shape[1], weight.shape[2:], stride, dilation, groups)
     if served and form == torch.channels_last_3d and _native(g, "cpu"):
         last = (laid_out(g, form), laid_out(weight, form), fresh)
-        return native_conv3d.packed_dgrad(*last, stride, padding, dilation)
+        return on_cpu.packed_dgrad(*last, stride, padding, dilation)
     # Only the shape is read of the input, and the strides: by them the library lays out its result.
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(g, size, weight.shape[2:], stride, padding, dilation)
@@ -218,14 +220,14 @@ def wgrad(
     if g.numel() == 0:
         return fresh.zero_()
     form = memory_format(x)
-    if direct := _direct(g, fresh.shape, stride, padding, dilation, groups):
+    if single := _single(g, fresh.shape, stride, padding, dilation, groups):
         last_g = laid_out(g, torch.channels_last_3d)
-        found: Tensor = direct.wgrad(last_g, x.contiguous(), fresh, stride, padding)
+        found: Tensor = single.single_wgrad(last_g, x.contiguous(), fresh, stride, padding)
         return found
-    served = native_conv3d.serves_packed_wgrad(x.shape[1], kernel, dilation, groups)
+    served = on_cpu.serves_packed_wgrad(x.shape[1], kernel, dilation, groups)
     if served and form == torch.channels_last_3d and _native(x, "cpu"):
         last = (laid_out(g, form), laid_out(x, form), fresh)
-        return native_conv3d.packed_wgrad(*last, stride, padding, dilation)
+        return on_cpu.packed_wgrad(*last, stride, padding, dilation)
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(g, x.shape[2:], kernel, stride, padding, dilation)
     tensors = (laid_out(g, form).to(safe), laid_out(x, form).to(safe), fresh.to(safe))

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fastgan.ops import dispatch
 from fastgan.ops.checks import require, triple
+from fastgan.ops.implementations import dispatch
 from fastgan.ops.registration import Grads, operator
 
 __all__ = ["fold", "unfold"]

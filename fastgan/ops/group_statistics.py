@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops import dispatch
-from fastgan.ops.checks import accumulator, floating, memory_format, require
+from fastgan.ops.checks import accumulator, dense, floating, memory_format, require
+from fastgan.ops.implementations import dispatch
 from fastgan.ops.norm_act import check_groups
 from fastgan.ops.registration import Grads, operator
 
@@ -47,6 +47,7 @@ def group_statistics(z: Tensor, *, num_groups: int, eps: float = 1e-5) -> Tensor
 def _statistics(z: Tensor, num_groups: int, eps: float) -> Tensor:  # [B, G, 2]
     if z.numel() == 0:
         return _fake(z, num_groups, eps).zero_()
+    z = dense(z)
     return torch.stack(dispatch.module("norm_act", z).norm_act_statistics(z, num_groups, eps), -1)
 
 

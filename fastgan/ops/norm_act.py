@@ -1,7 +1,7 @@
 """Group normalisation, affine and LeakyReLU in one operator, twice differentiable.
 
 Three operators: the value, its derivative and the derivative of that one. Which implementation
-computes each is decided when it runs (`fastgan.ops.dispatch`).
+computes each is decided when it runs (`implementations.dispatch`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError
-from fastgan.ops import dispatch
-from fastgan.ops.checks import accumulator, floating, memory_format, require, same_place
+from fastgan.ops.checks import accumulator, dense, floating, memory_format, require, same_place
+from fastgan.ops.implementations import dispatch
 from fastgan.ops.registration import Grads, operator, wanted
 
 __all__ = ["norm_act"]
@@ -122,10 +122,11 @@ def _fwd(
     if x.numel() == 0:
         y, mean, rstd = _fwd_fake(x, weight, bias, num_groups, eps, negative_slope)
         return y, mean.zero_(), rstd.zero_()
+    x, weight, bias = dense(x), _dense_parameter(weight), _dense_parameter(bias)
     y, mean, rstd = dispatch.module("norm_act", x).norm_act_fwd(
         x, weight, bias, num_groups, eps, negative_slope
     )
-    return y.contiguous(memory_format=memory_format(x)), mean, rstd
+    return _in_format_of(y, x), mean, rstd
 
 
 def _fwd_fake(
@@ -172,10 +173,11 @@ def apply_kernel(
     """Kernel of `norm_act_apply`."""
     if x.numel() == 0:
         return _fresh(x)
+    x, weight, bias = dense(x), _dense_parameter(weight), _dense_parameter(bias)
     y: Tensor = dispatch.module("norm_act", x).norm_act_apply(
         x, mean, rstd, weight, bias, num_groups, negative_slope
     )
-    return y.contiguous(memory_format=memory_format(x))
+    return _in_format_of(y, x)
 
 
 def _apply_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -201,11 +203,12 @@ def _bwd(
     if x.numel() == 0:
         d_x, *sums = _bwd_fake(g, x, mean, rstd, weight, bias, num_groups, negative_slope)
         return d_x, sums[0].zero_(), sums[1].zero_()
+    g, x = _in_format_of(g, x), dense(x)
+    weight, bias = _dense_parameter(weight), _dense_parameter(bias)
     d_x, d_weight, d_bias = dispatch.module("norm_act", x).norm_act_bwd(
         g, x, mean, rstd, weight, bias, num_groups, negative_slope
     )
-    d_x = d_x.contiguous(memory_format=memory_format(x))
-    return d_x, _present(d_weight, x), _present(d_bias, x)
+    return _in_format_of(d_x, x), _present(d_weight, x), _present(d_bias, x)
 
 
 def _bwd_fake(
@@ -254,13 +257,14 @@ def _bwd_bwd(
 ) -> tuple[Tensor, Tensor, Tensor]:  # d_g and d_x like x, d_weight like weight
     if x.numel() == 0:
         return _fresh(x), _fresh(x), _fresh_parameter(weight, x).zero_()
+    gg_x, g, x = None if gg_x is None else _in_format_of(gg_x, x), _in_format_of(g, x), dense(x)
+    gg_weight, gg_bias = _dense_parameter(gg_weight), _dense_parameter(gg_bias)
+    weight, bias = _dense_parameter(weight), _dense_parameter(bias)
     tensors = (gg_x, gg_weight, gg_bias, g, x, mean, rstd, weight, bias)
     d_g, d_x, d_weight = dispatch.module("norm_act", x).norm_act_bwd_bwd(
         *tensors, num_groups, negative_slope
     )
-    form = memory_format(x)
-    d_g, d_x = d_g.contiguous(memory_format=form), d_x.contiguous(memory_format=form)
-    return d_g, d_x, _present(d_weight, x)
+    return _in_format_of(d_g, x), _in_format_of(d_x, x), _present(d_weight, x)
 
 
 def _bwd_bwd_fake(
@@ -285,6 +289,15 @@ def _bwd_bwd_backward(ctx: Any, *_: Tensor | None) -> Grads:
 
 def _fresh(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=memory_format(x))
+
+
+def _in_format_of(tensor: Tensor, x: Tensor) -> Tensor:
+    """`tensor` in the memory format of x; a copy where it has another."""
+    return tensor.contiguous(memory_format=memory_format(x))
+
+
+def _dense_parameter(parameter: Tensor | None) -> Tensor | None:
+    return None if parameter is None else parameter.contiguous()
 
 
 def _fresh_parameter(parameter: Tensor | None, x: Tensor) -> Tensor:

@@ -12,20 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops import dispatch
-from fastgan.ops.checks import accumulator, memory_format
+from fastgan.ops.checks import accumulator, dense, memory_format
+from fastgan.ops.implementations import dispatch
 from fastgan.ops.registration import Grads, operator
-from fastgan.reference import slope_penalty as reference
 
 __all__ = ["slope_penalty_bwd", "slope_penalty_fwd", "slope_penalty_mix"]
 
 
 def _passes(x: Tensor) -> ModuleType:
-    return dispatch.module("slope_penalty", x) if x.device.type == "cuda" else reference
-
-
-def _dense(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=memory_format(x))
+    return dispatch.module("slope_penalty", x)
 
 
 def _of_samples(values: Tensor, x: Tensor) -> Tensor:
@@ -34,7 +29,7 @@ def _of_samples(values: Tensor, x: Tensor) -> Tensor:
 
 
 def _fwd(slope: Tensor, target: float, one_sided: bool) -> tuple[Tensor, Tensor]:
-    both: tuple[Tensor, Tensor] = _passes(slope).slope_penalty_fwd(_dense(slope), target, one_sided)
+    both: tuple[Tensor, Tensor] = _passes(slope).slope_penalty_fwd(dense(slope), target, one_sided)
     return both
 
 
@@ -56,7 +51,7 @@ def _fwd_backward(ctx: Any, g: Tensor, _: None) -> Grads:
 
 
 def _bwd(g: Tensor, slope: Tensor, norms: Tensor, target: float, one_sided: bool) -> Tensor:
-    d_slope: Tensor = _passes(slope).slope_penalty_bwd(g, _dense(slope), norms, target, one_sided)
+    d_slope: Tensor = _passes(slope).slope_penalty_bwd(g, dense(slope), norms, target, one_sided)
     return d_slope.contiguous(memory_format=memory_format(slope))
 
 
@@ -80,7 +75,7 @@ def _bwd_backward(ctx: Any, v: Tensor) -> Grads:
 
 
 def _mix(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
-    real = _dense(real)
+    real = dense(real)
     fake = fake.contiguous(memory_format=memory_format(real))
     x: Tensor = _passes(real).slope_penalty_mix(real, fake, share)
     return x

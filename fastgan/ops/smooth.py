@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops import dispatch
-from fastgan.ops.checks import floating, memory_format, require
+from fastgan.ops.checks import dense, floating, memory_format, require
+from fastgan.ops.implementations import dispatch
 from fastgan.ops.registration import Grads, operator
 
 __all__ = ["smooth"]
@@ -43,7 +43,7 @@ def smooth(x: Tensor) -> Tensor:
 
 
 def _smooth(x: Tensor) -> Tensor:
-    x = x.contiguous(memory_format=memory_format(x))
+    x = dense(x)
     if x.numel() == 0:
         return torch.empty_like(x)
     y: Tensor = dispatch.module("smooth", x).smooth(x)

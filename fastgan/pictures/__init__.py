@@ -1,1 +1,1 @@
-"""Pictures of volumes."""
+"""Volumes become pictures here: `slices` of intensities, lit `surfaces` of masks."""

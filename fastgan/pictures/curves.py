@@ -12,11 +12,10 @@ from html import escape
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
+
+from fastgan.arrays import Floats
 
 __all__ = ["COLOURS", "STYLE", "Curve", "Level", "Marker", "draw_curves", "format_tick", "ticks"]
-
-Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT = 440, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34

@@ -6,7 +6,8 @@ import textwrap
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
+
+from fastgan.arrays import Bytes
 
 __all__ = ["captioned"]
 
@@ -33,7 +34,7 @@ WHITE = 255
 LEAST_LETTERS = 24
 
 
-def captioned(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+def captioned(picture: Bytes, text: str) -> Bytes:
     """The picture with `text` below it, white on black, broken into lines of its width.
 
     Args:
@@ -55,13 +56,13 @@ def captioned(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     return np.vstack(wide)
 
 
-def _line(text: str, length: int) -> NDArray[np.uint8]:
+def _line(text: str, length: int) -> Bytes:
     dots = np.hstack([_letter(letter) for letter in text.ljust(length)])
     return dots.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
 
 
 @cache
-def _letter(letter: str) -> NDArray[np.uint8]:
+def _letter(letter: str) -> Bytes:
     index = ord(letter) - 32 if 32 <= ord(letter) < 127 else ord("?") - 32
     columns = np.frombuffer(bytes.fromhex(_COLUMNS[10 * index : 10 * index + 10]), np.uint8)
     dots = np.unpackbits(columns[:, None], axis=1, bitorder="little").T[:7] * np.uint8(WHITE)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bytes, Floats
 from fastgan.errors import CorruptFile
 from fastgan.pictures.lettering import captioned
 from fastgan.pictures.slices import enlarge, read_png, triptychs, write_png
@@ -33,7 +33,7 @@ class Sheet:
         lines: what each line shows; () where all are alike.
     """
 
-    tiles: NDArray[np.uint8]
+    tiles: Bytes
     columns: int
     caption: str = ""
     titles: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Sheet:
 
 def write_sheet(
     path: Path,
-    volumes: NDArray[np.floating],
+    volumes: Floats,
     columns: int,
     *,
     caption: str,

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bytes, Floats
 from fastgan.durable import replace_file
 from fastgan.errors import BadFile, CorruptFile
 
@@ -18,7 +18,7 @@ __all__ = ["encode_png", "enlarge", "read_png", "triptychs", "write_png"]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def triptychs(volumes: Iterable[NDArray[np.floating]], columns: int = 4) -> NDArray[np.uint8]:
+def triptychs(volumes: Iterable[Floats], columns: int = 4) -> Bytes:
     """Middle slices across D, H and W of the first channel, in a grid of `columns` volumes.
 
     Args:
@@ -38,7 +38,7 @@ def triptychs(volumes: Iterable[NDArray[np.floating]], columns: int = 4) -> NDAr
     return picture
 
 
-def enlarge(picture: NDArray[np.uint8], height: int, least: int) -> tuple[NDArray[np.uint8], int]:
+def enlarge(picture: Bytes, height: int, least: int) -> tuple[Bytes, int]:
     """The picture, every pixel a block of k x k, such that `height` pixels of it become `least`.
 
     Args:
@@ -53,22 +53,20 @@ def enlarge(picture: NDArray[np.uint8], height: int, least: int) -> tuple[NDArra
     return picture.repeat(factor, axis=0).repeat(factor, axis=1), factor
 
 
-def _triptych(volume: NDArray[np.floating]) -> NDArray[np.uint8]:
+def _triptych(volume: Floats) -> Bytes:
     slices = [_levels(np.take(volume, size // 2, axis)) for axis, size in enumerate(volume.shape)]
     height = max(piece.shape[0] for piece in slices)
     return np.hstack([np.pad(s, ((0, height - s.shape[0]), (0, 1))) for s in slices])
 
 
-def _levels(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    levels: NDArray[np.uint8] = (
+def _levels(values: Floats) -> Bytes:
+    levels: Bytes = (
         ((np.clip(np.nan_to_num(values), -1.0, 1.0) + 1.0) * 127.5).round().astype(np.uint8)
     )
     return levels
 
 
-def write_png(
-    path: Path, picture: NDArray[np.uint8], texts: Mapping[str, str] | None = None
-) -> None:
+def write_png(path: Path, picture: Bytes, texts: Mapping[str, str] | None = None) -> None:
     """Write [height, width] uint8 as an 8-bit greyscale PNG.
 
     Args:
@@ -83,7 +81,7 @@ def write_png(
     replace_file(path, encode_png(picture, texts))
 
 
-def encode_png(picture: NDArray[np.uint8], texts: Mapping[str, str] | None = None) -> bytes:
+def encode_png(picture: Bytes, texts: Mapping[str, str] | None = None) -> bytes:
     """The bytes that `write_png` writes."""
     height, width = picture.shape
     # Each line is preceded by its filter type, 0 for none.
@@ -98,7 +96,7 @@ def encode_png(picture: NDArray[np.uint8], texts: Mapping[str, str] | None = Non
     return _SIGNATURE + b"".join(_chunk(*chunk) for chunk in chunks)
 
 
-def read_png(path: Path) -> tuple[NDArray[np.uint8], dict[str, str]]:
+def read_png(path: Path) -> tuple[Bytes, dict[str, str]]:
     """What `write_png` wrote: [height, width] grey values, and the texts.
 
     Raises:

@@ -1,17 +1,15 @@
-"""A page of masks drawn as lit surfaces, real beside generated."""
+"""Masks are drawn as lit surfaces, and a page shows real ones beside generated ones."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.errors import AuditError
+from fastgan.arrays import Floats
+from fastgan.errors import ConfigError
 
 __all__ = ["draw_montage", "shaded_surface"]
-
-Floats = NDArray[np.floating]
 
 # Direction to the light in (row, column, towards the viewer): from the upper left, in front.
 _LIGHT = np.array([-0.4, -0.5, 0.77])
@@ -52,18 +50,18 @@ def draw_montage(rows: dict[str, Floats], path: Path, *, title: str, caption: st
         caption: below the page: what these pictures are, and are not.
 
     Raises:
-        AuditError: no masks, or matplotlib (the `report` extra) is not installed.
+        ConfigError: no masks, or matplotlib (the `report` extra) is not installed.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise AuditError(
+        raise ConfigError(
             "montage: needs matplotlib; install it with pip install 'fastgan[report]'"
         ) from error
     columns = min((len(masks) for masks in rows.values()), default=0)
     if columns == 0:
-        raise AuditError("montage: a row holds no masks")
+        raise ConfigError("montage: a row holds no masks")
     figure = Figure(
         figsize=(1.0 * columns + 1.6, 1.0 * len(rows) + 1.0), dpi=130, facecolor="white"
     )

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["conv3d"]
+__all__ = ["SERVES", "conv3d"]
+
+SERVES = "every floating dtype, by PyTorch's own kernels"
 
 
 def conv3d(

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-__all__ = ["fold", "unfold"]
+__all__ = ["SERVES", "fold", "unfold"]
+
+SERVES = "every dtype"
 
 
 def fold(x: Tensor, factors: Sequence[int]) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 __all__ = [
+    "SERVES",
     "norm_act",
     "norm_act_apply",
     "norm_act_bwd",
@@ -23,6 +24,8 @@ __all__ = [
     "norm_act_fwd",
     "norm_act_statistics",
 ]
+
+SERVES = "every floating dtype"
 
 # Every pass views x as [B, G, K, S]: K = C / G channels a group, S elements a channel.
 _GROUP = (2, 3)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["slope_penalty", "slope_penalty_bwd", "slope_penalty_fwd", "slope_penalty_mix"]
+__all__ = ["SERVES", "slope_penalty", "slope_penalty_bwd", "slope_penalty_fwd", "slope_penalty_mix"]
+
+SERVES = "every floating dtype"
 
 
 def slope_penalty(

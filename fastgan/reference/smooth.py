@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["smooth"]
+__all__ = ["SERVES", "smooth"]
+
+SERVES = "every floating dtype"
 
 
 def smooth(x: Tensor) -> Tensor:

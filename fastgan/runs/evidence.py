@@ -31,7 +31,11 @@ LIDC_ATTRIBUTION = (
 
 
 def evidence_of_run(
-    folder: RunFolder, found: Checkpoint, generated: Path | None, device: str = "auto"
+    folder: RunFolder,
+    found: Checkpoint,
+    generated: Path | None,
+    device: str = "auto",
+    truth: Path | None = None,
 ) -> Evidence:
     """What a run was trained on, what it held out, and what it generated.
 
@@ -41,10 +45,11 @@ def evidence_of_run(
         generated: folder or manifest of generated volumes; of a cyclegan, None: the held-out
             volumes of domain A are translated here.
         device: as in `train.device`.
+        truth: of a cyclegan, folder or manifest of domain B of the held-out subjects of A, aligned.
 
     Raises:
         AuditError: the data have changed, or generated volumes that do not fit.
-        ConfigError: `generated` for a cyclegan.
+        ConfigError: `generated` for a cyclegan, `truth` for anything else.
     """
     from dataclasses import replace
 
@@ -55,7 +60,9 @@ def evidence_of_run(
     if config.gan.variant == CYCLEGAN:
         if generated is not None:
             raise ConfigError("--generated: a cyclegan's held-out volumes are translated here")
-        return _of_cyclegan(config, folder, found, device)
+        return _of_cyclegan(config, folder, found, device, truth)
+    if truth is not None:
+        raise ConfigError(f"--truth: only a cyclegan translates, this is {config.gan.variant}")
     training = open_dataset(config.data, "train")
     if training.fingerprint != folder.data()["fingerprint"]:
         raise AuditError(
@@ -159,10 +166,12 @@ def _generator(
     return draw
 
 
-def _of_cyclegan(config: Config, folder: RunFolder, found: Checkpoint, device: str) -> Evidence:
+def _of_cyclegan(
+    config: Config, folder: RunFolder, found: Checkpoint, device: str, truth: Path | None
+) -> Evidence:
     from dataclasses import replace
 
-    from fastgan.audit.cohorts import cohort_of
+    from fastgan.audit.cohorts import aligned_cohort, cohort_of
     from fastgan.audit.evidence import Evidence
     from fastgan.data import open_unpaired
 
@@ -178,6 +187,7 @@ def _of_cyclegan(config: Config, folder: RunFolder, found: Checkpoint, device: s
         modality=training.a.normalisation["modality"],
         translate=translate,
         target=cohort_of(holdout.b, "held-out of domain B"),
+        truth=None if truth is None else aligned_cohort(truth, holdout.b, sources),
         about=_about(folder, found)
         | {"data": config.data.source, "modality_b": training.b.normalisation["modality"]},
     )

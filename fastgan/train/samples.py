@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats
 from fastgan.gans.variant import Pictures
 from fastgan.pictures.sheets import write_sheet
 
@@ -57,9 +57,7 @@ def sample_pictures(run: Path, until: int) -> dict[int, Path]:
     return {step: found[step] for step in sorted(found) if step <= until}
 
 
-def _caption(
-    step: int, shown: Pictures, volumes: NDArray[np.floating], data: Mapping[str, Any]
-) -> str:
+def _caption(step: int, shown: Pictures, volumes: Floats, data: Mapping[str, Any]) -> str:
     parts = [f"Step {step:,}: {shown.caption or 'volumes'}."]
     if shown.titles:
         parts.append(f"In each line: {', '.join(shown.titles)}.")

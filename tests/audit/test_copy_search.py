@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from fastgan.audit.memorization.copy_search import MIRRORS, CopySearch, coarse, mirrored, moved
-from fastgan.audit.memorization.planting import TRANSFORMS, noisy, transformed
+from fastgan.audit.memorization.copy_search import CopySearch, coarse
+from fastgan.audit.memorization.planted_copies import TRANSFORMS, noisy, transformed
+from fastgan.audit.moves import MIRRORS, mirrored, moved
 from fastgan.errors import AuditError
 
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from fastgan.audit.statistics.cross_fit import CrossFit, auc_rows
+from fastgan.audit.statistics.cross_fit import CrossFit
+from fastgan.audit.statistics.discriminant import discriminant_scores
 from fastgan.audit.statistics.group_tests import Groups, centred, max_t, mean_discrepancy
+from fastgan.audit.statistics.roc import auc_rows
 from fastgan.errors import AuditError
 
 
@@ -175,3 +177,15 @@ def test_rejects_one_group_few_subjects_and_nothing_that_varies():
         CrossFit(values, people % 4, zero, rng)
     with pytest.raises(AuditError, match="no feature varies"):
         CrossFit(np.ones((40, 3)), people, zero, rng)
+
+
+def test_discriminant_is_ridge_regression_of_standardised_features():
+    rng = np.random.default_rng(0)
+    x, y, others = rng.standard_normal((40, 3)) * [1, 5, 1], rng.random(40) < 0.4, np.eye(3)
+    x[:, 2] = 7.0  # what does not vary while fitting says nothing
+    found = discriminant_scores(x, y, others, ridge=0.5)
+    z, mean, sd = x[:, :2], x[:, :2].mean(axis=0), x[:, :2].std(axis=0)
+    # Least squares of the rows and, below them, of the ridge: sqrt(0.5 * 40) I against 0.
+    rows = np.vstack([(z - mean) / sd, np.sqrt(20.0) * np.eye(2)])
+    weights = np.linalg.lstsq(rows, np.r_[y - y.mean(), 0.0, 0.0], rcond=None)[0]
+    np.testing.assert_allclose(found, (others[:, :2] - mean) / sd @ weights)

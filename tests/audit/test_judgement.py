@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from fastgan.audit.judgement import Control, Finding, Outcome, settle
+from fastgan.audit.judgement import Control, Finding, Outcome, Question, answer, settle
+from fastgan.errors import AuditError
 
 GOOD = Outcome("pass", "No evidence of copies found.")
 BAD = Outcome("fail", "Copies found.")
@@ -67,3 +68,32 @@ def test_rejects_contradictions() -> None:
         settle([finding("a"), finding("a")], alpha=0.05)
     with pytest.raises(ValueError, match="no outcome for a rejection"):
         settle([finding(rejected=None)], alpha=0.05)
+
+
+KNOWN = Question("sites", "sites.known", "Do sites differ?")
+UNKNOWN = Question("sites", "sites.unknown", "Do scanners differ?")
+
+
+def few(*_: object) -> Finding:
+    raise AuditError("needs 10 subjects, got 3")
+
+
+def test_a_question_that_the_data_do_not_allow_says_why_and_the_others_go_on() -> None:
+    parts = ((UNKNOWN, few), (KNOWN, lambda *_: Finding(*KNOWN, GOOD)))
+    untold, told = answer(parts, None, None)
+    assert (untold.judgement, untold.key, untold.question) == UNKNOWN
+    assert untold.accepted == Outcome("cannot tell", "Cannot tell: needs 10 subjects, got 3.")
+    assert told == Finding("sites", "sites.known", "Do sites differ?", GOOD)
+    assert answer(parts, None, None, one_at_least=True) == [untold, told]
+
+
+def test_a_part_may_answer_more_than_its_question() -> None:
+    both = [Finding(*KNOWN, GOOD), Finding(*UNKNOWN, BAD)]
+    assert answer([(KNOWN, lambda *_: both)], None, None) == both
+
+
+def test_a_wing_without_a_single_answer_may_give_its_reasons_once() -> None:
+    parts = ((KNOWN, few), (UNKNOWN, few))
+    assert len(answer(parts, None, None)) == 2
+    with pytest.raises(AuditError, match=r"^needs 10 subjects, got 3$"):
+        answer(parts, None, None, one_at_least=True)

@@ -11,7 +11,7 @@ from fastgan.audit import labels
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import settle
 from fastgan.audit.labels import classifier
-from fastgan.audit.labels.alterations import AUGMENTATIONS, alter, destroy, moved, wobbled
+from fastgan.audit.labels.alterations import AUGMENTATIONS, alter, destroy, interpolated, wobbled
 from fastgan.audit.labels.classifier import train_ensemble
 from fastgan.audit.labels.generated import judge_generated
 from fastgan.audit.labels.instrument import instrument, within_strata
@@ -56,7 +56,12 @@ def ensemble(easy):
 @pytest.fixture
 def evidence(easy, ensemble, monkeypatch):
     """Evidence whose classifier is trained already."""
-    monkeypatch.setattr(classifier, "_kept", [(easy["training"], 0, ensemble)])
+
+    def trained(cohort, *settings, **more):
+        known = cohort is easy["training"]
+        return ensemble if known else train_ensemble(cohort, *settings, **more)
+
+    monkeypatch.setattr("fastgan.audit.labels.instrument.train_ensemble", trained)
     return Evidence(
         easy["training"],
         easy["held-out"],
@@ -127,7 +132,6 @@ def test_a_classifier_that_reads_nothing_cannot_tell(easy, monkeypatch):
     rng = np.random.default_rng(0)
     blind = {k: replace(c, labels=rng.integers(0, 2, len(c))) for k, c in easy.items()}
     monkeypatch.setattr(classifier, "STEPS", 5)
-    monkeypatch.setattr(classifier, "_kept", [])
     found = settled(
         Evidence(
             blind["training"],
@@ -287,7 +291,9 @@ def test_alterations_do_what_they_are_called():
         changed = alter(name, values, np.random.default_rng(1), UNIT)
         assert changed.shape == values.shape and changed.dtype == np.float32
         assert all(not np.array_equal(a, b) for a, b in zip(changed, values, strict=True)), name
-    assert np.allclose(moved(values, np.ones((4, 3)))[:, :-1, :-1, :-1], values[:, 1:, 1:, 1:])
+    assert np.allclose(
+        interpolated(values, np.ones((4, 3)))[:, :-1, :-1, :-1], values[:, 1:, 1:, 1:]
+    )
     assert np.abs(wobbled(np.full_like(values, 0.3), rng) - 0.3).max() < 0.06
     assert (destroy("lesion erased", values, "mask") == -1).all()
     with pytest.raises(AuditError, match="'cutout' is not one of"):

@@ -136,7 +136,9 @@ def test_cannot_tell_without_labels_or_with_few_subjects():
     unlabelled = verdicts(evidence(replace(made, labels=None)))
     assert "no labels" in unlabelled["leakage.files"].sentence
     few = verdicts(evidence(made.subset(np.arange(6))))
-    assert "at least 10 subjects of each class" in few["leakage.sites"].sentence
+    assert (
+        "at least 10 training subjects of each class, got benign: " in few["leakage.sites"].sentence
+    )
     archive = verdicts(evidence(made))["leakage.files"]
     assert archive.verdict == "cannot tell" and "archive" in archive.sentence
 

@@ -10,10 +10,10 @@ from fastgan.audit import memorization
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import settle
 from fastgan.audit.memorization import figures as memorization_figures
-from fastgan.audit.memorization.copy_search import mirrored
 from fastgan.audit.memorization.outliers import CopyTest, isolation, ratio
 from fastgan.audit.memorization.prevalence import Sides, nearest_subject
 from fastgan.audit.memorization.split_by_chance import Neighbourhood
+from fastgan.audit.moves import mirrored
 from fastgan.errors import AuditError
 from fastgan.ops import nearest
 
@@ -128,7 +128,7 @@ def verdicts(evidence: Evidence, options: Options, *, pictures: bool = False) ->
     """Question -> settled finding. Drawing takes longer than judging, so it is asked for."""
     with pytest.MonkeyPatch.context() as patch:
         if not pictures:
-            patch.setattr(memorization_figures, "_canvas", lambda *_, **__: None)
+            patch.setattr(memorization_figures, "canvas", lambda *_, **__: None)
         found = memorization.judge(evidence, options)
     return {s.finding.key.split(".")[1]: s for s in settle(found, alpha=0.05)}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastgan.audit.phantoms.volumes import NOISE, TEXTURE, Lesion, Recipe, Scanner, phantoms
-from fastgan.audit.quality.fidelity import area_under_curve
+from fastgan.audit.statistics import area_under_curve
 from fastgan.errors import AuditError
 
 SMALL = Recipe(size=16)

@@ -9,8 +9,9 @@ from fastgan.audit import quality
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import settle
 from fastgan.audit.quality.feature_distances import KernelDistance, coverage, frechet_distance
-from fastgan.audit.quality.features import PyramidFeatures, standardised
+from fastgan.audit.quality.features import PyramidFeatures
 from fastgan.audit.quality.similarity import ms_ssim
+from fastgan.audit.statistics.discriminant import standardised
 from fastgan.errors import AuditError
 from fastgan.measures.shape import soft_ellipsoids
 

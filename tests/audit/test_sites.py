@@ -9,7 +9,7 @@ from fastgan.audit import sites
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import settle
 from fastgan.audit.phantoms.volumes import CLASSES, OTHER_SCANNER, Recipe, Scanner, phantoms
-from fastgan.audit.sites import tests as site_tests
+from fastgan.audit.sites import differences
 from fastgan.errors import AuditError
 
 RECIPE = Recipe(size=8, per_subject=2)
@@ -29,8 +29,8 @@ def table(finding, title):
 
 @pytest.fixture(autouse=True)
 def few_runs(monkeypatch):
-    monkeypatch.setattr(site_tests, "CONTROL_RUNS", 10)
-    monkeypatch.setattr(site_tests, "EFFECTS", (0.8,))
+    monkeypatch.setattr(differences, "CONTROL_RUNS", 10)
+    monkeypatch.setattr(differences, "EFFECTS", (0.8,))
 
 
 def test_a_second_scanner_is_found_and_named():

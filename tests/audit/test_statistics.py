@@ -13,9 +13,7 @@ from fastgan.audit.statistics import (
     bootstrap_interval,
     clopper_pearson,
     holm,
-    pareto_tail_p,
     permutation_p,
-    permuted,
     subject_bootstrap,
     two_sample_interval,
 )
@@ -67,13 +65,13 @@ def test_clopper_pearson_rejects_impossible_counts():
             clopper_pearson(found, runs)
 
 
-def test_permuted_moves_subjects_as_units():
+def test_exchange_moves_subjects_as_units():
     rng = np.random.default_rng(0)
     subjects = np.array(["a", "b", "a", "c", "b", "c", "d"])
     labels = np.array([0, 1, 0, 2, 1, 2, 9])
     seen = set()
     for _ in range(60):
-        drawn = permuted(labels, subjects, rng)
+        drawn = Exchange(subjects).draw(labels, rng)
         for subject in "abcd":
             assert len(set(drawn[subjects == subject])) == 1
         assert drawn[6] == 9  # the only one with a single volume stays
@@ -81,22 +79,22 @@ def test_permuted_moves_subjects_as_units():
     assert len(seen) == 6  # all orders of three subjects
 
 
-def test_permuted_keeps_patterns_of_mixed_subjects():
+def test_exchange_keeps_patterns_of_mixed_subjects():
     subjects = np.repeat(np.arange(20), 2)
     labels = np.tile([0, 1, 1, 1], 10)
     before = Counter(map(tuple, labels.reshape(-1, 2)))
-    drawn = permuted(labels, subjects, np.random.default_rng(1))
+    drawn = Exchange(subjects).draw(labels, np.random.default_rng(1))
     assert Counter(map(tuple, drawn.reshape(-1, 2))) == before
     assert not np.array_equal(drawn, labels)
 
 
-def test_permuted_stays_within_strata_wherever_a_subjects_volumes_lie():
+def test_exchange_stays_within_strata_wherever_a_subjects_volumes_lie():
     rng = np.random.default_rng(2)
     subjects = rng.permutation(np.repeat(np.arange(40), 3))
     strata = rng.integers(2, size=120)
     labels = rng.integers(5, size=120)
     for _ in range(10):
-        drawn = permuted(labels, subjects, rng, strata)
+        drawn = Exchange(subjects, strata).draw(labels, rng)
         for stratum in (0, 1):
             inside = strata == stratum
             assert Counter(drawn[inside]) == Counter(labels[inside])
@@ -111,9 +109,9 @@ def test_permutations_of_a_group_are_equally_likely():
     assert chi_square < 20.5  # 99.9 % point with five degrees of freedom
 
 
-def test_permuted_says_when_nothing_can_move():
+def test_exchange_says_when_nothing_can_move():
     with pytest.raises(AuditError, match="no two of 2 subjects"):
-        permuted(np.array([0, 1, 1]), np.array([0, 1, 1]), np.random.default_rng(0))
+        Exchange(np.array([0, 1, 1]))
 
 
 def test_subject_bootstrap_draws_whole_subjects():
@@ -207,8 +205,7 @@ def test_pareto_tail_finds_scale_and_shape_of_its_own_kind(shape):
 
 def test_pareto_tail_below_its_threshold_counts():
     null = np.arange(1000.0)
-    assert pareto_tail_p(500.0, null) == 501 / 1001
-    assert pareto_tail_p(-1.0, null) == 1.0
+    assert ParetoTail.fit(null).p(np.array([500.0, -1.0])).tolist() == [501 / 1001, 1.0]
 
 
 def test_pareto_tail_falls_and_is_never_zero():

@@ -12,7 +12,12 @@ from fastgan.audit.judgement import settle
 from fastgan.audit.labels.alterations import smoothed
 from fastgan.audit.phantoms.volumes import Recipe, phantoms
 from fastgan.audit.translation.judge import judge
-from fastgan.audit.translation.planted import conspicuity, conspicuous_places, erased, planted
+from fastgan.audit.translation.planted_lesions import (
+    conspicuity,
+    conspicuous_places,
+    erased,
+    planted,
+)
 from fastgan.errors import AuditError
 
 RECIPE = Recipe(size=24, extent=36.0)

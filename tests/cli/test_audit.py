@@ -131,3 +131,55 @@ def test_data_that_have_changed_since_the_run(cli, trained, tmp_path) -> None:
     (run / "data.json").write_text(json.dumps(data))
     answer = cli("audit", "--run", run, "--out", tmp_path / "a")
     assert answer.code == 16 and "are not those of the run" in answer.err
+
+
+@pytest.fixture(scope="module")
+def translating(cli, tmp_path_factory) -> Path:
+    """A cyclegan's run of one step, beside `truth`, domain B of the same subjects: twice A."""
+    root, rng = tmp_path_factory.mktemp("translating"), np.random.default_rng(0)
+    for name in ("a", "b", "truth"):
+        (root / name).mkdir()
+    for i in range(16):
+        volume = rng.uniform(0.0, 1.0, (16, 16, 16)).astype(np.float32)
+        save_volume(root / "a" / f"sub-{i:02d}.nii.gz", volume, np.eye(4))
+        save_volume(root / "truth" / f"sub-{i:02d}.nii.gz", 2 * volume, np.eye(4))
+        save_volume(root / "b" / f"sub-{i + 50}.nii.gz", 2 * volume[::-1], np.eye(4))
+    answer = cli(
+        *("train", "--variant", "cyclegan", "--shape", 16, 16, 16, "--holdout", 0.5),
+        *("--source", root / "a", "--source-b", root / "b", "--modality", "map"),
+        *("--window-b", 0, 2, "--translator-channels", 4, 6, "--translator-blocks", 1),
+        *("--patch-critic-channels", 4, 6, "--steps", 1, "--device", "cpu", "--out", root / "runs"),
+    )
+    assert answer.code == 0, answer.err
+    return Path(answer.out.strip())
+
+
+def test_a_translator_is_held_against_an_aligned_truth(cli, translating, tmp_path) -> None:
+    truth, out = translating.parent.parent / "truth", tmp_path / "audit"
+    asked = ("audit", "--run", translating, "--quick", "--device", "cpu")
+    answer = cli(*asked, "--truth", truth, "--out", out)
+    assert answer.code in (3, 4), answer.err
+    report = json.loads((out / "report.json").read_bytes())
+    (found,) = [f for f in report["findings"] if f["key"] == "translation.truth"]
+    (table,) = found["tables"]
+    rows = {row[0]: row[1:] for row in table["rows"]}
+    # Domain B is twice domain A in twice its range: of its own subjects, the source is the truth.
+    assert rows["identity"][0] == 1.0 and rows["identity"][1] < 1e-3 < rows["translation"][1]
+    answer = cli(*asked, "--out", tmp_path / "without")
+    report = json.loads((tmp_path / "without" / "report.json").read_bytes())
+    assert "translation.truth" not in {f["key"] for f in report["findings"]}
+
+
+def test_a_truth_that_lacks_a_patient_is_refused(cli, translating, tmp_path) -> None:
+    asked = ("audit", "--run", translating, "--out", tmp_path / "audit", "--truth")
+    answer = cli(*asked, translating.parent.parent / "b")
+    assert answer.code == 16 and "0 volumes of subject sub-" in answer.err
+    assert "of whom there are 1 held out" in answer.err and not (tmp_path / "audit").exists()
+
+
+def test_only_a_translator_has_a_truth(cli, foreign, trained, tmp_path) -> None:
+    config, made = foreign
+    given = ("--generated", made, "--truth", made, "--out", tmp_path / "audit")
+    for known in (("--config", config), ("--run", trained)):
+        answer = cli("audit", *known, *given)
+        assert answer.code == 2 and "--truth: only" in answer.err

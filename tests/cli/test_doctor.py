@@ -41,12 +41,12 @@ def test_known_faults(torch_version, cudnn, count):
     ],
 )
 def test_driver_the_extension_cannot_use(driver, line, cli, monkeypatch):
-    from fastgan.ops import native
+    from fastgan.ops.implementations import extension
 
     built = {"cuda": "13.0", "cuda_archs": ["90a"]}
     seen = {"error": "out of order", "driver": driver, "runtime": 13000, "devices": []}
-    monkeypatch.setattr(native, "build_info", lambda: built)
-    monkeypatch.setattr(native, "cuda_devices", lambda: seen)
+    monkeypatch.setattr(extension, "build_info", lambda: built)
+    monkeypatch.setattr(extension, "cuda_devices", lambda: seen)
     answer = cli("doctor")
     assert answer.code == 0 and line in answer.out
 

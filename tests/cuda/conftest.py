@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.ops import dispatch, native_cuda, native_cuda_conv3d
+from fastgan.ops.implementations import dispatch
+from fastgan.ops.implementations.cuda import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 # PyTorch's current one, as far as the operators know.
@@ -98,11 +99,11 @@ def emulated() -> ModuleType:
 def kernels(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernels]:
     """Operators on CPU tensors run the CUDA kernels by the code that serves a GPU."""
     found = Kernels(emulated)
-    for module in (native_cuda, native_cuda_conv3d):
-        monkeypatch.setattr(module, "kernels", lambda: found)
-        monkeypatch.setattr(module, "stream", lambda x: STREAM)
-    modules = {"conv3d": native_cuda_conv3d}
-    monkeypatch.setattr(dispatch, "module", lambda op, x: modules.get(op, native_cuda))
+    monkeypatch.setattr(launch, "kernels", lambda: found)
+    monkeypatch.setattr(launch, "stream", lambda x: STREAM)
+    monkeypatch.setattr(
+        dispatch, "module", lambda op, x: dispatch._loaded(dispatch.TABLE[op, "native", "cuda"])
+    )
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)  # torch.empty is NaN
     yield found

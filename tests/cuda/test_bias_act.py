@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.ops import bias_act, native_cuda
+from fastgan.ops import bias_act
+from fastgan.ops.implementations.cuda import bias_act as on_gpu
 from fastgan.reference import bias_act as reference
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
@@ -28,7 +29,7 @@ def draw_case(seed: int) -> tuple[Tensor, Tensor | None, float]:
 
 def test_both_passes_match_reference(shape_seed: int, kernels) -> None:
     x, bias, slope = draw_case(shape_seed)
-    y, bits = native_cuda.bias_act_fwd(x, bias, slope)
+    y, bits = on_gpu.bias_act_fwd(x, bias, slope)
     # in float32, rounded once: the sum alone is rounded to bfloat16 in PyTorch's
     wide = torch.promote_types(x.dtype, torch.float32)
     z, _ = x.to(wide), None
@@ -36,7 +37,7 @@ def test_both_passes_match_reference(shape_seed: int, kernels) -> None:
     assert torch.equal(y, wanted.to(x.dtype)) and y.stride() == x.stride()
     assert torch.equal(bits, wanted_bits)
     g = torch.randn_like(x)
-    d_x = native_cuda.bias_act_bwd(g, bits, slope)
+    d_x = on_gpu.bias_act_bwd(g, bits, slope)
     wide_g = reference.bias_act_bwd(g.to(wide), bits, slope)
     assert torch.equal(d_x, wide_g.to(x.dtype)) and d_x.stride() == x.stride()
 
@@ -46,8 +47,8 @@ def test_pointers_off_the_border(kernels) -> None:
     moved = torch.empty(x.numel() + 1)[1:].view(x.shape).copy_(x)
     bias = torch.randn(3)
     for a, b in zip(
-        native_cuda.bias_act_fwd(moved, bias, 0.2),
-        native_cuda.bias_act_fwd(x, bias, 0.2),
+        on_gpu.bias_act_fwd(moved, bias, 0.2),
+        on_gpu.bias_act_fwd(x, bias, 0.2),
         strict=True,
     ):
         assert torch.equal(a, b)
@@ -55,7 +56,7 @@ def test_pointers_off_the_border(kernels) -> None:
 
 def test_nan_is_not_above_zero(kernels) -> None:
     x = torch.tensor([[float("nan"), 1.0, -1.0]])
-    y, bits = native_cuda.bias_act_fwd(x, None, 0.5)
+    y, bits = on_gpu.bias_act_fwd(x, None, 0.5)
     assert y[0, 0].isnan() and y[0, 1:].tolist() == [1.0, -0.5] and bits.tolist() == [2]
 
 

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.ops import conv3d, conv_transpose3d, implementation, native_cuda_conv3d
+from fastgan.ops import conv3d, conv_transpose3d, implementation
 from fastgan.ops import conv3d_passes as passes
+from fastgan.ops.implementations.cuda import conv3d as on_gpu
+from fastgan.ops.implementations.cuda import launch
 
 DTYPES = [torch.float32, torch.bfloat16]
 # float32: a few roundings of sums; bfloat16: one rounding of the output
@@ -70,9 +72,9 @@ def run(case: Case) -> list[Tensor]:
     """The three passes by the code that serves a GPU."""
     x, weight, bias, g, *geometry = case
     y, d_x, d_weight = torch.empty_like(g), torch.empty_like(x), torch.empty_like(weight)
-    native_cuda_conv3d.fprop(x, weight, bias, y, *geometry)
-    native_cuda_conv3d.dgrad(g, weight, d_x, *geometry)
-    native_cuda_conv3d.wgrad(g, x, d_weight, *geometry)
+    on_gpu.single_fprop(x, weight, bias, y, *geometry)
+    on_gpu.single_dgrad(g, weight, d_x, *geometry)
+    on_gpu.single_wgrad(g, x, d_weight, *geometry)
     return [y, d_x, d_weight]
 
 
@@ -106,7 +108,7 @@ def test_same_bits_in_any_order_of_threads(kernels) -> None:
 def test_several_tiles_a_slice(kernels) -> None:
     case = make_case(0, (1100, 3, 3, 5), 16, (3, 3, 3), (1, 1, 2), (0, 0, 1))
     d_weight = torch.empty_like(case.weight)
-    native_cuda_conv3d.wgrad(case.g, case.x, d_weight, case.stride, case.padding)
+    on_gpu.single_wgrad(case.g, case.x, d_weight, case.stride, case.padding)
     assert errors([d_weight], exact(case)[2:])[0] <= TOLERANCE[torch.float32]
 
 
@@ -190,14 +192,14 @@ def test_rejects_what_does_not_fit(kernels) -> None:
     x, weight, bias, g, *geometry = draw_case(2)
     y = torch.empty_like(g)
     with pytest.raises(ValueError, match=r"conv_single_fprop: x .* must fit together"):
-        native_cuda_conv3d.fprop(x[:, :, 1:], weight, bias, y, *geometry)
+        on_gpu.single_fprop(x[:, :, 1:], weight, bias, y, *geometry)
     with pytest.raises(TypeError, match="x must be float32 or bfloat16, got float64"):
-        native_cuda_conv3d.fprop(x.double(), weight, bias, y, *geometry)
+        on_gpu.single_fprop(x.double(), weight, bias, y, *geometry)
     with pytest.raises(ValueError, match=r"bias must be \[K\]"):
-        native_cuda_conv3d.fprop(x, weight, torch.ones(8), y, *geometry)
+        on_gpu.single_fprop(x, weight, torch.ones(8), y, *geometry)
     off = torch.empty(g.numel() + 1)[1:].as_strided(g.shape, g.stride())
     with pytest.raises(ValueError, match="y must begin on a 16-byte border"):
-        native_cuda_conv3d.fprop(x, weight, bias, off, *geometry)
+        on_gpu.single_fprop(x, weight, bias, off, *geometry)
     with pytest.raises(ValueError, match="workspace must be"):
         scratch = torch.empty(16, dtype=torch.uint8)
-        native_cuda_conv3d.run("conv_single_wgrad", g, x, *geometry, 0, scratch, weight)
+        launch.run("conv_single_wgrad", g, x, *geometry, 0, scratch, weight)

@@ -18,7 +18,7 @@ NO_NVCC = "no nvcc, or no cuobjdump beside it or in Triton"
 @pytest.fixture(scope="module")
 def machine_code() -> ModuleType:
     spec = importlib.util.spec_from_file_location(
-        "fastgan_machine_code", ROOT / "bench" / "machine_code.py"
+        "fastgan_machine_code", ROOT / "bench" / "tools" / "machine_code.py"
     )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.ops import native_cuda, norm_act
+from fastgan.ops import norm_act
+from fastgan.ops.implementations.cuda import norm_act as on_gpu
 
 EPS, SLOPE = 1e-3, 0.2
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
@@ -89,14 +90,14 @@ def expected(case: Case) -> list[Tensor]:
 
 def found(case: Case) -> list[Tensor]:
     c, groups, slope = case, case.groups, case.slope
-    y, mean, rstd = native_cuda.norm_act_fwd(c.x, c.weight, c.bias, groups, EPS, slope)
-    known = native_cuda.norm_act_statistics(c.x, groups, EPS)
+    y, mean, rstd = on_gpu.norm_act_fwd(c.x, c.weight, c.bias, groups, EPS, slope)
+    known = on_gpu.norm_act_statistics(c.x, groups, EPS)
     assert torch.equal(known[0], mean) and torch.equal(known[1], rstd)
-    again = native_cuda.norm_act_apply(c.x, mean, rstd, c.weight, c.bias, groups, slope)
+    again = on_gpu.norm_act_apply(c.x, mean, rstd, c.weight, c.bias, groups, slope)
     assert torch.equal(again, y)
     saved = (c.g, c.x, mean, rstd, c.weight, c.bias, groups, slope)
-    first = native_cuda.norm_act_bwd(*saved)
-    second = native_cuda.norm_act_bwd_bwd(c.gg_x, c.gg_weight, c.gg_bias, *saved)
+    first = on_gpu.norm_act_bwd(*saved)
+    second = on_gpu.norm_act_bwd_bwd(c.gg_x, c.gg_weight, c.gg_bias, *saved)
     return [t for t in (y, *first, *second) if t is not None]
 
 
@@ -149,7 +150,7 @@ def test_undefined_gradients_are_zero(missing: str, kernels) -> None:
 def test_large_mean_does_not_cancel(offset: float, kernels) -> None:
     x = torch.randn(1, 4, 10, 12, 14).contiguous(memory_format=torch.channels_last_3d) + offset
     x[:, :, 0, 0, 0] += 300
-    mean, rstd = native_cuda.norm_act_statistics(x, 4, 0.0)
+    mean, rstd = on_gpu.norm_act_statistics(x, 4, 0.0)
     values = x.double().flatten(2)
     torch.testing.assert_close(mean.double(), values.mean(2), rtol=1e-7, atol=0)
     wanted = values.var(2, correction=0).rsqrt()
@@ -159,7 +160,7 @@ def test_large_mean_does_not_cancel(offset: float, kernels) -> None:
 def test_bad_values_poison_their_group_alone(kernels) -> None:
     x = torch.randn(2, 4, 3, 4, 5)
     x[1, 2, 1, 1, 1] = math.nan
-    y, _, _ = native_cuda.norm_act_fwd(x, None, None, 2, EPS, SLOPE)
+    y, _, _ = on_gpu.norm_act_fwd(x, None, None, 2, EPS, SLOPE)
     assert y[1, 2:].isnan().all()
     assert y[0].isfinite().all() and y[1, :2].isfinite().all()
 
@@ -203,18 +204,18 @@ def test_rejects_tensors_elsewhere(kernels) -> None:
     with pytest.raises(
         ValueError, match=r"norm_act_fwd: weight must be \[C\] or \[B, C\], got \[3"
     ):
-        native_cuda.norm_act_fwd(x, torch.ones(3), None, 2, EPS, SLOPE)
+        on_gpu.norm_act_fwd(x, torch.ones(3), None, 2, EPS, SLOPE)
     with pytest.raises(ValueError, match="norm_act_bwd: g must be like x"):
-        mean, rstd = native_cuda.norm_act_statistics(x, 2, EPS)
-        native_cuda.norm_act_bwd(x[:1], x, mean, rstd, None, None, 2, SLOPE)
+        mean, rstd = on_gpu.norm_act_statistics(x, 2, EPS)
+        on_gpu.norm_act_bwd(x[:1], x, mean, rstd, None, None, 2, SLOPE)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 3, 3, 3), (2, 4, 0, 3, 3)])
 def test_empty(shape: tuple[int, ...], kernels) -> None:
     x, weight = torch.empty(shape), torch.ones(4)
-    y, mean, rstd = native_cuda.norm_act_fwd(x, weight, weight, 2, EPS, SLOPE)
+    y, mean, rstd = on_gpu.norm_act_fwd(x, weight, weight, 2, EPS, SLOPE)
     assert y.shape == x.shape and mean.shape == rstd.shape == (shape[0], 2)
-    d_x, d_weight, d_bias = native_cuda.norm_act_bwd(x, x, mean, rstd, weight, weight, 2, SLOPE)
+    d_x, d_weight, d_bias = on_gpu.norm_act_bwd(x, x, mean, rstd, weight, weight, 2, SLOPE)
     assert d_x.shape == x.shape
     assert d_weight is not None and d_weight.tolist() == [0.0] * 4
     assert d_bias is not None and d_bias.tolist() == [0.0] * 4

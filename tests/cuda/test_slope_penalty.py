@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.ops import native_cuda, slope_penalty
+from fastgan.ops import slope_penalty
+from fastgan.ops.implementations.cuda import slope_penalty as on_gpu
 from fastgan.reference import slope_penalty as reference
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
@@ -35,7 +36,7 @@ def error(got: Tensor, wanted: Tensor) -> float:
 def test_all_passes_match_reference(shape_seed: int, kernels) -> None:
     slope, target, one_sided = draw_case(shape_seed)
     tolerance = TOLERANCE[slope.dtype]
-    value, norms = native_cuda.slope_penalty_fwd(slope, target, one_sided)
+    value, norms = on_gpu.slope_penalty_fwd(slope, target, one_sided)
     exact = slope.detach().double().requires_grad_()
     graph, wanted_norms = reference.slope_penalty(exact, target=target, one_sided=one_sided)
     wanted = graph.detach()
@@ -45,13 +46,13 @@ def test_all_passes_match_reference(shape_seed: int, kernels) -> None:
     assert abs(float(value) - float(wanted)) <= 4 * wide * max(float(wanted), 1.0)
     assert error(norms, wanted_norms.detach()) <= wide
     g = torch.tensor(1.7, dtype=value.dtype)
-    d_slope = native_cuda.slope_penalty_bwd(g, slope, norms, target, one_sided)
+    d_slope = on_gpu.slope_penalty_bwd(g, slope, norms, target, one_sided)
     (wanted_d,) = torch.autograd.grad(graph, exact, g.double())
     scale = max(float(wanted_d.abs().max()), float(2 * g / len(norms) * slope.abs().max()) * 1e-2)
     assert float((d_slope.double() - wanted_d).abs().max()) <= 20 * tolerance * scale
     assert d_slope.stride() == slope.stride()
     fake, share = torch.randn_like(slope), torch.rand(len(slope)).to(value.dtype)
-    x = native_cuda.slope_penalty_mix(slope, fake, share)
+    x = on_gpu.slope_penalty_mix(slope, fake, share)
     weight = share.double().view(-1, 1, 1, 1, 1)
     mixed = weight * slope.double() + (1 - weight) * fake.double()
     assert float((x.double() - mixed).abs().max()) <= tolerance * float(fake.abs().max())
@@ -62,8 +63,8 @@ def test_all_passes_match_reference(shape_seed: int, kernels) -> None:
 def test_zero_slope_has_zero_gradient(kernels) -> None:
     slope = torch.zeros(2, 1, 2, 2, 2)
     slope[1] = 0.1
-    value, norms = native_cuda.slope_penalty_fwd(slope, 1.0, False)
-    d = native_cuda.slope_penalty_bwd(torch.ones(()), slope, norms, 1.0, False)
+    value, norms = on_gpu.slope_penalty_fwd(slope, 1.0, False)
+    d = on_gpu.slope_penalty_bwd(torch.ones(()), slope, norms, 1.0, False)
     assert torch.equal(d[0], torch.zeros_like(d[0])) and d[1].abs().min() > 0
     assert float(value) == pytest.approx((1 + (1 - 0.1 * 8**0.5) ** 2) / 2)
 
@@ -77,5 +78,4 @@ def test_gradgradcheck_through_the_operator(one_sided: bool, kernels) -> None:
 
     assert torch.autograd.gradcheck(function, slope)
     assert torch.autograd.gradgradcheck(function, slope)
-    # on a CPU the operators are PyTorch's own
-    assert kernels.launches == 0
+    assert kernels.launches > 0

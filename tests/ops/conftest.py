@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.ops import native
+from fastgan.ops.implementations import extension
 
-LEVELS = native._C.isa_levels() if native.reason() is None else []
+LEVELS = extension._C.isa_levels() if extension.reason() is None else []
 
 # Largest error over the largest expected magnitude, by dtype; expected is float64 on equal inputs.
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 2e-5, torch.bfloat16: 4e-2}
@@ -23,10 +23,10 @@ Function = Callable[..., Tensor]
 @pytest.fixture(params=LEVELS)
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
     """The compiled kernels at every instruction set level of this machine."""
-    before = native._C.isa()
-    native._C.set_isa(request.param)
+    before = extension._C.isa()
+    extension._C.set_isa(request.param)
     yield request.param
-    native._C.set_isa(before)
+    extension._C.set_isa(before)
 
 
 @pytest.fixture(autouse=True)

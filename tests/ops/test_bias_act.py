@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError
-from fastgan.ops import bias_act, implementation, native
+from fastgan.ops import bias_act, implementation
 from fastgan.ops.bias_act import bias_act_fwd, leaky
+from fastgan.ops.implementations import extension
 from fastgan.reference.bias_act import bias_act as reference
 
 
@@ -153,16 +154,16 @@ def test_implementations_agree_to_the_bit(case, dtype) -> None:
     assert np.array_equal(unpacked[: y.numel()].astype(bool), (flat > 0).numpy())
 
 
-@pytest.mark.parametrize("level", native._C.isa_levels())
+@pytest.mark.parametrize("level", extension._C.isa_levels())
 def test_levels_agree(level) -> None:
     x = torch.randn(2, 12, 9, 10, 31).to(memory_format=torch.channels_last_3d)
     expected = bias_act_fwd(x, x[0, :, 0, 0, 0], 0.2)
-    before = native._C.isa()
-    native._C.set_isa(level)
+    before = extension._C.isa()
+    extension._C.set_isa(level)
     found = bias_act_fwd(x, x[0, :, 0, 0, 0], 0.2)
     assert torch.equal(found[1], expected[1])
     torch.testing.assert_close(leaky(x, found[1], True, 0.2), leaky(x, expected[1], True, 0.2))
-    native._C.set_isa(before)
+    extension._C.set_isa(before)
 
 
 def test_penalty_keeps_the_slope_and_bits_alone() -> None:

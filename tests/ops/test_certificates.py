@@ -11,7 +11,10 @@ import pytest
 import torch
 
 import fastgan.kernels
-from fastgan.ops import certificates, dispatch, implementation, native, triton_norm_act
+from fastgan.ops import implementation
+from fastgan.ops.implementations import certificates, dispatch
+from fastgan.ops.implementations.cuda import norm_act as cuda_norm_act
+from fastgan.ops.implementations.triton import norm_act as triton_norm_act
 
 GPU = torch.device("cuda", 0)
 X: Any = types.SimpleNamespace(
@@ -25,8 +28,8 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU of capability 9.0 that Triton could serve, and no certificate."""
     monkeypatch.delenv("FASTGAN_IMPL", raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
-    monkeypatch.setattr(triton_norm_act, "supports", lambda op, x: None)
-    monkeypatch.setattr(native, "supports", lambda op, x: "no CUDA kernels were built")
+    monkeypatch.setattr(triton_norm_act, "supports", lambda x: None)
+    monkeypatch.setattr(cuda_norm_act, "supports", lambda x: "no CUDA kernels were built")
     monkeypatch.setattr(certificates, "FOLDER", tmp_path)
     certificates._results.cache_clear()
     yield

@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.ops import conv3d, conv_transpose3d, implementation, native, native_conv3d
+from fastgan.ops import conv3d, conv_transpose3d, implementation
 from fastgan.ops import conv3d_passes as passes
+from fastgan.ops.implementations import extension
+from fastgan.ops.implementations.cpu import conv3d as native_conv3d
 
-LEVELS = native._C.isa_levels() if native.reason() is None else []
+LEVELS = extension._C.isa_levels() if extension.reason() is None else []
 LAST = torch.channels_last_3d
 DTYPES = [torch.float32, torch.bfloat16]
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
@@ -85,10 +87,10 @@ each_pass = pytest.mark.parametrize("name", OPERANDS)
 @pytest.fixture
 def no_avx512() -> Iterator[None]:
     """Where the choice falls on the kernels."""
-    before = native._C.isa()
-    native._C.set_isa("avx2" if "avx2" in LEVELS else "baseline")
+    before = extension._C.isa()
+    extension._C.set_isa("avx2" if "avx2" in LEVELS else "baseline")
     yield
-    native._C.set_isa(before)
+    extension._C.set_isa(before)
 
 
 def operands(name: str, case: Case, dtype: torch.dtype) -> list[Tensor]:

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.ops import conv3d, conv_transpose3d, dispatch, implementation, native_conv3d
+from fastgan.ops import conv3d, conv_transpose3d, implementation
 from fastgan.ops import conv3d_passes as passes
+from fastgan.ops.implementations import dispatch
+from fastgan.ops.implementations.cpu import conv3d as native_conv3d
 
 LAST = torch.channels_last_3d
 
@@ -149,15 +151,15 @@ SERVED = ((16, 1, 4, 4, 4), (2, 2, 2), (1, 1, 1), (1, 1, 1), 1)
     ],
 )
 def test_the_rest_is_left_to_pytorch(place, value) -> None:
-    assert native_conv3d.serves(*SERVED)
-    assert not native_conv3d.serves(*SERVED[:place], value, *SERVED[place + 1 :])
+    assert native_conv3d.serves_single(*SERVED)
+    assert not native_conv3d.serves_single(*SERVED[:place], value, *SERVED[place + 1 :])
 
 
 def test_rejects_what_does_not_fit() -> None:
     x, w, b, y = tensors(CASES[1], torch.float32)
     with pytest.raises(ValueError, match=r"conv_single_fprop: x .* must fit together"):
-        native_conv3d.fprop(x, w, b, y, (1, 1, 1), (1, 1, 1))
+        native_conv3d.single_fprop(x, w, b, y, (1, 1, 1), (1, 1, 1))
     with pytest.raises(TypeError, match="x must be float32 or bfloat16"):
-        native_conv3d.fprop(x.double(), w, b, y, (2, 2, 2), (1, 1, 1))
+        native_conv3d.single_fprop(x.double(), w, b, y, (2, 2, 2), (1, 1, 1))
     with pytest.raises(ValueError, match="bias must be"):
-        native_conv3d.fprop(x, w, b[:8], y, (2, 2, 2), (1, 1, 1))
+        native_conv3d.single_fprop(x, w, b[:8], y, (2, 2, 2), (1, 1, 1))

@@ -1,20 +1,17 @@
 from __future__ import annotations
 
-import sys
+import importlib
+import re
 import threading
 import types
 
 import pytest
 import torch
 
-# Bound to the real extension before a stand-in takes its name.
-import fastgan.ops.native_bias_act
-import fastgan.ops.native_fold
-import fastgan.ops.native_smooth
-import fastgan.ops.triton_norm_act  # noqa: F401
 from fastgan.errors import ConfigError
-from fastgan.ops import dispatch, implementation, norm_act
-from fastgan.ops.dispatch import choose, report
+from fastgan.ops import implementation, norm_act
+from fastgan.ops.implementations import dispatch
+from fastgan.ops.implementations.dispatch import TABLE, choose, report
 
 X = torch.randn(2, 3, 2, 2, 2)
 
@@ -26,11 +23,11 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["available", "missing"])
 def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A stand-in for fastgan.ops.native, with and without its extension."""
+    """Kernels of norm_act with and without their extension."""
     reason = None if request.param == "available" else "fastgan._C cannot be imported: gone"
-    module = types.ModuleType("fastgan.ops.native")
-    module.supports = lambda op, x: reason  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "fastgan.ops.native", module)
+    for place in ("cpu", "cuda"):
+        module = importlib.import_module(TABLE["norm_act", "native", place])
+        monkeypatch.setattr(module, "supports", lambda x: reason)
     return request.param
 
 
@@ -117,3 +114,32 @@ def test_report_names_every_operator(native) -> None:
     assert found.available == found.used == (native == "available")
     assert by_name["norm_act", "triton", "cpu"].available is False
     assert by_name["norm_act", "reference", "cpu"].used == (native == "missing")
+
+
+@pytest.mark.parametrize("key", TABLE, ids=" ".join)
+def test_each_implementation_says_what_it_serves(key: tuple[str, str, str]) -> None:
+    module = importlib.import_module(TABLE[key])
+    assert module.SERVES
+    if key[1] != "reference":
+        named = {str(dtype).removeprefix("torch.") for dtype in module.DTYPES}
+        assert named <= set(re.findall(r"\w+", module.SERVES))
+
+
+def test_report_prints_what_the_module_says(monkeypatch) -> None:
+    found = [row for row in report() if row.available and row.op in dispatch.OPERATORS]
+    assert {row.implementation for row in found} >= {"native", "reference"}
+    for row in found:
+        place = "any" if row.implementation == "reference" else row.device
+        module = importlib.import_module(TABLE[row.op, row.implementation, place])
+        assert row.reason == module.SERVES
+        monkeypatch.setattr(module, "SERVES", f"planted for {row.op}")
+    planted = [row for row in report() if row.available and row.op in dispatch.OPERATORS]
+    assert [row.reason for row in planted] == [f"planted for {row.op}" for row in found]
+
+
+def test_forced_name_that_a_device_lacks_leaves_it_alone(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    gpu = types.SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.float32)
+    with implementation("native"):
+        assert choose("slope_penalty", X) == "reference"
+        assert choose("fold", gpu) == "reference"  # type: ignore[arg-type]

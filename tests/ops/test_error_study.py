@@ -11,9 +11,8 @@ import torch
 
 
 def _loaded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "error_study", Path(__file__).with_name("error_study.py")
-    )
+    path = Path(__file__).resolve().parents[2] / "bench" / "studies" / "error_study.py"
+    spec = importlib.util.spec_from_file_location("error_study", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from fastgan.errors import ConfigError
-from fastgan.ops import implementation, nearest, nearest_blocks
+from fastgan.ops import implementation, nearest
+from fastgan.reference import nearest_blocks
 from fastgan.reference.nearest import nearest as reference
 
 # N, M, shape of a row, k

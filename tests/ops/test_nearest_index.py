@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError
-from fastgan.ops import NearestIndex, implementation, nearest, nearest_index
-from fastgan.ops.nearest_index import transforms
+from fastgan.ops import NearestIndex, implementation, nearest
+from fastgan.ops.nearest import index as nearest_index
+from fastgan.ops.nearest.index import transforms
 
 DTYPES = [
     *(torch.float32, torch.bfloat16, torch.float16, torch.float64),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-OBJECTS = sorted(ROOT.glob("build/native/*/cpu/nearest_dots_kernels.avx2.o"))
+OBJECTS = sorted(ROOT.glob("build/native/*/cpu/nearest/dots_kernels.avx2.o"))
 NO_OBJECT = "no objdump, or no AVX2 object of an in-place build"
 
 

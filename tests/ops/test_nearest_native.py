@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.ops import native, native_nearest
+from fastgan.ops.implementations import extension
+from fastgan.ops.implementations.cpu import nearest as native
 from fastgan.reference.nearest import nearest as reference
 
 PATHS = ["direct", "dots", "wide"]
@@ -25,12 +26,12 @@ def rows(n: int, features: int, dtype: torch.dtype) -> Tensor:
 
 
 def search(query: Tensor, target: Tensor, k: int, path: str, **settings) -> tuple[Tensor, Tensor]:
-    squared, index, *_ = native_nearest.nearest(query, target, k, settings.get("groups"), path=path)
+    squared, index, *_ = native.nearest(query, target, k, settings.get("groups"), path=path)
     return squared.sqrt(), index
 
 
 def test_extension_is_loaded() -> None:
-    assert native.reason() is None
+    assert extension.reason() is None
 
 
 @pytest.mark.parametrize("dtype", FLOATS + INTEGERS, ids=str)
@@ -138,9 +139,7 @@ def test_exclude_masks_groups(dtype, path, level) -> None:
 def test_non_finite_rows_poison_only_themselves(path, value, level) -> None:
     query, target = rows(30, 530, torch.float32), rows(40, 530, torch.float32)
     query[3, 529], target[0, 0], target[25, 500] = value, value, value
-    squared, index, bad_query, bad_target = native_nearest.nearest(
-        query, target, 2, None, path=path
-    )
+    squared, index, bad_query, bad_target = native.nearest(query, target, 2, None, path=path)
     distance = squared.sqrt()
     assert bad_query.nonzero().flatten().tolist() == [3]
     assert bad_target.nonzero().flatten().tolist() == [0, 25]
@@ -155,7 +154,7 @@ def test_non_finite_rows_poison_only_themselves(path, value, level) -> None:
 def test_all_queries_bad_still_counts_targets() -> None:
     query, target = torch.full((2, 3), torch.nan), torch.zeros(4, 3)
     target[2, 1] = torch.inf
-    *_, bad_query, bad_target = native_nearest.nearest(query, target, 1, None)
+    *_, bad_query, bad_target = native.nearest(query, target, 1, None)
     assert bad_query.all() and bad_target.tolist() == [False, False, True, False]
 
 
@@ -243,4 +242,4 @@ REJECTED = [
 @pytest.mark.parametrize(("args", "error", "message"), REJECTED)
 def test_binding_rejects(args, error, message) -> None:
     with pytest.raises(error, match=message):
-        native._C.nearest(*args)
+        extension._C.nearest(*args)

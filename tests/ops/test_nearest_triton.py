@@ -11,7 +11,10 @@ import torch
 
 from fastgan.errors import ConfigError
 from fastgan.kernels import nearest as kernels
-from fastgan.ops import dispatch, implementation, nearest, triton_nearest
+from fastgan.ops import implementation, nearest
+from fastgan.ops.implementations import dispatch
+from fastgan.ops.implementations.triton import nearest as triton_nearest
+from fastgan.ops.implementations.triton import runtime
 from fastgan.reference.nearest import nearest as reference
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -129,9 +132,11 @@ def test_never_chosen_by_itself() -> None:
 
 
 def test_rejects_what_it_cannot_serve(monkeypatch) -> None:
-    with pytest.raises(ConfigError, match="floats, uint8, int8 and int16, got int64"):
+    with pytest.raises(
+        ConfigError, match="float64, uint8, int8 and int16, got int64"
+    ):
         dispatch.choose("nearest", torch.zeros(2, 3).long())
-    monkeypatch.setattr(triton_nearest, "_interpreted", False)
+    monkeypatch.setattr(runtime, "_interpreted", False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ConfigError, match="has Triton kernels for GPUs, got cpu"):

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-PATH = Path(__file__).resolve().parents[2] / "bench" / "machine_code_triton.py"
+PATH = Path(__file__).resolve().parents[2] / "bench" / "tools" / "machine_code_triton.py"
 
 
 @pytest.fixture(scope="module")

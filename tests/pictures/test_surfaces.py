@@ -1,11 +1,12 @@
 """Lit surfaces and the page of them."""
 
 import struct
+import sys
 
 import numpy as np
 import pytest
 
-from fastgan.errors import AuditError
+from fastgan.errors import ConfigError
 from fastgan.measures.shape import soft_ellipsoids
 from fastgan.pictures.surfaces import draw_montage, shaded_surface
 
@@ -39,6 +40,13 @@ def test_the_page_is_a_png_of_the_rows(tmp_path):
 
 
 def test_rejects_a_row_without_masks(tmp_path):
-    with pytest.raises(AuditError, match="no masks"):
+    with pytest.raises(ConfigError, match="no masks"):
         draw_montage({"a": balls(0)}, tmp_path / "x.png", title="t", caption="c")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_says_what_to_install_without_matplotlib(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ConfigError, match=r"pip install 'fastgan\[report\]'"):
+        draw_montage({"a": balls(1)}, tmp_path / "x.png", title="t", caption="c")
     assert not (tmp_path / "x.png").exists()

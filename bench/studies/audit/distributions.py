@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from fastgan.arrays import Floats, Integers
 
 __all__ = ["KINDS", "Population"]
-
-Floats = NDArray[np.floating]
 
 KINDS = ("gaussian", "manifold", "mixture")
 FEATURES = 32
@@ -32,7 +31,7 @@ class Population:
 
     def draw(
         self, subjects: int, volumes: int, rng: np.random.Generator
-    ) -> tuple[Floats, NDArray[np.int64]]:
+    ) -> tuple[Floats, Integers]:
         """Features [subjects * volumes, 32] float32 and the subject of each."""
         share = 1.0 if volumes == 1 else 0.75
         owner = np.repeat(np.arange(subjects), volumes)

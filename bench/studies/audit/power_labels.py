@@ -26,7 +26,6 @@ import torch
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.labels.alterations import alter, destroy, wobbled
 from fastgan.audit.labels.augmentation import Panel, panel_of
-from fastgan.audit.labels.classifier import train_ensemble
 from fastgan.audit.labels.generated import judge_generated
 from fastgan.audit.labels.instrument import Instrument, instrument
 from fastgan.audit.labels.invariance import DELTA, effect
@@ -155,12 +154,7 @@ def phantom_rows(
 
 def with_steps(evidence: Evidence, options: Options) -> Instrument:
     """The instrument with fewer steps: phantoms of 16^3 need no more."""
-    from fastgan.audit.labels import classifier
-
-    rng = options.rng("classifier/training")
-    ensemble = train_ensemble(evidence.training, len(evidence.classes), rng, steps=STEPS)
-    classifier._kept[:] = [(evidence.training, options.seed, ensemble)]
-    return instrument(evidence, options)
+    return instrument(evidence, options, steps=STEPS)
 
 
 def study_nodules() -> Iterator[list[Row]]:

@@ -24,6 +24,7 @@ from distributions import KINDS, Population
 from numpy.typing import NDArray
 from size import neighbours
 
+from fastgan.arrays import Bools, Floats
 from fastgan.audit.memorization.copy_search import CopySearch
 from fastgan.audit.memorization.outliers import CopyTest, isolation
 from fastgan.audit.memorization.power import LEVELS, THIRDS
@@ -39,7 +40,7 @@ RESULTS = Path(__file__).parents[2] / "results" / "audit"
 Row = dict[str, object]
 
 
-def point(data: str, what: str, size: str, found: NDArray[np.bool_]) -> Row:
+def point(data: str, what: str, size: str, found: Bools) -> Row:
     hits, runs = int(np.count_nonzero(found)), int(found.size)
     low, high = clopper_pearson(hits, runs)
     row = {"data": data, "copy": what, "size": size, "found": hits, "runs": runs}
@@ -49,7 +50,7 @@ def point(data: str, what: str, size: str, found: NDArray[np.bool_]) -> Row:
 def synthetic() -> list[Row]:
     rows = []
     for kind in KINDS:
-        found: dict[float, list[NDArray[np.bool_]]] = {level: [] for level in LEVELS}
+        found: dict[float, list[Bools]] = {level: [] for level in LEVELS}
         for number in range(SETS):
             rng = np.random.default_rng([SEED, KINDS.index(kind), number])
             people = Population(kind, rng)
@@ -83,7 +84,7 @@ def lidc() -> list[Row]:
         np.put_along_axis(matrix, found.index, found.distance, axis=1)
         matrices.append(matrix)
     size = ((values + 1) / 2).sum(axis=(1, 2, 3))
-    result: dict[float, list[NDArray[np.bool_]]] = {level: [] for level in LEVELS}
+    result: dict[float, list[Bools]] = {level: [] for level in LEVELS}
     for split in range(SPLITS):
         rng = np.random.default_rng([SEED, 9, split])
         order = rng.permutation(who.max() + 1)
@@ -120,7 +121,7 @@ def lidc() -> list[Row]:
     return rows
 
 
-def nearest_ten(distance: NDArray[np.float64]) -> NDArray[np.floating]:
+def nearest_ten(distance: NDArray[np.float64]) -> Floats:
     return isolation(np.sort(np.partition(distance, 9, axis=1)[:, :10], axis=1))
 
 

@@ -22,7 +22,7 @@ from fastgan.audit.leakage.file_fields import feature_columns
 from fastgan.audit.phantoms.fields import lung_texture
 from fastgan.audit.phantoms.volumes import Recipe, phantoms
 from fastgan.audit.shortcuts.marks import find_marks
-from fastgan.audit.sites.tests import test_groups
+from fastgan.audit.sites.differences import compare_groups
 from fastgan.audit.statistics import clopper_pearson, permutation_p
 from fastgan.audit.statistics.group_tests import Groups, max_t
 from fastgan.measures.descriptors import named_statistics, voxel_descriptors
@@ -86,7 +86,7 @@ def sites(effect: float, subjects: int, runs: int, cell: int) -> dict[str, objec
         values[site == 1] += np.float32(effect * deviation)
         named = np.stack(list(named_statistics(values, (1.0,) * 3, "ct").values()), axis=1)
         groups = Groups(site, np.arange(subjects), None, rng, PERMUTATIONS)
-        tests = test_groups(groups, voxel_descriptors(values), named, rng)
+        tests = compare_groups(groups, voxel_descriptors(values), named, rng)
         for name, values_of in (
             ("combined", tests.combined),
             ("classifier", tests.auc),

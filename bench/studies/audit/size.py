@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 from distributions import KINDS, Population
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats, Integers
 from fastgan.audit.memorization.outliers import CopyTest, isolation
 from fastgan.audit.memorization.prevalence import Sides, nearest_subject
 from fastgan.audit.statistics import (
@@ -42,12 +42,11 @@ NOMINAL = (0.01, 0.05)
 RESULTS = Path(__file__).parents[2] / "results" / "audit"
 
 Row = dict[str, object]
-Floats = NDArray[np.floating]
 
 
 def neighbours(
-    query: Floats, target: Floats, k: int, groups: NDArray[np.int64] | None = None
-) -> tuple[Floats, NDArray[np.int64]]:
+    query: Floats, target: Floats, k: int, groups: Integers | None = None
+) -> tuple[Floats, Integers]:
     exclude = None if groups is None else (torch.from_numpy(groups),) * 2
     distance, index = nearest(torch.from_numpy(query), torch.from_numpy(target), k, exclude=exclude)
     return distance.numpy(), index.numpy()
@@ -126,7 +125,7 @@ def permutation() -> Iterator[tuple[str, str, int, Floats]]:
                     value = value + strata
                     label = (rng.random(len(owner)) < 0.3 + 0.4 * strata).astype(np.int64)
 
-                def gap(labels: NDArray[np.int64], value: Floats = value) -> float:
+                def gap(labels: Integers, value: Floats = value) -> float:
                     # Of sums, not means: defined for one class, too.
                     return abs(float(((labels - labels.mean()) * value).sum()))
 

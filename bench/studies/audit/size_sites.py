@@ -25,11 +25,11 @@ from fastgan.audit.leakage.file_fields import feature_columns
 from fastgan.audit.phantoms.fields import lung_texture
 from fastgan.audit.shortcuts.amplification import contrast_rows
 from fastgan.audit.shortcuts.marks import find_marks
-from fastgan.audit.shortcuts.regions import regions, standard_rows
-from fastgan.audit.sites.tests import test_groups
+from fastgan.audit.shortcuts.regions import regions
+from fastgan.audit.sites.differences import compare_groups
 from fastgan.audit.statistics import holm
 from fastgan.audit.statistics.cross_fit import CrossFit
-from fastgan.audit.statistics.group_tests import Groups, max_t
+from fastgan.audit.statistics.group_tests import Groups, max_t, standard_rows
 from fastgan.measures.descriptors import named_statistics, voxel_descriptors
 
 SUBJECTS, SIZE, PERMUTATIONS = 24, 8, 99
@@ -64,7 +64,7 @@ def one_run(clustering: int, run: int) -> dict[str, float]:
     described = voxel_descriptors(values)
     named = np.stack(list(named_statistics(values, (1.0,) * 3, "ct").values()), axis=1)
     groups = Groups(site, people, labels, rng, PERMUTATIONS)
-    tests = test_groups(groups, described, named, rng)
+    tests = compare_groups(groups, described, named, rng)
     for name, statistic in (
         ("sites: classifier", tests.auc),
         ("sites: mean discrepancy", tests.discrepancy),

@@ -1,4 +1,4 @@
-"""What is done to volumes to see whether their label survives: harmless, augmenting, destroying."""
+"""Volumes are altered here to see whether their label survives: harmlessly, or destroying it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats
+from fastgan.audit.moves import moved
 from fastgan.data.augment import KINDS, Strength, augment
 from fastgan.errors import AuditError
+from fastgan.measures.augmentation_limits import BRIGHTNESS, CONTRAST, LARGEST_SHIFT
 
 __all__ = [
     "AUGMENTATIONS",
     "DESTROYERS",
     "alter",
     "destroy",
-    "moved",
+    "interpolated",
     "shifted",
     "smoothed",
     "wobbled",
 ]
-
-Floats = NDArray[np.floating]
 
 AIR = -1.0
 AUGMENTATIONS = {
@@ -41,12 +41,10 @@ AUGMENTATIONS = {
 DESTROYERS = {
     "margin smoothed away": "smoothed by a Gaussian of a tenth of the shortest axis",
     "only the core kept": "everything but the middle sixth of each axis replaced by the background",
-    "lesion erased": "of masks everything, else the middle three quarters of each axis",
+    "lesion erased": "a mask emptied; of other volumes, the middle three quarters of each axis",
 }
 """Controls: name -> what is lost. Each must be found to change labels."""
 
-LARGEST_SHIFT = 1 / 8  # of an axis, as the critics' augmentation has it
-CONTRAST, BRIGHTNESS = (0.8, 1.2), (-0.2, 0.2)
 SMOOTHING, CORE, LESION = 1 / 10, 1 / 6, 3 / 4  # of an axis
 WOBBLE_NOISE = 0.01  # of the range of 2, sd: below what any scanner or mask can tell
 
@@ -94,11 +92,11 @@ def wobbled(values: Floats, rng: np.random.Generator) -> Floats:
     """
     fractions = rng.uniform(0.0, 0.5, (len(values), 3))
     noise = WOBBLE_NOISE * rng.standard_normal(values.shape, dtype=np.float32)
-    blurred = moved(moved(values, fractions), -fractions)
+    blurred = interpolated(interpolated(values, fractions), -fractions)
     return np.clip(blurred + noise, -1.0, 1.0).astype(np.float32)
 
 
-def moved(values: Floats, voxels: Floats) -> Floats:
+def interpolated(values: Floats, voxels: Floats) -> Floats:
     """Volumes read `voxels` [N, 3] further on, |.| <= 1, linearly; the edge goes on outside."""
     out = np.asarray(values, dtype=np.float32)
     for axis in range(3):
@@ -166,14 +164,8 @@ def _background(values: Floats, modality: str) -> Floats:
 
 def shifted(volume: Floats, rng: np.random.Generator) -> Floats:
     """A volume [D, H, W] moved by whole voxels, up to an eighth of each axis; air comes in."""
-    out = np.full_like(volume, AIR)
-    source, target = [], []
-    for n in volume.shape:
-        step = int(rng.integers(-int(n * LARGEST_SHIFT), int(n * LARGEST_SHIFT) + 1))
-        source.append(slice(max(0, step), n + min(0, step)))
-        target.append(slice(max(0, -step), n + min(0, -step)))
-    out[tuple(target)] = volume[tuple(source)]
-    return out
+    most = [int(n * LARGEST_SHIFT) for n in volume.shape]
+    return moved(volume, tuple(-int(rng.integers(-m, m + 1)) for m in most))
 
 
 def _mirrored(volume: Floats, rng: np.random.Generator) -> Floats:

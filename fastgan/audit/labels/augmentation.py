@@ -1,4 +1,4 @@
-"""Does augmentation change labels: flips and drift of the classifier, certified to be small."""
+"""Does augmentation change labels? Flips and drift of the classifier are certified to be small."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats, Texts
+from fastgan.audit import controls
 from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Table
+from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, cannot_tell
 from fastgan.audit.labels.alterations import AUGMENTATIONS, DESTROYERS, alter, destroy, wobbled
-from fastgan.audit.labels.instrument import Instrument
+from fastgan.audit.labels.instrument import POWER, Instrument
 from fastgan.audit.labels.invariance import (
     DELTA,
     Effect,
@@ -25,12 +26,12 @@ from fastgan.audit.statistics import clopper_pearson
 
 __all__ = ["Panel", "judge_augmentation", "listed", "panel_of"]
 
-Floats = NDArray[np.floating]
-
+QUESTION = Question(
+    "labels", "labels.augmentation", "Does augmentation change what label a volume should have?"
+)
 WOBBLES = 5
 MOST_SUBJECTS = 1000
 CHUNK = 64  # volumes altered at once
-POWER = 0.95
 ERASED_SHARES = (0.05, 0.1, 0.2, 0.5)
 
 
@@ -40,7 +41,7 @@ class Panel:
 
     tool: Instrument
     values: Floats
-    subjects: NDArray[np.str_]
+    subjects: Texts
     readings: Readings
     """Before anything is done, and after harmless changes."""
 
@@ -66,7 +67,7 @@ def judge_augmentation(evidence: Evidence, options: Options, tool: Instrument) -
     harmless = effect(readings, panel.read(partial(wobbled, rng=draws)))
     used = [name for name in AUGMENTATIONS if name in evidence.augmentations]
     unknown = sorted(set(evidence.augmentations) - set(AUGMENTATIONS))
-    controls: tuple[Control, ...] = ()
+    planted: tuple[Control, ...] = ()
     tables = [_table(evidence, effects, harmless, used)]
     if not options.quick:
         ruined = {
@@ -77,14 +78,12 @@ def judge_augmentation(evidence: Evidence, options: Options, tool: Instrument) -
             for name in DESTROYERS
         }
         tables.append(_table(evidence, ruined, harmless, list(ruined), controls=True))
-        controls = _controls(ruined, harmless, len(used), options)
+        planted = _controls(ruined, harmless, len(used), options)
     worst = max(used or effects, key=lambda name: effects[name].certified())
     flipped, decided = (int(n.sum()) for n in (effects[worst].flipped, effects[worst].decided))
     least = smallest_certifiable(effects[worst].decided)
     return Finding(
-        "labels",
-        "labels.augmentation",
-        "Does augmentation change what label a volume should have?",
+        *QUESTION,
         _outcome(tool, effects, used, unknown, evidence.classes),
         value=flipped / max(decided, 1),
         value_name=f"share of patients whose class flips ({worst})",
@@ -93,8 +92,8 @@ def judge_augmentation(evidence: Evidence, options: Options, tool: Instrument) -
         floor_name="the same after a harmless change",
         n_volumes=len(panel.values),
         n_subjects=len(panel.values),
-        power=_power(controls, least),
-        controls=controls,
+        power=_power(planted, least),
+        controls=planted,
         tables=tuple(tables),
         methods=(
             "One volume of each subject, one draw of each augmentation; training subjects are read "
@@ -151,7 +150,7 @@ def _outcome(
     classes: tuple[str, ...],
 ) -> Outcome:
     if tool.weak:
-        return Outcome("cannot tell", f"Cannot tell: {tool.weak}.")
+        return cannot_tell(tool.weak)
     broken = [name for name in used if effects[name].refuted(len(used))]
     if broken:
         found = effects[broken[0]]
@@ -162,7 +161,7 @@ def _outcome(
             f"{found.flipped[worst]} of {found.decided[worst]} {classes[worst]} patients flips.",
         )
     if unknown:
-        return Outcome("cannot tell", f"Cannot tell: {listed(unknown)} is not known here.")
+        return cannot_tell(f"{listed(unknown)} is not known here")
     if not used:
         return Outcome("pass", "The run used no augmentation, so none can have changed a label.")
     bound = max(effects[name].certified() for name in used)
@@ -236,28 +235,24 @@ def _controls(
     tests, decisive = max(1, used), used > 0
     rng, runs = options.rng("labels/controls"), options.planted
     planted: list[Control] = []
-    for name, found in ruined.items():
-        hits = chance_to_refute(found, rng, runs, tests=tests)
-        planted.append(_found(f"augmentation with {name}", hits, runs, decisive=decisive))
+    for name, destroyed in ruined.items():
+        hits = chance_to_refute(destroyed, rng, runs, tests=tests)
+        said = f"augmentation with {name}"
+        planted.append(controls.found(said, hits, runs, at_least=POWER, decisive=decisive))
     hits = chance_to_refute(harmless, rng, runs, tests=tests)
-    quiet = hits / runs <= 1 - POWER
-    interval = clopper_pearson(hits, runs)
-    planted.append(
-        Control("harmless change", "quiet", hits / runs, interval, runs, quiet, decisive)
+    quiet = controls.quiet(
+        "harmless change", hits, runs, at_most=1 - POWER, by="rate", decisive=decisive
     )
+    planted.append(quiet)
     for share in ERASED_SHARES:
         hits = chance_to_refute(ruined["lesion erased"], rng, runs, share=share, tests=tests)
-        planted.append(_found(f"lesion erased in {share:.0%}", hits, runs, decisive=False))
+        said = f"lesion erased in {share:.0%}"
+        planted.append(controls.found(said, hits, runs, at_least=POWER, decisive=False))
     return tuple(planted)
 
 
-def _found(name: str, hits: int, runs: int, *, decisive: bool) -> Control:
-    interval = clopper_pearson(hits, runs)
-    return Control(name, "found", hits / runs, interval, runs, hits / runs >= POWER, decisive)
-
-
-def _power(controls: tuple[Control, ...], least: float) -> str:
-    curve = [c for c in controls if c.name.startswith("lesion erased in")]
+def _power(planted: tuple[Control, ...], least: float) -> str:
+    curve = [c for c in planted if c.name.startswith("lesion erased in")]
     if not curve:
         return ""
     shares = ", ".join(f"{c.name.rsplit(' ', 1)[1]}: {c.rate:.0%}" for c in curve)

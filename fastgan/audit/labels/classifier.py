@@ -1,4 +1,4 @@
-"""A classifier of the user's own classes, trained on the training split alone, as an instrument.
+"""A classifier of the user's own classes, trained on the training split, is the instrument.
 
 Judgements about labels need somebody who reads labels and had no part in the generator. Several
 small networks are trained, each without one part of the subjects, so that every training subject
@@ -17,31 +17,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from fastgan.audit.evidence import Cohort, Evidence, Options
+from fastgan.arrays import Floats, Integers, Texts
+from fastgan.audit.evidence import LEAST_SUBJECTS, Cohort
 from fastgan.audit.labels.alterations import shifted
 from fastgan.errors import AuditError
 from fastgan.models import Classifier, build_classifier
 
-__all__ = ["PROTOCOL", "Ensemble", "ensemble_of", "train_ensemble"]
+__all__ = ["PROTOCOL", "Ensemble", "train_ensemble"]
 
 PROTOCOL = "classifier-1"
 """Changes whenever numbers of this classifier stop being comparable with earlier ones."""
 
-Floats = NDArray[np.floating]
-Labels = NDArray[np.integer]
-Names = NDArray[np.str_]
 
 MEMBERS = 3
 STEPS = 300
 BATCH = 16
 RATE, DECAY = 1e-3, 0.05
 SHIFTED = 0.5  # share of what is trained on; all of it costs more accuracy than it brings
-# Below, a fold may lack a class, and no interval is of use.
-LEAST_SUBJECTS = 10
 CHUNK = 64  # volumes read at once
 
 
@@ -70,7 +65,7 @@ class Ensemble:
         """Protocol version and weights, for the methods of every number that rests on them."""
         return f"{PROTOCOL}, weights {self.digest}"
 
-    def probabilities(self, values: Floats, subjects: Names | None = None) -> Floats:
+    def probabilities(self, values: Floats, subjects: Texts | None = None) -> Floats:
         """Calibrated probabilities of the classes, as if all were equally frequent.
 
         Args:
@@ -81,7 +76,7 @@ class Ensemble:
         Returns:
             [N, K] float64.
         """
-        reader = np.full(len(values), -1)  # -1: all of them
+        reader = np.full(len(values), -1)  # -1: all members read it
         if subjects is not None:
             reader = np.array([self.left_out.get(str(s), -1) for s in subjects], dtype=np.int64)
         logits = np.zeros((len(values), self.members[0].num_classes))
@@ -105,25 +100,6 @@ class Ensemble:
                 for m in self.members
             ]
         return np.concatenate(found, axis=1)
-
-
-_kept: list[tuple[Cohort, int, Ensemble]] = []  # of the audit that is running, one at most
-
-
-def ensemble_of(evidence: Evidence, options: Options) -> Ensemble:
-    """The ensemble of an audit: trained when first asked for, then kept.
-
-    Raises:
-        AuditError: as `train_ensemble`.
-    """
-    for cohort, seed, ensemble in _kept:
-        if cohort is evidence.training and seed == options.seed:
-            return ensemble
-    ensemble = train_ensemble(
-        evidence.training, len(evidence.classes), options.rng("classifier/training")
-    )
-    _kept[:] = [(evidence.training, options.seed, ensemble)]
-    return ensemble
 
 
 def train_ensemble(
@@ -158,7 +134,9 @@ def train_ensemble(
     return Ensemble(tuple(members), left_out, _temperature(logits, labels))
 
 
-def _folds(labels: Labels, subjects: Names, num_classes: int, rng: np.random.Generator) -> Labels:
+def _folds(
+    labels: Integers, subjects: Texts, num_classes: int, rng: np.random.Generator
+) -> Integers:
     """[N] part of each volume; whole subjects, each class in every part."""
     names, who = np.unique(subjects, return_inverse=True)
     first = np.zeros(len(names), np.int64)
@@ -179,7 +157,7 @@ def _folds(labels: Labels, subjects: Names, num_classes: int, rng: np.random.Gen
 
 
 def _train(
-    values: Floats, labels: Labels, num_classes: int, rng: np.random.Generator, steps: int
+    values: Floats, labels: Integers, num_classes: int, rng: np.random.Generator, steps: int
 ) -> Classifier:
     """One member: AdamW on shifted volumes, classes equally often, the rate a cosine to zero."""
     with torch.random.fork_rng(devices=[]):
@@ -226,7 +204,7 @@ def _softmax(logits: Floats) -> Floats:
     return share
 
 
-def _temperature(logits: Floats, labels: Labels) -> float:
+def _temperature(logits: Floats, labels: Integers) -> float:
     """The temperature of least cross-entropy, classes weighted equally.
 
     In the inverse temperature the loss is convex, so its slope changes sign once: bisection.

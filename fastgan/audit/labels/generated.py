@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Integers
+from fastgan.audit import controls
 from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Table
-from fastgan.audit.labels.instrument import Instrument, sizes, strata
+from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, cannot_tell
+from fastgan.audit.labels.instrument import POWER, Instrument, sizes, strata
 from fastgan.audit.labels.noise import Agreement, Noise, agreement, noise, planted_noise
 from fastgan.audit.statistics import clopper_pearson
 from fastgan.errors import AuditError
 
 __all__ = ["TOLERATED", "judge_generated"]
 
-Floats = NDArray[np.floating]
-Labels = NDArray[np.integer]
-
+QUESTION = Question(
+    "labels", "labels.generated", "Do generated volumes show the class that they are labelled with?"
+)
 TOLERATED = 0.1
 """Largest share of wrong labels among generated volumes: readers of nodules differ by more."""
 IN_A_CLASS = 0.2
 """Largest share among those of one class, which are fewer and so certified to less."""
 LEVEL = 0.95
-POWER = 0.95
 PLANTED = (0.1, 0.2, 0.3, 0.5, 1.0)
 DECISIVE = 0.5  # from this share of swapped labels on, a judgement that misses them is of no use
 LEAST = 20  # generated volumes of a class
@@ -56,12 +56,10 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
     draws = options.rng("labels/generated")
     bounds = noise(real, found, counts, draws, LEVEL)
     surely = noise(real, found, counts, draws, 1 - (1 - LEVEL) / (2 * len(classes)))
-    controls = () if options.quick else _controls(real, counts, options)
+    planted = () if options.quick else _controls(real, counts, options)
     worst = int(np.argmax(bounds.share))
     return Finding(
-        "labels",
-        "labels.generated",
-        "Do generated volumes show the class that they are labelled with?",
+        *QUESTION,
         _outcome(tool, bounds, surely, classes),
         value=float(bounds.share[worst]),
         value_name=f"share of wrong labels among generated {classes[worst]}",
@@ -70,8 +68,8 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
         floor_name="held-out patients, by definition",
         n_volumes=len(generated),
         n_subjects=holdout.n_subjects,
-        power=_power(controls, noise(real, real.own * counts, counts, draws, LEVEL)),
-        controls=controls,
+        power=_power(planted, noise(real, real.own * counts, counts, draws, LEVEL)),
+        controls=planted,
         tables=(
             _table(real, found, counts, bounds, classes),
             _matched(evidence, tool, generated, said, real_said),
@@ -94,7 +92,7 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
 
 def _outcome(tool: Instrument, bounds: Noise, surely: Noise, classes: tuple[str, ...]) -> Outcome:
     if tool.weak:
-        return Outcome("cannot tell", f"Cannot tell: {tool.weak}.")
+        return cannot_tell(tool.weak)
     worst = int(np.argmax(surely.low))
     if surely.low[worst] > TOLERATED:
         return Outcome(
@@ -128,7 +126,7 @@ def _outcome(tool: Instrument, bounds: Noise, surely: Noise, classes: tuple[str,
 
 
 def _table(
-    real: Agreement, found: Labels, counts: Labels, bounds: Noise, classes: tuple[str, ...]
+    real: Agreement, found: Integers, counts: Integers, bounds: Noise, classes: tuple[str, ...]
 ) -> Table:
     rows = []
     for c, name in enumerate(classes):
@@ -159,7 +157,7 @@ def _table(
 
 
 def _matched(
-    evidence: Evidence, tool: Instrument, generated: Cohort, said: Labels, real_said: Labels
+    evidence: Evidence, tool: Instrument, generated: Cohort, said: Integers, real_said: Integers
 ) -> Table:
     """Agreement of patients brought to the sizes of generated volumes of the same class."""
     holdout = evidence.holdout
@@ -205,29 +203,28 @@ def _matched(
     )
 
 
-def _controls(real: Agreement, counts: Labels, options: Options) -> tuple[Control, ...]:
+def _controls(real: Agreement, counts: Integers, options: Options) -> tuple[Control, ...]:
     rng, runs = options.rng("labels/planted"), options.planted
     level = 1 - (1 - LEVEL) / (2 * len(counts))
-    controls = []
+    planted = []
     for share in (0.0, *PLANTED):
         hits = 0
         for _ in range(runs):
             sample, found = planted_noise(real, counts, share, rng)
             # Decided as by the judgement: some labels are surely wrong.
             hits += bool((noise(sample, found, counts, rng, level).low > 0.0).any())
-        rate, interval = hits / runs, clopper_pearson(hits, runs)
         if share == 0.0:
-            quiet = rate <= 2 * (1 - POWER)
-            controls.append(Control("right labels", "quiet", rate, interval, runs, quiet))
+            planted.append(
+                controls.quiet("right labels", hits, runs, at_most=2 * (1 - POWER), by="rate")
+            )
             continue
-        name = f"{share:.0%} of labels swapped"
-        held = rate >= POWER
-        controls.append(Control(name, "found", rate, interval, runs, held, share >= DECISIVE))
-    return tuple(controls)
+        name, decisive = f"{share:.0%} of labels swapped", share >= DECISIVE
+        planted.append(controls.found(name, hits, runs, at_least=POWER, decisive=decisive))
+    return tuple(planted)
 
 
-def _power(controls: tuple[Control, ...], best: Noise) -> str:
-    found = [c for c in controls if c.expected == "found"]
+def _power(planted: tuple[Control, ...], best: Noise) -> str:
+    found = [c for c in planted if c.expected == "found"]
     if not found:
         return ""
     curve = ", ".join(f"{c.rate:.0%} at {c.name.split(' ')[0]}" for c in found)

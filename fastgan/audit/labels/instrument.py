@@ -1,24 +1,25 @@
-"""How well the classifier reads labels of patients it never saw, and what size alone tells."""
+"""How well does the classifier read labels of unseen patients, and what does size alone tell?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.labels.classifier import Ensemble, ensemble_of
+from fastgan.arrays import Floats, Integers
+from fastgan.audit.evidence import LEAST_SUBJECTS, Evidence, Options
+from fastgan.audit.labels.classifier import Ensemble, train_ensemble
 from fastgan.audit.statistics import auc, bootstrap_interval
 from fastgan.errors import AuditError
+from fastgan.measures.descriptors import size_of
 
 __all__ = ["LEAST_AUC", "Instrument", "instrument", "sizes", "strata", "within_strata"]
 
-Floats = NDArray[np.floating]
-Labels = NDArray[np.integer]
-
 LEAST_AUC = 0.65
 """The lower end of the interval has to reach it, or no label is judged by this classifier."""
+POWER = 0.95
+"""Share of runs in which a planted fault of labels must be found; alarms in one of twenty are of
+chance."""
 STRATA = 5
 BINS = 10
 
@@ -55,22 +56,29 @@ class Instrument:
         )
 
 
-def instrument(evidence: Evidence, options: Options) -> Instrument:
-    """Train the classifier, or take the one there is, and measure it on the held-out patients.
+def instrument(evidence: Evidence, options: Options, *, steps: int | None = None) -> Instrument:
+    """Train the classifier and measure it on the held-out patients.
+
+    Args:
+        evidence: labelled training and held-out volumes.
+        options: the seed.
+        steps: of each network; None for the protocol's.
 
     Raises:
         AuditError: no labels, one class, or a class without ten subjects in either split.
     """
     holdout = evidence.holdout
-    ensemble = ensemble_of(evidence, options)
+    rng = options.rng("classifier/training")
+    ensemble = train_ensemble(evidence.training, len(evidence.classes), rng, steps=steps)
     if holdout.labels is None:
         raise AuditError("labels: the held-out volumes have no labels to measure a classifier by")
     labels = np.asarray(holdout.labels)
     for c, name in enumerate(evidence.classes):
         count = len(np.unique(holdout.subjects[labels == c]))
-        if count < 10:
+        if count < LEAST_SUBJECTS:
             raise AuditError(
-                f"labels: {count} held-out subjects of class {name}, at least 10 are needed"
+                f"labels: {count} held-out subjects of class {name}, at least {LEAST_SUBJECTS} are "
+                "needed"
             )
     probabilities = ensemble.probabilities(holdout.values)
     interval = bootstrap_interval(
@@ -93,20 +101,20 @@ def instrument(evidence: Evidence, options: Options) -> Instrument:
 
 
 def sizes(values: Floats, modality: str) -> Floats:
-    """[N] voxels inside masks [N, D, H, W]; of other modalities the mean intensity."""
+    """[N] share of the grid inside masks [N, D, H, W]; of other modalities the mean intensity."""
     if modality == "mask":
-        return np.asarray((values > 0.0).sum(axis=(1, 2, 3)), dtype=np.float64)
+        return size_of(values, hard=True)
     return np.asarray(values.mean(axis=(1, 2, 3)), dtype=np.float64)
 
 
-def strata(size: Floats, edges: Floats | None = None) -> Labels:
+def strata(size: Floats, edges: Floats | None = None) -> Integers:
     """[N] which fifth a size is in, of these sizes or of those whose inner edges [4] are given."""
     if edges is None:
         edges = np.quantile(size, np.arange(1, STRATA) / STRATA)
     return np.searchsorted(edges, size, side="right")
 
 
-def within_strata(probabilities: Floats, labels: Labels, stratum: Labels) -> float:
+def within_strata(probabilities: Floats, labels: Integers, stratum: Integers) -> float:
     """Mean over classes of the AUC among pairs of one stratum; NaN without any such pair."""
     areas = []
     for c in range(probabilities.shape[1]):
@@ -123,17 +131,17 @@ def within_strata(probabilities: Floats, labels: Labels, stratum: Labels) -> flo
     return float(np.mean(areas)) if areas else float("nan")
 
 
-def _area(probabilities: Floats, labels: Labels) -> float:
+def _area(probabilities: Floats, labels: Integers) -> float:
     areas = [auc(probabilities[:, c], labels == c) for c in range(probabilities.shape[1])]
     return float(np.mean(areas))
 
 
-def _size_area(size: Floats, labels: Labels, num_classes: int) -> float:
+def _size_area(size: Floats, labels: Integers, num_classes: int) -> float:
     areas = [auc(size, labels == c) for c in range(num_classes)]
     return float(np.mean([max(area, 1.0 - area) for area in areas]))
 
 
-def _calibration(probabilities: Floats, labels: Labels) -> float:
+def _calibration(probabilities: Floats, labels: Integers) -> float:
     """|share that is right - mean confidence| over ten bins of confidence, by their weight.
 
     Source: Guo et al. 2017, "On calibration of modern neural networks", equation 3.

@@ -13,8 +13,8 @@ from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit.statistics import clopper_pearson
 
 __all__ = [
@@ -27,9 +27,6 @@ __all__ = [
     "smallest_certifiable",
 ]
 
-Floats = NDArray[np.floating]
-Labels = NDArray[np.integer]
-
 DELTA = 0.05
 """Largest share of flipped patients, and largest drift of a probability, that is tolerated."""
 LEVEL = 0.95
@@ -39,7 +36,7 @@ LEVEL = 0.95
 class Readings:
     """What the classifier says of one volume per subject, before anything is done to it."""
 
-    labels: Labels
+    labels: Integers
     """[N] true classes."""
     probabilities: Floats
     """[N, K] of the volumes as they are."""
@@ -51,15 +48,15 @@ class Readings:
         """K."""
         return int(self.probabilities.shape[1])
 
-    def subset(self, chosen: Labels) -> Readings:
+    def subset(self, chosen: Integers) -> Readings:
         """Those of the chosen positions."""
         return Readings(self.labels[chosen], self.probabilities[chosen], self.wobbled[:, chosen])
 
     @property
-    def decided(self) -> NDArray[np.bool_]:
+    def decided(self) -> Bools:
         """[N] subjects whose class no harmless change alters."""
         said = self.probabilities.argmax(1)
-        agrees: NDArray[np.bool_] = (self.wobbled.argmax(2) == said).all(0)
+        agrees: Bools = (self.wobbled.argmax(2) == said).all(0)
         return agrees
 
 
@@ -67,11 +64,11 @@ class Readings:
 class Effect:
     """What a transform does to the classifier's answers, by true class."""
 
-    flipped: Labels
+    flipped: Integers
     """[K] decided subjects whose class changes."""
-    decided: Labels
+    decided: Integers
     """[K] subjects whose class no harmless change alters."""
-    subjects: Labels
+    subjects: Integers
     """[K] subjects, undecided ones included."""
     raw: float
     """Share of all subjects, undecided ones included, whose class changes."""
@@ -137,14 +134,14 @@ def effect(readings: Readings, after: Floats) -> Effect:
 
 
 def refuting(
-    flipped: Labels | list[int], decided: Labels | list[int], level: float, delta: float = DELTA
+    flipped: Integers | list[int], decided: Integers | list[int], level: float, delta: float = DELTA
 ) -> bool:
     """Whether any class flips surely more often than delta."""
     pairs = zip(flipped, decided, strict=True)
     return any(_bound(int(k), int(n), level, "lower") > delta for k, n in pairs)
 
 
-def smallest_certifiable(decided: Labels) -> float:
+def smallest_certifiable(decided: Integers) -> float:
     """The upper bound that the smallest class has when nobody flips.
 
     >>> round(smallest_certifiable(np.array([299, 99])), 3)
@@ -186,9 +183,9 @@ def _corrected(classes: int, tests: int) -> float:
     return 1.0 - (1.0 - LEVEL) / (2 * classes * tests)
 
 
-def _drifting(drift: Floats, error: Floats, level: float, delta: float) -> NDArray[np.bool_]:
+def _drifting(drift: Floats, error: Floats, level: float, delta: float) -> Bools:
     """Which drifts are surely larger than delta, in either direction."""
-    surely: NDArray[np.bool_] = np.abs(drift) - NormalDist().inv_cdf(level) * error > delta
+    surely: Bools = np.abs(drift) - NormalDist().inv_cdf(level) * error > delta
     return surely
 
 

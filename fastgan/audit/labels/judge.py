@@ -1,8 +1,8 @@
-"""Do labels survive: what augmentation does to them, and whether generated volumes show theirs.
+"""Do labels survive augmentation, and do generated volumes show theirs?
 
 A label y of a volume x is kept by a transform T if p(y | T(x)) = p(y | x), and by a generator if
 its volumes of class y are of class y. A classifier that had no part in either is asked; it is
-trained on the training split (`audit.classifier`), and how well it reads unseen patients is a
+trained on the training split (`labels.classifier`), and how well it reads unseen patients is a
 finding of its own, on which the others rest.
 """
 
@@ -11,14 +11,20 @@ from __future__ import annotations
 import numpy as np
 
 from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Finding, Outcome, Table
+from fastgan.audit.judgement import Finding, Outcome, Question, Table, cannot_tell
 from fastgan.audit.labels.augmentation import judge_augmentation, listed
 from fastgan.audit.labels.generated import judge_generated
 from fastgan.audit.labels.instrument import LEAST_AUC, Instrument, instrument
-from fastgan.audit.labels.laws import Law, check_laws
+from fastgan.audit.labels.laws import check_laws
 
 __all__ = ["judge"]
 
+CLASSIFIER = Question(
+    "labels",
+    "labels.classifier",
+    "Can a classifier read the labels at all, so that it may judge them?",
+)
+LAWS = Question("labels", "labels.laws", "Does geometric augmentation move voxels as it says?")
 LAW_VOLUMES = 24
 
 
@@ -42,7 +48,7 @@ def _instrument(evidence: Evidence, tool: Instrument) -> Finding:
     holdout = evidence.holdout
     low, high = tool.interval
     if tool.weak:
-        outcome = Outcome("cannot tell", f"Cannot tell: {tool.weak}.")
+        outcome = cannot_tell(tool.weak)
     else:
         outcome = Outcome(
             "pass",
@@ -58,9 +64,7 @@ def _instrument(evidence: Evidence, tool: Instrument) -> Finding:
         ("two members disagree", f"{tool.disagreement:.1%}"),
     )
     return Finding(
-        "labels",
-        "labels.classifier",
-        "Can a classifier read the labels at all, so that it may judge them?",
+        *CLASSIFIER,
         outcome,
         value=tool.area,
         value_name="AUC on held-out patients",
@@ -88,6 +92,7 @@ def _laws(evidence: Evidence, options: Options) -> Finding:
     cohort = evidence.training
     some = options.rng("labels/laws").permutation(len(cohort))[:LAW_VOLUMES]
     laws = check_laws(cohort.values[np.sort(some)], evidence.spacing)
+    rows = tuple((law.name, round(law.error, 3)) for law in laws)
     broken = [law.name for law in laws if not law.holds]
     worst = max(laws, key=lambda law: law.error)
     if broken:
@@ -101,9 +106,7 @@ def _laws(evidence: Evidence, options: Options) -> Finding:
             "within what interpolation costs.",
         )
     return Finding(
-        "labels",
-        "labels.laws",
-        "Does geometric augmentation move voxels as it says?",
+        *LAWS,
         outcome,
         value=worst.error,
         value_name="largest error, in errors of half a voxel there and back",
@@ -112,13 +115,9 @@ def _laws(evidence: Evidence, options: Options) -> Finding:
         n_volumes=len(some),
         n_subjects=len(np.unique(cohort.subjects[np.sort(some)])),
         power="a turn about a wrong centre or with a wrong sign is several times the limit",
-        tables=(Table("Laws", ("law", "error"), tuple(map(_law_row, laws))),),
+        tables=(Table("Laws", ("law", "error"), rows),),
         methods=(
             "10 degrees about each axis and a zoom of 1.1 of `data.augment`; root mean square "
             "difference within a ball that no edge reaches."
         ),
     )
-
-
-def _law_row(law: Law) -> tuple[str, float]:
-    return law.name, round(law.error, 3)

@@ -12,19 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from fastgan.audit.labels.alterations import moved
+from fastgan.arrays import Bools, Floats
+from fastgan.audit.labels.alterations import interpolated
 from fastgan.data.augment import apply
 
 __all__ = ["LAWS", "Law", "check_laws"]
 
-Floats = NDArray[np.floating]
 Transform = Callable[[Floats, dict[str, Any]], Floats]
 
 DEGREES, ZOOM = 10.0, 1.1
-# Of the error of half a voxel there and back along every axis: the worst that two linear
-# interpolations do. The same law with a fault is some times above it.
+# In errors of half a voxel there and back along every axis, the worst that two linear
+# interpolations do. A law with a fault is several times above it.
 MOST = 1.0
 LAWS = (
     "mirrored twice is unchanged",
@@ -63,7 +62,7 @@ def check_laws(
     do = transform or _augmented(spacing)
     half = np.full((len(values), 3), 0.5)
     inside = _inside(values.shape[1:], spacing)
-    unit = _difference(moved(moved(values, half), -half), values, inside)
+    unit = _difference(interpolated(interpolated(values, half), -half), values, inside)
     pairs: list[tuple[Floats, Floats]] = [
         (do(do(values, {"flip": True}), {"flip": True}), values),
         *_turns(do, values),
@@ -99,17 +98,17 @@ def _augmented(spacing: tuple[float, float, float]) -> Transform:
     return do
 
 
-def _inside(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> NDArray[np.bool_]:
+def _inside(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> Bools:
     """[D, H, W] a ball about the centre that no law reads beyond the edges for."""
     ends = [(n - 1) / 2 for n in shape]
     axes = [(np.arange(n) - end) * s for n, end, s in zip(shape, ends, spacing, strict=True)]
     squares = [g**2 for g in np.meshgrid(*axes, indexing="ij")]
     radius = min(end * s for end, s in zip(ends, spacing, strict=True)) / ZOOM**2
-    ball: NDArray[np.bool_] = squares[0] + squares[1] + squares[2] <= (0.9 * radius) ** 2
+    ball: Bools = squares[0] + squares[1] + squares[2] <= (0.9 * radius) ** 2
     return ball
 
 
-def _difference(a: Floats, b: Floats, inside: NDArray[np.bool_]) -> float:
+def _difference(a: Floats, b: Floats, inside: Bools) -> float:
     """Root mean square over the voxels inside; 0 where there are none."""
     gap = (a - b)[:, inside]
     return float(np.sqrt(np.square(gap, dtype=np.float64).mean())) if gap.size else 0.0

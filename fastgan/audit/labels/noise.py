@@ -1,4 +1,4 @@
-"""How many generated volumes carry a wrong label, told by a classifier that errs itself.
+"""How many generated volumes carry a wrong label? A classifier that errs itself tells.
 
 Of volumes truly of class c the classifier recognises a share a(c); of others it says c in a share
 e(c). Both are measured on held-out patients. If a share q(c) of the volumes generated as c is not
@@ -10,18 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Floats, Integers, Texts
+from fastgan.audit.evidence import LEAST_SUBJECTS
 from fastgan.errors import AuditError
 
 __all__ = ["Agreement", "Noise", "agreement", "noise", "planted_noise"]
 
-Floats = NDArray[np.floating]
-Labels = NDArray[np.integer]
-Names = NDArray[np.str_]
-
 DRAWS = 2000
-LEAST = 10  # subjects of a class, below which its agreement has no interval worth the name
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Noise:
     """The same of the share among all generated volumes, whatever their class."""
 
 
-def agreement(said: Labels, labels: Labels, subjects: Names, num_classes: int) -> Agreement:
+def agreement(said: Integers, labels: Integers, subjects: Texts, num_classes: int) -> Agreement:
     """Shares, and what they are worth where volumes of a subject resemble each other.
 
     Args:
@@ -67,10 +63,10 @@ def agreement(said: Labels, labels: Labels, subjects: Names, num_classes: int) -
     for c in range(num_classes):
         of_class = labels == c
         count = len(np.unique(subjects[of_class]))
-        if count < LEAST:
+        if count < LEAST_SUBJECTS:
             raise AuditError(
-                f"labels: {count} held-out subjects of class {c}, at least {LEAST} of every class "
-                "are needed"
+                f"labels: {count} held-out subjects of class {c}, at least {LEAST_SUBJECTS} of "
+                "every class are needed"
             )
         for k in range(num_classes):
             shares[c, k], sizes[c, k] = _clustered(said[of_class] == k, subjects[of_class])
@@ -86,8 +82,8 @@ def agreement(said: Labels, labels: Labels, subjects: Names, num_classes: int) -
 
 def noise(
     real: Agreement,
-    found: Labels | Floats,
-    counts: Labels,
+    found: Integers | Floats,
+    counts: Integers,
     rng: np.random.Generator,
     level: float = 0.95,
 ) -> Noise:
@@ -116,8 +112,8 @@ def noise(
 
 
 def planted_noise(
-    real: Agreement, counts: Labels, share: float, rng: np.random.Generator
-) -> tuple[Agreement, Labels]:
+    real: Agreement, counts: Integers, share: float, rng: np.random.Generator
+) -> tuple[Agreement, Integers]:
     """One sample of patients and of a generator whose only fault is a share of wrong labels.
 
     Args:
@@ -138,12 +134,12 @@ def planted_noise(
     return sample, rng.binomial(counts, (1 - share) * real.own + share * real.other)
 
 
-def _beta(share: Floats, size: Floats | Labels, rng: np.random.Generator) -> Floats:
+def _beta(share: Floats, size: Floats | Integers, rng: np.random.Generator) -> Floats:
     """[DRAWS, K]."""
     return rng.beta(share * size + 0.5, (1 - share) * size + 0.5, (DRAWS, len(share)))
 
 
-def _clustered(hit: NDArray[np.bool_], subjects: Names) -> tuple[float, float]:
+def _clustered(hit: Bools, subjects: Texts) -> tuple[float, float]:
     """A share, and the number of independent volumes with its variance, subjects being the unit.
 
     Source: Kish 1965, "Survey sampling", design effect of clusters of unequal size.

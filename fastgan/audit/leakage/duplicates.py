@@ -1,4 +1,4 @@
-"""Who is on both sides of the split, by name and by voxels."""
+"""Who is on both sides of the split, by name and by voxels?"""
 
 from __future__ import annotations
 
@@ -6,16 +6,28 @@ import hashlib
 from collections import defaultdict
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Texts
+from fastgan.audit import controls
 from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome
-from fastgan.audit.statistics import clopper_pearson
+from fastgan.audit.judgement import Control, Finding, Outcome, Question, cannot_tell
 
-__all__ = ["digests", "repeated_volumes", "shared_subjects"]
+__all__ = ["DUPLICATES", "SUBJECTS", "digests", "repeated_volumes", "shared_subjects"]
+
+SUBJECTS = Question(
+    "leakage",
+    "leakage.subjects",
+    "Is any subject in both the training and the held-out set?",
+)
+DUPLICATES = Question(
+    "leakage",
+    "leakage.duplicates",
+    "Is any volume in the data twice, under another subject or on the other side?",
+)
+COPIES = 20
 
 
-def shared_subjects(evidence: Evidence) -> Finding:
+def shared_subjects(evidence: Evidence, _: Options) -> Finding:
     """Subjects and files that are on both sides."""
     training, holdout = evidence.training, evidence.holdout
     both = np.intersect1d(training.subjects, holdout.subjects)
@@ -30,7 +42,7 @@ def shared_subjects(evidence: Evidence) -> Finding:
     elif len(names):
         outcome = Outcome("fail", f"{len(names)} files are in the training and the held-out set.")
     elif evidence.nameless:
-        outcome = Outcome("cannot tell", f"Cannot tell: {evidence.nameless}.")
+        outcome = cannot_tell(evidence.nameless)
     else:
         outcome = Outcome(
             "pass",
@@ -39,9 +51,7 @@ def shared_subjects(evidence: Evidence) -> Finding:
             "would not be seen here.",
         )
     return Finding(
-        "leakage",
-        "leakage.subjects",
-        "Is any subject in both the training and the held-out set?",
+        *SUBJECTS,
         outcome,
         value=float(len(both)),
         value_name="subjects on both sides",
@@ -53,7 +63,7 @@ def shared_subjects(evidence: Evidence) -> Finding:
     )
 
 
-def digests(cohort: Cohort) -> NDArray[np.str_]:
+def digests(cohort: Cohort) -> Texts:
     """[N] digest of each volume's voxels; "" where all voxels are equal."""
     out = []
     for volume in cohort.values:
@@ -63,9 +73,7 @@ def digests(cohort: Cohort) -> NDArray[np.str_]:
     return np.array(out)
 
 
-def _repeated(
-    digest: NDArray[np.str_], subjects: NDArray[np.str_], side: NDArray[np.bool_]
-) -> tuple[int, int]:
+def _repeated(digest: Texts, subjects: Texts, side: Bools) -> tuple[int, int]:
     """Volumes that occur on both sides, and under two subjects."""
     seen: dict[str, list[int]] = defaultdict(list)
     for i, value in enumerate(digest):
@@ -95,36 +103,31 @@ def repeated_volumes(evidence: Evidence, options: Options) -> Finding:
             f"No evidence of duplicates: {len(digest)} volumes, no two of different subjects or "
             "sets are equal voxel by voxel. A resampled or rescaled copy would not be seen here.",
         )
-    controls = () if options.quick else (_copied(digest, subjects, side, options),)
+    planted = () if options.quick else (_copied(digest, subjects, side, options),)
     return Finding(
-        "leakage",
-        "leakage.duplicates",
-        "Is any volume in the data twice, under another subject or on the other side?",
+        *DUPLICATES,
         outcome,
         value=float(max(sides, people)),
         value_name="volumes that occur again",
         n_volumes=len(digest),
         n_subjects=len(np.unique(subjects)),
         power="" if options.quick else "any volume that is equal in every voxel",
-        controls=controls,
+        controls=planted,
         methods="A hash of the voxels as the networks see them; volumes of one value are left out.",
         limits="Near-copies are the question of the memorization judgement.",
     )
 
 
-def _copied(
-    digest: NDArray[np.str_], subjects: NDArray[np.str_], side: NDArray[np.bool_], options: Options
-) -> Control:
+def _copied(digest: Texts, subjects: Texts, side: Bools, options: Options) -> Control:
     rng = options.rng("leakage/duplicates")
-    usable, runs = np.flatnonzero((digest != "") & ~side), 20
+    usable = np.flatnonzero((digest != "") & ~side)
     found = 0
-    for source in rng.choice(usable, runs) if len(usable) else ():
+    for source in rng.choice(usable, COPIES) if len(usable) else ():
         with_copy = (
             np.append(digest, digest[source]),
             np.append(subjects, "planted"),
             np.append(side, True),
         )
         found += _repeated(*with_copy)[0] > 0
-    rate = found / runs
     name = "a training volume copied into the held-out set under another name"
-    return Control(name, "found", rate, clopper_pearson(found, runs), runs, rate == 1.0)
+    return controls.found(name, found, COPIES, at_least=1.0)

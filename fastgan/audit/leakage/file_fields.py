@@ -1,4 +1,4 @@
-"""What a file tells before its voxels are looked at: size, name, header, compression."""
+"""A file tells this before its voxels are looked at: size, name, header, compression."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats
 from fastgan.data.nifti import HEADER_1
 from fastgan.data.stream import open_regular
 from fastgan.errors import AuditError, BadFile, FastganError
@@ -18,13 +18,12 @@ from fastgan.errors import AuditError, BadFile, FastganError
 __all__ = ["CONTENT", "Field", "feature_columns", "file_fields"]
 
 Field = list[float] | list[str]
-Floats = NDArray[np.floating]
 
 CONTENT = ("packed bytes", "compression ratio")
 """Fields of compressed files that follow from what is in the volume."""
 
 _START = 1024  # bytes of the file's start; a NIfTI-1 header is 348
-_LEVELS = 20  # of a text field; the rest are one level
+_LEVELS = 20  # of a text field that have a column of their own
 # Name -> position in the fields of HEADER_1.
 _TEXTS = {"descrip": 42, "aux_file": 43, "intent_name": 64}
 _CODES = {"datatype": 19, "xyzt_units": 35, "qform_code": 44, "sform_code": 45}

@@ -1,28 +1,41 @@
-"""Files before pixels: does the label show in what surrounds the volumes, or in who is where?"""
+"""Does the label show in what surrounds the volumes: files, sites, and who is on which side?"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.audit.controls import by_subject, found_control, planted_p, power_level, quiet_control
-from fastgan.audit.evidence import COLUMNS, Cohort, Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Table
-from fastgan.audit.leakage.duplicates import repeated_volumes, shared_subjects
+from fastgan.arrays import Floats, Integers
+from fastgan.audit import controls
+from fastgan.audit.controls import by_subject, hits, planted_p, power_level
+from fastgan.audit.evidence import (
+    COLUMNS,
+    LEAST_SUBJECTS,
+    Cohort,
+    Evidence,
+    Options,
+    require_labels,
+)
+from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, answer
+from fastgan.audit.leakage.duplicates import (
+    DUPLICATES,
+    SUBJECTS,
+    repeated_volumes,
+    shared_subjects,
+)
 from fastgan.audit.leakage.file_fields import CONTENT, feature_columns, file_fields
 from fastgan.audit.statistics import permutation_p
-from fastgan.audit.statistics.cross_fit import auc_rows
 from fastgan.audit.statistics.group_tests import Groups, MaxT, max_t
+from fastgan.audit.statistics.roc import auc_rows
 from fastgan.errors import AuditError
 
-__all__ = ["LEAST_SUBJECTS", "judge"]
+__all__ = ["judge"]
 
-Floats = NDArray[np.floating]
-
-LEAST_SUBJECTS = 10
-"""Subjects that each class needs."""
+FILES = Question(
+    "leakage", "leakage.files", "Do the files tell the label before they are opened as volumes?"
+)
+SITES = Question("leakage", "leakage.sites", "Does the site or scanner tell the label?")
 AGREEMENT = 0.8
 """Share of subjects whose planted field goes with the label."""
 
@@ -32,45 +45,23 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
 
     A question that the data do not allow is answered "cannot tell", with the reason.
     """
-    findings = [shared_subjects(evidence), repeated_volumes(evidence, options)]
-    for question, part in (
-        ("Do the files tell the label before they are opened as volumes?", _files),
-        ("Does the site or scanner tell the label?", _sites),
-    ):
-        try:
-            findings.append(part(evidence.training, evidence.classes, options))
-        except AuditError as error:
-            key = part.__name__.strip("_")
-            outcome = Outcome("cannot tell", f"Cannot tell: {error}.")
-            findings.append(Finding("leakage", f"leakage.{key}", question, outcome))
-    return findings
+    parts = (
+        (SUBJECTS, shared_subjects),
+        (DUPLICATES, repeated_volumes),
+        (FILES, _files),
+        (SITES, _sites),
+    )
+    return answer(parts, evidence, options)
 
 
-def _labels(cohort: Cohort, classes: tuple[str, ...]) -> NDArray[np.integer]:
-    if cohort.labels is None:
-        raise AuditError("the volumes have no labels")
-    counts = {
-        str(c): len(np.unique(cohort.subjects[cohort.labels == c]))
-        for c in np.unique(cohort.labels)
-    }
-    if len(counts) < 2:
-        raise AuditError("the volumes have one class")
-    if min(counts.values()) < LEAST_SUBJECTS:
-        named = ", ".join(
-            f"{classes[int(c)] if int(c) < len(classes) else c}: {n}" for c, n in counts.items()
-        )
-        raise AuditError(f"needs at least {LEAST_SUBJECTS} subjects of each class, got {named}")
-    return cohort.labels
-
-
-def _files(cohort: Cohort, classes: tuple[str, ...], options: Options) -> Finding:
-    labels = _labels(cohort, classes)
+def _files(evidence: Evidence, options: Options) -> Finding:
+    cohort = evidence.training
+    labels = require_labels(cohort, LEAST_SUBJECTS, evidence.classes)
     if not cohort.files:
         raise AuditError("the volumes come out of an archive, there are no files of their own")
     columns, names = feature_columns(file_fields(cohort.files))
     finding, result = _association(
-        "files",
-        "Do the files tell the label before they are opened as volumes?",
+        FILES,
         cohort,
         labels,
         columns,
@@ -98,8 +89,9 @@ def _files(cohort: Cohort, classes: tuple[str, ...], options: Options) -> Findin
     return replace(finding, rejected=rejected)
 
 
-def _sites(cohort: Cohort, classes: tuple[str, ...], options: Options) -> Finding:
-    labels = _labels(cohort, classes)
+def _sites(evidence: Evidence, options: Options) -> Finding:
+    cohort = evidence.training
+    labels = require_labels(cohort, LEAST_SUBJECTS, evidence.classes)
     fields = {
         name: [str(v) for v in cohort.columns[name]]
         for name in COLUMNS
@@ -109,8 +101,7 @@ def _sites(cohort: Cohort, classes: tuple[str, ...], options: Options) -> Findin
         raise AuditError(f"no column of {', '.join(COLUMNS)} has two values")
     columns, names = feature_columns(dict(fields))
     finding, result = _association(
-        "sites",
-        "Does the site or scanner tell the label?",
+        SITES,
         cohort,
         labels,
         columns,
@@ -130,10 +121,9 @@ def _sites(cohort: Cohort, classes: tuple[str, ...], options: Options) -> Findin
 
 
 def _association(
-    key: str,
-    question: str,
+    question: Question,
     cohort: Cohort,
-    labels: NDArray[np.integer],
+    labels: Integers,
     columns: Floats,
     names: list[str],
     options: Options,
@@ -142,13 +132,11 @@ def _association(
     """Label against columns, one family; the finding lacks the outcome of a rejection."""
     count = options.permutations
     runs = 0 if options.quick else options.planted
-    rng = options.rng(f"leakage/{key}")
+    rng = options.rng(question.key.replace(".", "/"))
     if not columns.shape[1]:
         outcome = Outcome("pass", f"No evidence: no field differs between {len(cohort)} volumes.")
         finding = Finding(
-            "leakage",
-            f"leakage.{key}",
-            question,
+            *question,
             outcome,
             n_volumes=len(cohort),
             n_subjects=cohort.n_subjects,
@@ -158,16 +146,19 @@ def _association(
     groups = Groups(labels, cohort.subjects, None, rng, count + runs)
     result = max_t(groups, columns, count)
     null = result.maxima[1 : 1 + count] * (1 + 1e-6)
-    controls: tuple[Control, ...] = ()
+    made: tuple[Control, ...] = ()
     power = ""
     if runs:
         fields = by_subject(groups, 1 + count, AGREEMENT, rng)
-        found = found_control(
-            planted, planted_p(groups, fields, result.maxima, count), options.alpha
-        )
+        p = planted_p(groups, fields, result.maxima, count)
         quiet = [permutation_p(m, null) for m in result.maxima[1 + count :]]
-        controls = (found, quiet_control("labels permuted among subjects", quiet, options.alpha))
-        power = f"{planted}: found in {found.rate:.0%} of {runs} runs"
+        made = (
+            controls.found(planted, *hits(p, power_level(options.alpha))),
+            controls.quiet(
+                "labels permuted among subjects", *hits(quiet, options.alpha), at_most=options.alpha
+            ),
+        )
+        power = f"{planted}: found in {made[0].rate:.0%} of {runs} runs"
     areas = [
         max(float(auc_rows(columns[None, :, j], (labels == k)[None])[0]) for k in np.unique(labels))
         for j in range(columns.shape[1])
@@ -189,9 +180,7 @@ def _association(
         f"{cohort.n_subjects} subjects; the strongest is {names[best]} (AUC {areas[best]:.2f}).",
     )
     finding = Finding(
-        "leakage",
-        f"leakage.{key}",
-        question,
+        *question,
         accepted,
         p=result.p,
         value=areas[best],
@@ -199,7 +188,7 @@ def _association(
         floor=0.5,
         floor_name="a field that knows nothing",
         power=power,
-        controls=controls,
+        controls=made,
         tables=(table,),
         methods=(
             "Numbers as ranks, text as one column a level; difference of means between classes, "

@@ -1,4 +1,4 @@
-"""Nearest training volumes of a volume that may have been moved and mirrored."""
+"""The search finds the nearest training volumes of a volume that may be moved and mirrored."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Floats, Integers
+from fastgan.audit.moves import MIRRORS, moved
 from fastgan.errors import AuditError
 from fastgan.measures.shape import body
 from fastgan.ops import nearest
 
-__all__ = ["MIRRORS", "NEIGHBOURS", "CopySearch", "Found", "coarse", "mirrored", "moved"]
-
-Floats = NDArray[np.floating]
-Whole = NDArray[np.integer]
+__all__ = ["NEIGHBOURS", "CopySearch", "Found", "coarse"]
 
 NEIGHBOURS = 10
-MIRRORS = tuple(itertools.product((False, True), repeat=3))
-"""The eight ways to mirror D, H, W, none first."""
 
 # Beyond this, volumes are averaged over blocks: the search costs N M 8 D H W products.
 _MOST_VOXELS = 32**3
@@ -38,12 +34,12 @@ class Found:
 
     distance: Floats
     """[N, k] Euclidean, of values in [-1, 1]."""
-    index: Whole
+    index: Integers
     """[N, k] number of the target."""
-    mirror: Whole
+    mirror: Integers
     """[N, k] position in `MIRRORS` at which it was found."""
 
-    def rows(self, chosen: Whole | NDArray[np.bool_]) -> Found:
+    def rows(self, chosen: Integers | Bools) -> Found:
         """Of the chosen queries."""
         return Found(self.distance[chosen], self.index[chosen], self.mirror[chosen])
 
@@ -62,7 +58,7 @@ class CopySearch:
         groups: [M] number of each volume's subject.
     """
 
-    def __init__(self, values: Floats, groups: Whole) -> None:
+    def __init__(self, values: Floats, groups: Integers) -> None:
         self.groups = torch.from_numpy(np.asarray(groups, np.int64))
         small = coarse(values)
         moves = np.round(-_centre(small)).astype(np.int64)
@@ -72,7 +68,7 @@ class CopySearch:
         return len(self._targets)
 
     def search(
-        self, values: Floats, k: int = NEIGHBOURS, groups: Whole | None = None
+        self, values: Floats, k: int = NEIGHBOURS, groups: Integers | None = None
     ) -> tuple[Found, Found]:
         """The k nearest targets of volumes moved, and of volumes moved and mirrored.
 
@@ -108,7 +104,7 @@ class CopySearch:
         )
         return plain, best
 
-    def _search(self, small: Floats, k: int, groups: Whole | None) -> tuple[Found, Found]:
+    def _search(self, small: Floats, k: int, groups: Integers | None) -> tuple[Found, Found]:
         poses, owner = [], []
         for number, (volume, centre) in enumerate(zip(small, _centre(small), strict=True)):
             for move in itertools.product(*(_steps(c) for c in centre)):
@@ -148,26 +144,6 @@ def coarse(values: Floats) -> Floats:
     return mean
 
 
-def moved(volume: Floats, move: tuple[int, ...] | Whole) -> Floats:
-    """A volume [D, H, W] moved by whole voxels; -1 comes in."""
-    if not np.any(move):
-        return volume
-    out = np.full_like(volume, -1.0)
-    source, place = [], []
-    for n, step in zip(volume.shape, map(int, move), strict=True):
-        step = max(-n, min(n, step))
-        source.append(slice(max(0, -step), n - max(0, step)))
-        place.append(slice(max(0, step), n - max(0, -step)))
-    out[tuple(place)] = volume[tuple(source)]
-    return out
-
-
-def mirrored(volume: Floats, mirror: int) -> Floats:
-    """A volume [D, H, W] mirrored as `MIRRORS[mirror]` says."""
-    out: Floats = np.flip(volume, tuple(axis for axis in range(3) if MIRRORS[mirror][axis]))
-    return out
-
-
 def _centre(values: Floats) -> Floats:
     """[N, 3] centre of mass of the body in voxels from the middle of the grid; 0 without a body."""
     weight = body((values + 1) / 2)
@@ -195,7 +171,7 @@ def _whole(volumes: list[Floats]) -> torch.Tensor:
     return torch.from_numpy(np.clip(np.rint(rows), -32768, 32767).astype(np.int16))
 
 
-def _merged(distance: Floats, index: Whole, owner: Whole, mirror: Whole, k: int) -> Found:
+def _merged(distance: Floats, index: Integers, owner: Integers, mirror: Integers, k: int) -> Found:
     """The k best targets of each owner over its poses [P, k].
 
     Exact: a target among the k best is among the k best of the pose that it is best at.

@@ -1,33 +1,30 @@
-"""Pictures of the judgement of memorization."""
+"""These are the pictures of the judgement of memorization."""
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats, Integers
 from fastgan.audit.evidence import Evidence
 from fastgan.audit.judgement import Figure
-from fastgan.audit.memorization.copy_search import mirrored
 from fastgan.audit.memorization.power import THIRDS, CopyPower
 from fastgan.audit.memorization.search import Searched
+from fastgan.audit.moves import mirrored
+from fastgan.pictures.canvas import canvas, png
 from fastgan.pictures.surfaces import shaded_surface
 
 __all__ = ["flagged_pairs", "ratios_and_power"]
-
-Floats = NDArray[np.floating]
 
 _PAIRS = 6
 
 
 def ratios_and_power(r: Floats, null: Floats, power: CopyPower | None) -> tuple[Figure, ...]:
     """Ratios of generated volumes over those that are no copies; power by noise where measured."""
-    canvas = _canvas(2 if power is not None else 1, 3.0)
-    if canvas is None:
+    columns = 2 if power is not None else 1
+    drawn = canvas(1, columns, figsize=(3.4 * columns, 3.0), dpi=110, layout="constrained")
+    if drawn is None:
         return ()
-    figure, axes = canvas
+    page, axes = drawn
     bins = np.linspace(0.0, max(1.0, float(max(r.max(), null.max()))), 61)
     axes[0].hist(null, bins, density=True, color="0.75", label=f"no copies ({len(null)})")
     axes[0].hist(r, bins, density=True, histtype="step", color="C0", label=f"generated ({len(r)})")
@@ -44,18 +41,19 @@ def ratios_and_power(r: Floats, null: Floats, power: CopyPower | None) -> tuple[
         "Left of the grey distribution lie copies. Noise is in units of the distance between "
         "neighbours, sizes are thirds of the training volumes."
     )
-    return (Figure("Nearest neighbours", caption, _png(figure)),)
+    return (Figure("Nearest neighbours", caption, png(page)),)
 
 
 def flagged_pairs(
-    data: Searched, evidence: Evidence, flagged: NDArray[np.int64], r: Floats
+    data: Searched, evidence: Evidence, flagged: Integers, r: Floats
 ) -> tuple[Figure, ...]:
     """The most suspicious generated volumes over their training volumes, mirrored alike."""
     shown = flagged[:_PAIRS]
-    canvas = _canvas(len(shown), 3.2, rows=2, width=1.4)
-    if canvas is None:
+    size = max(3.4, 1.4 * len(shown)), 3.2
+    drawn = canvas(2, len(shown), figsize=size, dpi=110, layout="constrained")
+    if drawn is None:
         return ()
-    figure, axes = canvas
+    page, axes = drawn
     made, near = evidence.require_generated(), data.of_generated[1]
     for column, i in enumerate(shown):
         generated = made.values[data.generated[i]]
@@ -68,7 +66,7 @@ def flagged_pairs(
     axes[0].set_ylabel("generated", fontsize=8)
     axes[len(shown)].set_ylabel("training", fontsize=8)
     caption = "Generated volumes that look copied, and the training volumes they lie nearest to."
-    return (Figure("Pairs that look copied", caption, _png(figure), patient=True),)
+    return (Figure("Pairs that look copied", caption, png(page), patient=True),)
 
 
 def _picture(volume: Floats, modality: str) -> Floats:
@@ -77,23 +75,3 @@ def _picture(volume: Floats, modality: str) -> Floats:
         return shaded_surface((volume + 1) / 2)
     middle: Floats = volume[len(volume) // 2]
     return middle
-
-
-def _canvas(
-    columns: int, height: float, *, rows: int = 1, width: float = 3.4
-) -> tuple[Any, list[Any]] | None:
-    """A figure and its axes in rows, or None without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure as Page
-    except ImportError:
-        return None
-    page = Page(figsize=(max(3.4, width * columns), height), dpi=110, layout="constrained")
-    FigureCanvasAgg(page)
-    return page, list(page.subplots(rows, columns, squeeze=False).ravel())
-
-
-def _png(page: Any) -> bytes:
-    buffer = io.BytesIO()
-    page.savefig(buffer, format="png")
-    return buffer.getvalue()

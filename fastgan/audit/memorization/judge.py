@@ -1,4 +1,4 @@
-"""Are training volumes copied? Whether any is, and how much of the generated set.
+"""Are training volumes copied: is any, and how much of the generated set is?
 
 Two questions, since neither answers the other. A test of single volumes finds one copy in a
 thousand, but only a near one. Whose patients lie nearest to the generated set tells how much is
@@ -8,18 +8,19 @@ copied, also loosely, but not a share of a few percent.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Finding, Outcome, Verdict
+from fastgan.audit.controls import power_level
+from fastgan.audit.evidence import LEAST_TO_FIT, Evidence, Options
+from fastgan.audit.judgement import Finding, Outcome, Question, Verdict, answer, cannot_tell
 from fastgan.audit.memorization.figures import flagged_pairs, ratios_and_power
 from fastgan.audit.memorization.outliers import CopyTest
 from fastgan.audit.memorization.power import (
     copy_power,
     prevalence_controls,
     quiet_copies,
-    strict,
 )
 from fastgan.audit.memorization.prevalence import Sides, nearest_subject
 from fastgan.audit.memorization.search import Searched, isolations, searched
@@ -39,7 +40,14 @@ LARGEST_SHARE = 0.75
 SMALL_SHARE = 0.6
 """Upper end up to which copying that was found is a warning: less than 1 in 5 is copied."""
 
-_LEAST_SUBJECTS = 20
+COPIES = Question(
+    "memorization",
+    "memorization.copies",
+    "Is any generated volume a copy of a training volume?",
+)
+PREVALENCE = Question(
+    "memorization", "memorization.prevalence", "How much of the generated set is copied?"
+)
 
 
 def judge(evidence: Evidence, options: Options) -> list[Finding]:
@@ -54,27 +62,16 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
         `options.planted` volumes at 8 M F each.
     """
     data = searched(evidence, options)
-    findings = []
-    for question in (_copies, _prevalence):
-        try:
-            findings.append(question(data, evidence, options))
-        except AuditError as error:
-            key, text = _QUESTIONS[question.__name__]
-            outcome = Outcome("cannot tell", f"Cannot tell: {error}.")
-            findings.append(Finding("memorization", key, text, outcome))
+    parts = ((COPIES, partial(_copies, data)), (PREVALENCE, partial(_prevalence, data)))
+    findings = answer(parts, evidence, options)
     return [_unless_nameless(finding, evidence.nameless) for finding in findings]
 
 
 def _unless_nameless(finding: Finding, reason: str) -> Finding:
     if not reason or finding.accepted.verdict != "pass":
         return finding
-    return replace(finding, accepted=Outcome("cannot tell", f"Cannot tell: {reason}."))
+    return replace(finding, accepted=cannot_tell(reason))
 
-
-_QUESTIONS = {
-    "_copies": ("memorization.copies", "Is any generated volume a copy of a training volume?"),
-    "_prevalence": ("memorization.prevalence", "How much of the generated set is copied?"),
-}
 
 _NAMES = (
     "Names of subjects are believed: one patient under two names may lie on both sides of the "
@@ -94,7 +91,7 @@ def _copies(data: Searched, evidence: Evidence, options: Options) -> Finding:
     power = None
     if not options.quick:
         rng = options.rng("memorization/planted")
-        limit = strict(options.alpha) / count
+        limit = power_level(options.alpha) / count
         power = copy_power(data, test, limit, options.planted, rng)
     compared = (
         f"the smallest ratio is {r.min():.2f}, that of {len(r_null)} volumes that are no copies "
@@ -103,8 +100,7 @@ def _copies(data: Searched, evidence: Evidence, options: Options) -> Finding:
     least = {} if power is None else power_by_noise(power)
     found = "; ".join(f"one copy with noise {level:g}: {p:.2f}" for level, p in least.items())
     finding = Finding(
-        "memorization",
-        *_QUESTIONS["_copies"],
+        *COPIES,
         accepted=Outcome(
             "pass",
             f"No evidence of a copied training volume found among {count} generated volumes: "
@@ -137,8 +133,8 @@ def _copies(data: Searched, evidence: Evidence, options: Options) -> Finding:
             "searches. p: generalised Pareto tail of -log r above the 95 % quantile of the null, "
             "of fewer than 2,000 values down to the 90 % one, shape at least 0.1; Bonferroni over "
             "two searches and all generated volumes. Planted "
-            f"copies count as found at p <= {strict(options.alpha):g}, which Holm's correction "
-            "over 20 tests never undercuts."
+            f"copies count as found at p <= {power_level(options.alpha):g}, which Holm's "
+            "correction over 20 tests never undercuts."
         ),
         limits=_NAMES
         + " Copies that are rotated, scaled, bent or of a part of a volume are found only as far "
@@ -147,7 +143,7 @@ def _copies(data: Searched, evidence: Evidence, options: Options) -> Finding:
     )
     if power is not None:
         quiet = quiet_copies(data, options)
-        finding = replace(finding, controls=(*power.controls(options.alpha), quiet))
+        finding = replace(finding, controls=(*power.points(), quiet))
     figures = ratios_and_power(r, r_null, power)
     if options.patient_images and len(flagged):
         figures += flagged_pairs(data, evidence, flagged, r)
@@ -155,9 +151,9 @@ def _copies(data: Searched, evidence: Evidence, options: Options) -> Finding:
 
 
 def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding:
-    if min(data.n_training, data.n_holdout) < _LEAST_SUBJECTS:
+    if min(data.n_training, data.n_holdout) < LEAST_TO_FIT:
         raise AuditError(
-            f"needs at least {_LEAST_SUBJECTS} subjects on both sides of the split, got "
+            f"needs at least {LEAST_TO_FIT} subjects on both sides of the split, got "
             f"{data.n_training} and {data.n_holdout}"
         )
     rng = options.rng("memorization/exchange")
@@ -181,15 +177,14 @@ def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding
     accepted = Outcome("pass", f"No evidence of copying on a large scale found: {measured}.")
     if high > LARGEST_SHARE:
         accepted = Outcome("cannot tell", f"Cannot tell, the interval is too wide: {measured}.")
-    controls = () if options.quick else prevalence_controls(data, sides, options)
+    planted = () if options.quick else prevalence_controls(data, sides, options)
     power = "; ".join(
         f"{control.name}: {control.rate:.2f} (at least {control.interval[0]:.2f})"
-        for control in controls
+        for control in planted
         if control.expected == "found" and control.decisive
     )
     return Finding(
-        "memorization",
-        *_QUESTIONS["_prevalence"],
+        *PREVALENCE,
         accepted=accepted,
         rejected=rejected,
         p=p,
@@ -202,7 +197,7 @@ def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding
         n_volumes=len(trained),
         n_subjects=data.n_training + data.n_holdout,
         power=power,
-        controls=controls,
+        controls=planted,
         tables=(context(data),),
         methods=(
             f"Of each generated volume, the nearest patient among {data.n_training} in training "

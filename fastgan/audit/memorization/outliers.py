@@ -1,4 +1,4 @@
-"""Is a volume nearer to one training volume than volumes are by chance? The test for single copies.
+"""Is a volume nearer to one training volume than by chance? This is the test for single copies.
 
 r = d1 / mean(d2, ..., d10) compares the distance to the nearest training volume with those to the
 next ones, so it does not depend on how dense the data are where the volume lies. Volumes that are
@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats
 from fastgan.audit.statistics.pareto import ParetoTail
 from fastgan.errors import AuditError
 
 __all__ = ["LEAST_NULL", "CopyTest", "isolation", "ratio"]
-
-Floats = NDArray[np.floating]
 
 LEAST_NULL = 200
 """Volumes that are no copies, held-out and training ones together."""

@@ -1,35 +1,30 @@
-"""What the judgement of memorization finds of copies that were planted, and where it is quiet."""
+"""How many planted copies does the judgement of memorization find, and where is it quiet?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Floats, Integers
+from fastgan.audit import controls
 from fastgan.audit.evidence import Options
 from fastgan.audit.judgement import Control
 from fastgan.audit.memorization.outliers import CopyTest
-from fastgan.audit.memorization.planting import TRANSFORMS, noisy, transformed
+from fastgan.audit.memorization.planted_copies import TRANSFORMS, noisy, transformed
 from fastgan.audit.memorization.prevalence import Sides, nearest_subject
 from fastgan.audit.memorization.search import Pair, Searched, isolations
 from fastgan.audit.memorization.split_by_chance import posing_controls
-from fastgan.audit.statistics import clopper_pearson
 
 __all__ = [
     "DECISIVE_SHARE",
     "LEVELS",
-    "NEEDED_POWER",
     "SHARES",
     "THIRDS",
     "copy_power",
     "prevalence_controls",
     "quiet_copies",
-    "strict",
 ]
-
-Floats = NDArray[np.floating]
-Flags = NDArray[np.bool_]
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Noise of planted copies, in typical distances of a held-out volume to training."""
@@ -40,57 +35,37 @@ SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
 
 DECISIVE_SHARE = 0.5
 
-NEEDED_POWER = 0.8
-"""Lower bound of the power at which a positive control holds."""
-
-# Holm's correction over up to this many tests never asks for a smaller p.
-_TESTS = 20
-
-
-def strict(alpha: float) -> float:
-    """The p-value that counts as found in a positive control: alpha over 20 tests."""
-    return alpha / _TESTS
-
-
-def outcome(
-    name: str, found: Flags, expected: str, alpha: float, *, decisive: bool = False
-) -> Control:
-    """A control from its runs [R]: found or quiet in each."""
-    hits = int(np.count_nonzero(found))
-    interval = clopper_pearson(hits, len(found))
-    if expected == "found":
-        held = interval[0] >= NEEDED_POWER
-        return Control(name, "found", hits / len(found), interval, len(found), held, decisive)
-    held = interval[0] <= alpha
-    return Control(name, "quiet", hits / len(found), interval, len(found), held, decisive)
-
 
 @dataclass(frozen=True)
 class CopyPower:
     """Which planted copies were found, one among the generated volumes in each run."""
 
-    noise: dict[float, Flags]
+    noise: dict[float, Bools]
     """Level -> [3, R] by third of size."""
-    transforms: dict[str, Flags]
+    transforms: dict[str, Bools]
     """One of `TRANSFORMS` -> [R], with noise of the first level."""
 
-    def controls(self, alpha: float) -> tuple[Control, ...]:
+    def points(self) -> tuple[Control, ...]:
         """Noise first; its first level decides."""
         points = [
-            outcome(
-                f"one copy with noise {level:g}",
-                found.ravel(),
-                "found",
-                alpha,
-                decisive=level == LEVELS[0],
-            )
+            _one_copy(f"with noise {level:g}", found, decisive=level == LEVELS[0])
             for level, found in self.noise.items()
         ]
         points += [
-            outcome(f"one copy after {kind}, noise {LEVELS[0]:g}", found, "found", alpha)
+            _one_copy(f"after {kind}, noise {LEVELS[0]:g}", found)
             for kind, found in self.transforms.items()
         ]
         return tuple(points)
+
+
+def _one_copy(how: str, found: Bools, *, decisive: bool = False) -> Control:
+    return _planted(f"one copy {how}", found, decisive=decisive)
+
+
+def _planted(name: str, found: Bools, *, decisive: bool) -> Control:
+    """A control that holds where its power surely is what is needed."""
+    hits = int(np.count_nonzero(found))
+    return controls.found(name, hits, found.size, by="lower bound", decisive=decisive)
 
 
 def copy_power(
@@ -102,8 +77,8 @@ def copy_power(
     generated volumes, as a run replaces one of them.
     """
 
-    def found(copies: Floats) -> Flags:
-        flags: Flags = test.p(isolations(data.in_training.search(copies))) <= limit
+    def found(copies: Floats) -> Bools:
+        flags: Bools = test.p(isolations(data.in_training.search(copies))) <= limit
         return flags
 
     noise = {}
@@ -134,7 +109,8 @@ def quiet_copies(data: Searched, options: Options) -> Control:
         null = [np.concatenate([h[~posing], t]) for h, t in zip(held, trained, strict=True)]
         alarms[run] = CopyTest.fit(null).p_any([h[posing] for h in held]) <= options.alpha
     name = "held-out volumes posing as generated"
-    return outcome(name, alarms, "quiet", options.alpha, decisive=True)
+    hits = int(np.count_nonzero(alarms))
+    return controls.quiet(name, hits, len(alarms), at_most=options.alpha)
 
 
 def prevalence_controls(data: Searched, sides: Sides, options: Options) -> tuple[Control, ...]:
@@ -157,17 +133,13 @@ def _mirrored_shares(data: Searched, sides: Sides, options: Options) -> list[Con
             drawn = rng.integers(len(copied[0]), size=len(replaced))
             subject, trained = made[0].copy(), made[1].copy()
             subject[replaced], trained[replaced] = copied[0][drawn], copied[1][drawn]
-            found[run] = sides.p(subject, trained) <= strict(options.alpha)
+            found[run] = sides.p(subject, trained) <= controls.power_level(options.alpha)
         name = f"{share:.0%} of the volumes mirrored copies, noise {LEVELS[0]:g}"
-        points.append(
-            outcome(name, found, "found", options.alpha, decisive=share == DECISIVE_SHARE)
-        )
+        points.append(_planted(name, found, decisive=share == DECISIVE_SHARE))
     return points
 
 
-def _nearest(
-    data: Searched, in_training: Pair, in_holdout: Pair
-) -> tuple[NDArray[np.integer], Flags]:
+def _nearest(data: Searched, in_training: Pair, in_holdout: Pair) -> tuple[Integers, Bools]:
     """Nearest subject and whether it is a training subject, by the search with mirror images."""
     return nearest_subject(
         in_training[1].distance[:, 0],
@@ -177,5 +149,5 @@ def _nearest(
     )
 
 
-def _half(subjects: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _half(subjects: int, rng: np.random.Generator) -> Integers:
     return rng.permutation(subjects)[: max(1, subjects // 2)]

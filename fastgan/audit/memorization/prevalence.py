@@ -1,4 +1,4 @@
-"""How much of a set is copied: whose patients lie nearest to generated volumes?
+"""How much of a set is copied? It is asked whose patients lie nearest to generated volumes.
 
 Without copying, it makes no difference to a generated volume which patients were in the training
 set and which were held out: were the two exchanged at random, each would be nearest as often as its
@@ -11,20 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit.statistics import bootstrap_interval, permutation_p
 from fastgan.errors import AuditError
 
 __all__ = ["Sides", "nearest_subject"]
 
-Floats = NDArray[np.floating]
-Whole = NDArray[np.integer]
-
 
 def nearest_subject(
-    to_training: Floats, training: Whole, to_holdout: Floats, holdout: Whole
-) -> tuple[Whole, NDArray[np.bool_]]:
+    to_training: Floats, training: Integers, to_holdout: Floats, holdout: Integers
+) -> tuple[Integers, Bools]:
     """Of each volume, the subject nearest to it and whether that is a training subject.
 
     Args:
@@ -64,7 +61,7 @@ class Sides:
         status[:n_training] = 1.0
         return Sides(n_training, n_holdout, rng.permuted(np.tile(status, (count, 1)), axis=1))
 
-    def share(self, trained: NDArray[np.bool_] | Floats) -> float:
+    def share(self, trained: Bools | Floats) -> float:
         """Share of volumes nearest to training, as if both sides had as many subjects.
 
         1/2 + (q - e) / (2 (1 - e)) of the share q of volumes nearest to a training subject and
@@ -75,7 +72,7 @@ class Sides:
         expected = self.n_training / (self.n_training + self.n_holdout)
         return 0.5 + (float(np.mean(trained)) - expected) / (2 * (1 - expected))
 
-    def p(self, subject: Whole, trained: NDArray[np.bool_]) -> float:
+    def p(self, subject: Integers, trained: Bools) -> float:
         """p-value of so large a share, by exchanging training and held-out subjects.
 
         Exact where the split was drawn at random over subjects. Volumes that share their nearest
@@ -96,7 +93,7 @@ class Sides:
         return np.array([permutation_p(s, n) for s, n in zip(seen, null.T, strict=True)])
 
     def interval(
-        self, subject: Whole, trained: NDArray[np.bool_], rng: np.random.Generator, draws: int
+        self, subject: Integers, trained: Bools, rng: np.random.Generator, draws: int
     ) -> tuple[float, float]:
         """95 % interval of `share`, with the nearest subjects as units.
 

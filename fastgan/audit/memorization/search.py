@@ -1,22 +1,20 @@
-"""The searches behind the judgement of memorization: made once, used by both of its questions."""
+"""Searches are made once here, and both questions of memorization use them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats, Integers
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.memorization.copy_search import NEIGHBOURS, CopySearch, Found, coarse
 from fastgan.audit.memorization.outliers import isolation
 from fastgan.errors import AuditError
-from fastgan.measures.shape import body
+from fastgan.measures.descriptors import size_of
 
 __all__ = ["Searched", "isolations", "searched"]
 
-Floats = NDArray[np.floating]
-Whole = NDArray[np.int64]
 Pair = tuple[Found, Found]
 """Neighbours of volumes that were moved, and of volumes that were moved and mirrored."""
 
@@ -37,15 +35,15 @@ class Searched:
 
     training: Floats
     """[M, d, h, w]"""
-    training_subject: Whole
+    training_subject: Integers
     n_training: int
-    size_third: Whole
+    size_third: Integers
     """[M] 0, 1 or 2: the third of training volumes by size of the body."""
-    holdout_subject: Whole
+    holdout_subject: Integers
     n_holdout: int
     in_training: CopySearch
     in_holdout: CopySearch
-    left_out: Whole
+    left_out: Integers
     """[L] training volumes whose own neighbours were looked up."""
     of_training: Pair
     """[L] in training volumes of other subjects."""
@@ -59,7 +57,7 @@ class Searched:
     """[G] in training."""
     of_generated_held: Found
     """[G] nearest held-out volume."""
-    generated: Whole
+    generated: Integers
     """[G] positions of those searched for among all generated volumes."""
     spacing: tuple[float, float, float]
 
@@ -98,7 +96,7 @@ def searched(evidence: Evidence, options: Options) -> Searched:
     if others < 1:
         raise AuditError("memorization: needs held-out volumes of at least 2 subjects")
     thirds = np.empty(len(ours), np.int64)
-    order = np.argsort(body((ours + 1) / 2).sum(axis=(1, 2, 3)), kind="stable")
+    order = np.argsort(size_of(ours), kind="stable")
     for third, members in enumerate(np.array_split(order, 3)):
         thirds[members] = third
     return Searched(

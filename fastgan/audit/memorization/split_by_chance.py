@@ -1,4 +1,4 @@
-"""Is the split into training and held-out patients one of chance? Controls without any copying.
+"""Is the split into training and held-out patients one of chance? These controls copy nothing.
 
 Patients of one side pose as generated, and it is asked how much of them is copied. Where the split
 was drawn at random they raise alarms no more often than after other random splits of the same
@@ -11,23 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Integers
+from fastgan.audit import controls
 from fastgan.audit.evidence import Options
 from fastgan.audit.judgement import Control
 from fastgan.audit.memorization.copy_search import Found
 from fastgan.audit.memorization.prevalence import Sides
 from fastgan.audit.memorization.search import Searched
-from fastgan.audit.statistics import clopper_pearson, permutation_p
 
 __all__ = ["Neighbourhood", "posing_controls"]
 
-Flags = NDArray[np.bool_]
-Whole = NDArray[np.int64]
-
+# More alarms than after all of these have a probability of 1 %: a whole audit has some twenty
+# controls like this, and at 1 in 20 one of them would cry wolf in most.
 _SPLITS = 99
-# A whole audit has some twenty controls like these: at 1 in 20 one of them would cry wolf in most.
-_LEVEL = 0.01
 _UNKNOWN = -1
 
 
@@ -38,9 +35,9 @@ class Neighbourhood:
     Training subjects have numbers 0 to n_training - 1, held-out ones those that follow.
     """
 
-    own: Whole
+    own: Integers
     """[V] the subject of each volume."""
-    near: Whole
+    near: Integers
     """[V, K] subjects of its neighbours of other subjects, nearest first; -1 where unknown."""
     n_training: int
     n_holdout: int
@@ -63,8 +60,8 @@ class Neighbourhood:
 
     def alarm_rate(
         self,
-        training: Flags,
-        posing: Flags,
+        training: Bools,
+        posing: Bools,
         runs: int,
         options: Options,
         rng: np.random.Generator,
@@ -108,7 +105,7 @@ def posing_controls(data: Searched, options: Options) -> tuple[Control, Control]
     """
     around = Neighbourhood.of(data)
     training = np.arange(data.n_training + data.n_holdout) < data.n_training
-    controls = []
+    posed = []
     for name, who in (("held-out", False), ("training", True)):
         rng = options.rng(f"memorization/{name}-posing")
         rate = around.alarm_rate(training, training == who, options.planted, options, rng)
@@ -116,21 +113,16 @@ def posing_controls(data: Searched, options: Options) -> tuple[Control, Control]
         for _ in range(_SPLITS):
             split = rng.permutation(training)
             by_chance.append(around.alarm_rate(split, split == who, options.planted, options, rng))
-        controls.append(
-            Control(
-                f"{name} subjects, left out, posing as generated (after {_SPLITS} random splits, "
-                f"alarms in up to {max(by_chance):.0%})",
-                "quiet",
-                rate,
-                clopper_pearson(round(rate * options.planted), options.planted),
-                options.planted,
-                permutation_p(rate, by_chance) > _LEVEL,
-            )
+        hits = round(rate * options.planted)
+        said = (
+            f"{name} subjects, left out, posing as generated (after {_SPLITS} random splits, "
+            f"alarms in up to {max(by_chance):.0%})"
         )
-    return controls[0], controls[1]
+        posed.append(controls.quiet(said, hits, options.planted, at_most=max(by_chance), by="rate"))
+    return posed[0], posed[1]
 
 
-def _merged(in_training: Found, in_holdout: Found, training: Whole, held: Whole) -> Whole:
+def _merged(in_training: Found, in_holdout: Found, training: Integers, held: Integers) -> Integers:
     """Subjects [N, K] of the neighbours in both, nearest first, as far as both lists reach."""
     distance = np.concatenate([in_holdout.distance, in_training.distance], axis=1)
     subject = np.concatenate([held[in_holdout.index], training[in_training.index]], axis=1)

@@ -1,22 +1,22 @@
-"""Tables of the judgement of memorization."""
+"""These are the tables of the judgement of memorization."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit.evidence import Evidence
 from fastgan.audit.judgement import Table
-from fastgan.audit.memorization.copy_search import MIRRORS
 from fastgan.audit.memorization.outliers import ratio
 from fastgan.audit.memorization.power import LEVELS, THIRDS, CopyPower
 from fastgan.audit.memorization.search import Searched
+from fastgan.audit.moves import MIRRORS
 from fastgan.audit.statistics import area_under_curve, clopper_pearson
 
 __all__ = ["context", "flag_table", "power_by_noise", "power_tables"]
 
 _LISTED = 20
-# What a critic's own augmentation does more strongly.
+# A critic's own augmentation does the same more strongly, under another name.
 _STRONGER = {"flip": "mirror", "intensity": "contrast"}
 
 
@@ -30,9 +30,9 @@ def power_by_noise(power: CopyPower) -> dict[float, float]:
 
 def flag_table(
     data: Searched,
-    single: NDArray[np.floating],
-    r: NDArray[np.floating],
-    flagged: NDArray[np.int64],
+    single: Floats,
+    r: Floats,
+    flagged: Integers,
 ) -> tuple[Table, ...]:
     """Flagged volumes [K], the most suspicious first, with p-values and ratios of all [G]."""
     if not len(flagged):
@@ -60,7 +60,7 @@ def power_tables(power: CopyPower | None, evidence: Evidence) -> tuple[Table, ..
     if power is None:
         return ()
 
-    def cell(found: NDArray[np.bool_]) -> str:
+    def cell(found: Bools) -> str:
         hits = int(np.count_nonzero(found))
         low, high = clopper_pearson(hits, found.size)
         return f"{hits / found.size:.2f} [{low:.2f}, {high:.2f}]"

@@ -1,1 +1,1 @@
-"""Procedural volumes with known ground truth, for controls and tests."""
+"""Phantoms are procedural volumes of known truth, for the tests and studies of the judgements."""

@@ -1,14 +1,13 @@
-"""What phantoms are made of: lung texture, the blur of a kernel, balls with spikes."""
+"""Phantoms are made of these: lung texture, the blur of a kernel, balls with spikes."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+
+from fastgan.arrays import Floats
 
 __all__ = ["blurred", "lung_texture", "spiculated_balls"]
-
-Floats = NDArray[np.floating]
 
 
 def _frequency(size: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Procedural volumes of known truth: nodules in lung-like texture, scanners, marks, contrasts.
+"""These procedural volumes have a known truth: nodules in lung-like texture, scanners, marks.
 
 For the controls and the tests of judgements. A number measured on phantoms says what a judgement
 can see, never how good a generator is.
@@ -10,16 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit.evidence import Cohort
 from fastgan.audit.phantoms.fields import blurred, lung_texture, spiculated_balls
 from fastgan.errors import AuditError
 
 __all__ = ["CLASSES", "OTHER_SCANNER", "Lesion", "Phantoms", "Recipe", "Scanner", "phantoms"]
-
-Floats = NDArray[np.floating]
-Numbers = NDArray[np.integer]
 
 CLASSES = ("benign", "malignant")
 TEXTURE, NOISE = 0.12, 0.06
@@ -111,16 +108,16 @@ class Phantoms:
     """[N, D, H, W] float32 in [0, 1], the share of each voxel that is lesion."""
     radius: Floats
     """[N] mm."""
-    mark: NDArray[np.bool_] = field(repr=False)
+    mark: Bools = field(repr=False)
     """[D, H, W] voxels of the watermark."""
 
 
 def phantoms(
     recipe: Recipe,
-    subjects: int | Numbers,
+    subjects: int | Integers,
     *,
     seed: int,
-    labels: Numbers | None = None,
+    labels: Integers | None = None,
     both: bool = False,
     name: str = "training",
 ) -> Phantoms:
@@ -178,7 +175,7 @@ def phantoms(
 class _Person:
     """Everything random about one subject, V volumes of it."""
 
-    labels: Numbers  # [V]
+    labels: Integers  # [V]
     scanner_draw: Floats  # [V]
     site: str
     sex: str
@@ -218,7 +215,7 @@ class _Person:
             rng.standard_normal((contrasts, count, *grid), dtype=np.float32),
         )
 
-    def scanner_of(self, recipe: Recipe, labels: Numbers, position: int) -> Numbers:
+    def scanner_of(self, recipe: Recipe, labels: Integers, position: int) -> Integers:
         """[V] 0 or 1: with probability `agreement` the label, of all volumes when by subject."""
         rows = slice(position * recipe.per_subject, (position + 1) * recipe.per_subject)
         own = labels[rows]
@@ -230,9 +227,9 @@ class _Person:
 def _render(
     recipe: Recipe,
     people: list[_Person],
-    labels: Numbers,
-    scanner: Numbers,
-    mark: NDArray[np.bool_],
+    labels: Integers,
+    scanner: Integers,
+    mark: Bools,
 ) -> tuple[Floats, Floats, Floats]:
     """Contrasts [1 or 2, N, D, H, W], lesions [N, D, H, W] and radii [N] of a block of subjects."""
     sex = np.repeat([p.sex for p in people], recipe.per_subject)
@@ -270,6 +267,6 @@ def _render(
     return np.clip(made, -1.0, 1.0), lesions, radius
 
 
-def _mixed(recipe: Recipe, key: str, labels: Numbers, towards: Floats) -> Floats:
+def _mixed(recipe: Recipe, key: str, labels: Integers, towards: Floats) -> Floats:
     benign, malignant = (float(getattr(lesion, key)) for lesion in recipe.lesions)
     return np.where(labels == 1, malignant + towards * (benign - malignant), benign)

@@ -1,4 +1,4 @@
-"""Generated volumes that show nothing: every voxel the same."""
+"""A generated volume is blank if every voxel is the same."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats, Integers
 from fastgan.audit.evidence import Evidence, Options
 from fastgan.audit.judgement import Finding, Outcome, Table
 from fastgan.audit.quality.similarity import similarity_table
@@ -18,8 +18,6 @@ LEAST_DIVERSITY = 0.8
 """Mean distance within generated volumes over that within held-out ones, from which it passes."""
 
 _DRAWS = 250
-
-Floats = NDArray[np.floating]
 
 
 def judge_diversity(
@@ -97,7 +95,7 @@ class _Within:
         self.distance = torch.cdist(tensor, tensor).numpy()
         np.fill_diagonal(self.distance, 0.0)
 
-    def __call__(self, drawn: NDArray[np.int64]) -> float:
+    def __call__(self, drawn: Integers) -> float:
         w = np.bincount(drawn, minlength=len(self.distance)).astype(np.float64)
-        # A volume drawn twice is no pair.
+        # A volume drawn twice makes no pair with itself.
         return float(w @ self.distance @ w / (w.sum() ** 2 - (w**2).sum()))

@@ -1,4 +1,4 @@
-"""Distances between two sets of feature vectors, and how one covers the other."""
+"""Two sets of feature vectors are compared: how far apart they are, how one covers the other."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from fastgan.arrays import Column, Floats, Integers
 from fastgan.errors import AuditError
 from fastgan.ops import nearest
 
 __all__ = ["Coverage", "KernelDistance", "coverage", "frechet_distance"]
-
-Floats = NDArray[np.floating]
-Column = NDArray[np.generic]
-Counts = NDArray[np.floating] | NDArray[np.integer]
 
 _NEIGHBOURS = 5
 
@@ -82,7 +78,9 @@ class KernelDistance:
         self._yy, self._yy_pairs = _within(b, y_subjects)
         self._xy = _kernel(a, b)
 
-    def value(self, x_weight: Counts | None = None, y_weight: Counts | None = None) -> float:
+    def value(
+        self, x_weight: Floats | Integers | None = None, y_weight: Floats | Integers | None = None
+    ) -> float:
         """The distance with volumes counted as often as the weights [N] and [M] say."""
         w = np.ones(len(self._xx)) if x_weight is None else np.asarray(x_weight, np.float64)
         v = np.ones(len(self._yy)) if y_weight is None else np.asarray(y_weight, np.float64)
@@ -90,9 +88,7 @@ class KernelDistance:
         yy = (v @ self._yy @ v) / (v @ self._yy_pairs @ v)
         return float(xx + yy - 2 * (w @ self._xy @ v) / (w.sum() * v.sum()))
 
-    def resampled(
-        self, x_draws: Iterator[NDArray[np.int64]], y_draws: Iterator[NDArray[np.int64]]
-    ) -> Floats:
+    def resampled(self, x_draws: Iterator[Integers], y_draws: Iterator[Integers]) -> Floats:
         """The distance of each pair of drawn sets, given by positions, some more than once."""
         n, m = len(self._xx), len(self._yy)
         return np.array(
@@ -143,7 +139,7 @@ def coverage(real: Floats, made: Floats) -> Coverage:
     a, b = _checked("coverage", real, made)
     if min(len(a), len(b)) <= _NEIGHBOURS:
         raise AuditError(f"coverage: needs more than 5 volumes, got {len(a)} and {len(b)}")
-    # Of every vector, itself is the first of its neighbours.
+    # The first neighbour of every vector is itself.
     reach_a, reach_b = (nearest(side, side, _NEIGHBOURS + 1)[0][:, -1] for side in (a, b))
     distance = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
     by_real, by_made = distance <= reach_a[:, None], distance <= reach_b[None]

@@ -10,17 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats, Integers
 from fastgan.audit.statistics import area_under_curve
 from fastgan.errors import AuditError
 from fastgan.measures.shape import ShapeStatistics, shape_statistics
 from fastgan.ops import nearest
 
 __all__ = ["LIMITS", "Masks", "Row", "compare", "ks_distance"]
-
-Floats = NDArray[np.floating]
-Labels = NDArray[np.integer]
 
 LIMITS: dict[str, tuple[float, float]] = {
     "AUC gap": (0.0, 0.05),
@@ -38,7 +35,7 @@ class Masks:
 
     values: Floats
     """[N, D, H, W] in [0, 1]."""
-    labels: Labels
+    labels: Integers
     """[N] class of each."""
 
 
@@ -127,7 +124,7 @@ def compare(
     return rows
 
 
-def _volume_auc(shapes: ShapeStatistics, labels: Labels, classes: Labels) -> float:
+def _volume_auc(shapes: ShapeStatistics, labels: Integers, classes: Integers) -> float:
     return area_under_curve(*(shapes.volume[labels == c] for c in classes))
 
 

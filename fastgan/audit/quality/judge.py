@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
-from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Table
-from fastgan.audit.memorization.power import NEEDED_POWER
+from fastgan.arrays import Floats, Integers, Texts
+from fastgan.audit import controls
+from fastgan.audit.evidence import LEAST_TO_FIT, Cohort, Evidence, Options
+from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, answer
 from fastgan.audit.quality.blank import blank_volumes
 from fastgan.audit.quality.diversity import judge_diversity
 from fastgan.audit.quality.feature_distances import (
@@ -24,29 +24,27 @@ from fastgan.audit.quality.feature_distances import (
     coverage,
     frechet_distance,
 )
-from fastgan.audit.quality.features import Features, PyramidFeatures, standardised
-from fastgan.audit.statistics import clopper_pearson, subject_bootstrap
+from fastgan.audit.quality.features import PyramidFeatures
+from fastgan.audit.statistics import subject_bootstrap
+from fastgan.audit.statistics.discriminant import standardised
 from fastgan.errors import AuditError
 
 __all__ = ["judge"]
 
-_QUESTION = "Is the generated set like patients?"
-_LEAST = 20
+DISTANCE = Question("quality", "quality.distance", "Is the generated set like patients?")
+FAR = 5.0
+"""Deviations as which larger ones count: the kernel is cubic, and one volume would decide."""
 _DRAWS = 500
 _FLOORS = 100
 
-Floats = NDArray[np.floating]
 
-
-def judge(evidence: Evidence, options: Options, features: Features | None = None) -> list[Finding]:
+def judge(evidence: Evidence, options: Options) -> list[Finding]:
     """Blank volumes, distance to patients, and diversity.
 
     Args:
         evidence: training, held-out and generated volumes. The latter two questions need 20
             volumes of as many subjects of each kind, and features that vary.
         options: seed and whether controls are left out.
-        features: what is compared; None for `PyramidFeatures`. An encoder must never have seen
-            held-out volumes.
 
     Raises:
         AuditError: no generated volumes.
@@ -54,39 +52,34 @@ def judge(evidence: Evidence, options: Options, features: Features | None = None
     Cost: one pass of the features; kernels between all pairs of volumes, 500 resamplings of them.
     """
     blank = blank_volumes(evidence.require_generated())
-    try:
-        return [blank, *_compared(evidence, options, features)]
-    except AuditError as error:
-        outcome = Outcome("cannot tell", f"Cannot tell: {error}.")
-        return [blank, Finding("quality", "quality.distance", _QUESTION, outcome)]
+    return [blank, *answer([(DISTANCE, _compared)], evidence, options)]
 
 
-def _compared(
-    evidence: Evidence, options: Options, features: Features | None
-) -> tuple[Finding, Finding]:
+def _compared(evidence: Evidence, options: Options) -> list[Finding]:
     made = evidence.require_generated()
     for cohort in (evidence.training, evidence.holdout, made):
-        if min(len(cohort), cohort.n_subjects) < _LEAST:
+        if min(len(cohort), cohort.n_subjects) < LEAST_TO_FIT:
             raise AuditError(
-                f"needs at least {_LEAST} {cohort.name} volumes of as many subjects, got "
+                f"needs at least {LEAST_TO_FIT} {cohort.name} volumes of as many subjects, got "
                 f"{len(cohort)} of {cohort.n_subjects}"
             )
-    chosen = features or PyramidFeatures(evidence.modality, evidence.spacing)
+    chosen = PyramidFeatures(evidence.modality, evidence.spacing)
     raw = chosen(evidence.training.values)
-    ours, held, drawn = standardised(raw, raw, chosen(evidence.holdout.values), chosen(made.values))
+    compared = (raw, chosen(evidence.holdout.values), chosen(made.values))
+    ours, held, drawn = standardised(raw, *compared, limit=FAR)
     if not ours.shape[1]:
         raise AuditError("no feature varies over the training volumes")
     about = f"Features: {chosen.name} ({ours.shape[1]} of {raw.shape[1]} vary), {chosen.digest}."
-    return (
+    return [
         _distance(evidence, options, chosen, (raw, ours, held, drawn), about),
         judge_diversity(evidence, options, held, drawn, about),
-    )
+    ]
 
 
 def _distance(
     evidence: Evidence,
     options: Options,
-    chosen: Features,
+    chosen: PyramidFeatures,
     sets: tuple[Floats, Floats, Floats, Floats],
     about: str,
 ) -> Finding:
@@ -106,13 +99,11 @@ def _distance(
         outcome = Outcome("warn", f"The generated set differs from patients: {compared}.")
     else:
         outcome = Outcome("pass", f"No evidence of a difference from patients found: {compared}.")
-    controls: tuple[Control, ...] = ()
+    planted: tuple[Control, ...] = ()
     if not options.quick:
-        controls = (_smoothed_control(evidence, options, chosen, raw, held, kernel_floor),)
+        planted = (_smoothed_control(evidence, options, chosen, raw, held, kernel_floor),)
     return Finding(
-        "quality",
-        "quality.distance",
-        _QUESTION,
+        *DISTANCE,
         accepted=outcome,
         value=value,
         value_name="kernel distance, generated to held-out (squared, in the kernel's space)",
@@ -121,8 +112,8 @@ def _distance(
         floor_name="97.5 % quantile of training subjects, as many volumes, to held-out",
         n_volumes=len(made) + len(holdout),
         n_subjects=holdout.n_subjects,
-        power="; ".join(f"{c.name}: seen in {c.rate:.0%} of {c.runs} runs" for c in controls),
-        controls=controls,
+        power="; ".join(f"{c.name}: seen in {c.rate:.0%} of {c.runs} runs" for c in planted),
+        controls=planted,
         tables=(_table(held, drawn, value, (low, high), floors),),
         methods=(
             f"{about} Standardised by the training volumes. Kernel distance: unbiased, kernel "
@@ -140,8 +131,8 @@ def _distance(
 def _interval(
     between: KernelDistance,
     value: float,
-    subjects: NDArray[np.str_],
-    holdout: NDArray[np.str_],
+    subjects: Texts,
+    holdout: Texts,
     rng: np.random.Generator,
     draws: int,
 ) -> tuple[float, float]:
@@ -173,8 +164,8 @@ def _floors(
 
 
 def _subsets(
-    subjects: NDArray[np.str_], count: int, rng: np.random.Generator, runs: int
-) -> Iterator[NDArray[np.int64]]:
+    subjects: Texts, count: int, rng: np.random.Generator, runs: int
+) -> Iterator[Integers]:
     """Positions of about `count` volumes of whole random subjects.
 
     Half of all at the most: two samples of nearly all subjects are one sample.
@@ -188,7 +179,12 @@ def _subsets(
 
 
 def _smoothed_control(
-    evidence: Evidence, options: Options, chosen: Features, raw: Floats, held: Floats, floor: float
+    evidence: Evidence,
+    options: Options,
+    chosen: PyramidFeatures,
+    raw: Floats,
+    held: Floats,
+    floor: float,
 ) -> Control:
     """Training volumes, smoothed, pose as generated: further from patients than patients are?"""
     rng = options.rng("quality/smoothed")
@@ -196,7 +192,8 @@ def _smoothed_control(
     batch = torch.from_numpy(np.asarray(training.values, np.float32))[:, None]
     for _ in range(2):
         batch = F.avg_pool3d(F.pad(batch, (1,) * 6, mode="replicate"), 3, stride=1)
-    smooth, patients = standardised(raw, chosen(batch[:, 0].numpy()), chosen(holdout.values))
+    compared = (chosen(batch[:, 0].numpy()), chosen(holdout.values))
+    smooth, patients = standardised(raw, *compared, limit=FAR)
     count = len(evidence.require_generated())
     runs, seen = min(options.planted, _FLOORS // 2), 0
     for rows in _subsets(training.subjects, count, rng, runs):
@@ -204,9 +201,8 @@ def _smoothed_control(
         between = KernelDistance(smooth[rows], patients, posing, holdout.subjects)
         low, _ = _interval(between, between.value(), posing, holdout.subjects, rng, _FLOORS)
         seen += low > floor
-    interval = clopper_pearson(seen, runs)
     name = "training volumes smoothed over 5 voxels, posing as generated"
-    return Control(name, "found", seen / runs, interval, runs, interval[0] >= NEEDED_POWER)
+    return controls.found(name, seen, runs, by="lower bound")
 
 
 def _table(

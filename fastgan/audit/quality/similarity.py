@@ -1,4 +1,4 @@
-"""Structural similarity of volumes at several scales: how alike two volumes of a set are."""
+"""Structural similarity at several scales says how alike two volumes of a set are."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
+from fastgan.arrays import Floats
 from fastgan.audit.evidence import Cohort
 from fastgan.audit.judgement import Table
 from fastgan.errors import AuditError
 
 __all__ = ["ms_ssim", "similarity_table"]
-
-Floats = NDArray[np.floating]
 
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW, _SIGMA = 11, 1.5

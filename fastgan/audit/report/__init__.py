@@ -1,1 +1,1 @@
-"""The report of an audit: report.json, one page, and cards."""
+"""An audit is reported as report.json, one page, and cards."""

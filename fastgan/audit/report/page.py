@@ -1,4 +1,4 @@
-"""report.html: one self-contained page, the verdicts first. And the cards in Markdown."""
+"""The page report.html is self-contained, verdicts first; the cards are Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""report.json: what an audit found, in a versioned schema that other programs may rely on."""
+"""The record, report.json, says what an audit found, by a schema that programs may rely on."""
 
 from __future__ import annotations
 

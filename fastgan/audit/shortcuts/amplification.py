@@ -5,21 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.audit.controls import found_control, power_level, quiet_control
-from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Table
-from fastgan.audit.shortcuts.regions import LEAST_SUBJECTS, regions, require_labels, varied_columns
+from fastgan.arrays import Floats, Integers, Texts
+from fastgan.audit import controls
+from fastgan.audit.controls import hits, power_level
+from fastgan.audit.evidence import Evidence, Options, require_labels
+from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
+from fastgan.audit.shortcuts.regions import regions, varied_columns
 from fastgan.audit.statistics import auc, auc_interval, permutation_p
+from fastgan.audit.statistics.discriminant import discriminant_scores
 from fastgan.audit.statistics.group_tests import Groups
 from fastgan.errors import AuditError
 from fastgan.measures.descriptors import size_of
 
 __all__ = ["contrast_rows", "judge_amplification"]
 
-Floats = NDArray[np.floating]
-
+QUESTION = Question(
+    "shortcuts",
+    "shortcuts.amplification",
+    "Does the label show more in generated than in real volumes where it should not?",
+)
 SHIFT = 1.0
 """Planted: scores of generated volumes of one class higher, in standard deviations."""
 CONTROL_RUNS = 100
@@ -27,7 +32,7 @@ LEAST_LABELLED = 20
 """Generated volumes that each class needs."""
 
 
-def contrast_rows(groups: Groups, scores: Floats, labels: NDArray[np.integer]) -> Floats:
+def contrast_rows(groups: Groups, scores: Floats, labels: Integers) -> Floats:
     """How much better scores tell class 1 among the second group than among the first.
 
     AUC of the second group less that of the first over its standard error, so that the permutation
@@ -75,9 +80,9 @@ class _Scores:
 
     names: list[str]
     values: Floats  # [K, N]
-    labels: NDArray[np.integer]  # [N] 0 or 1
-    owners: NDArray[np.str_]  # [N]
-    generated: NDArray[np.integer]  # [N] 0 or 1
+    labels: Integers  # [N] 0 or 1
+    owners: Texts  # [N]
+    generated: Integers  # [N] 0 or 1
 
 
 def _scores(evidence: Evidence) -> _Scores:
@@ -86,7 +91,7 @@ def _scores(evidence: Evidence) -> _Scores:
     training, holdout = evidence.training, evidence.holdout
     if generated.labels is None:
         raise AuditError("the generated volumes have no labels")
-    labels, held = require_labels(training), require_labels(holdout, LEAST_SUBJECTS)
+    labels, held = require_labels(training), require_labels(holdout)
     present = np.unique(labels)
     target = present[-1]  # of more than two classes: the last against the rest
     truth = np.r_[held == target, generated.labels == target].astype(np.int64)
@@ -103,7 +108,8 @@ def _scores(evidence: Evidence) -> _Scores:
         if not kept.any():
             continue
         names.append(region.name)
-        values.append(_applied(fitted[:, kept], labels == target, region.describe(both)[:, kept]))
+        others = region.describe(both)[:, kept]
+        values.append(discriminant_scores(fitted[:, kept], labels == target, others, ridge=0.5))
     if evidence.modality == "mask":
         names.append("size")
         direction = np.sign(auc(size_of(training.values), labels == target) - 0.5)
@@ -112,16 +118,6 @@ def _scores(evidence: Evidence) -> _Scores:
         raise AuditError("corners, border and background do not vary between volumes")
     owners = np.r_[holdout.subjects, [f"generated {i}" for i in range(len(generated))]]
     return _Scores(names, np.stack(values), truth, owners, made)
-
-
-def _applied(fitted: Floats, positive: NDArray[np.bool_], features: Floats) -> Floats:
-    """Ridge discriminant of the fitted features, applied to others."""
-    mean, scale = fitted.mean(axis=0), np.maximum(fitted.std(axis=0), 1e-6)
-    x = (fitted - mean) / scale
-    normal = x.T @ x + len(x) * np.eye(x.shape[1]) / 2
-    weights = np.linalg.solve(normal, x.T @ (positive - positive.mean()))
-    out: Floats = ((features - mean) / scale) @ weights
-    return out
 
 
 def judge_amplification(evidence: Evidence, options: Options) -> Finding:
@@ -151,22 +147,24 @@ def judge_amplification(evidence: Evidence, options: Options) -> Finding:
             line += [round(areas[-1], 3), f"{low:.3f} to {high:.3f}"]
         gaps.append(areas[1] - areas[0])
         table.append((*line, round(permutation_p(float(row[0]), maxima[null]), 4)))
-    controls: tuple[Control, ...] = ()
+    planted: tuple[Control, ...] = ()
     if runs:
         found = _planted(groups, scores, count)
         quiet = [permutation_p(float(m), maxima[null]) for m in maxima[1 + count :]]
         said = f"a score {SHIFT:g} sd higher for generated volumes of one class"
-        controls = (
-            found_control(said, found, options.alpha),
-            quiet_control("real and generated exchanged within classes", quiet, options.alpha),
+        planted = (
+            controls.found(said, *hits(found, power_level(options.alpha))),
+            controls.quiet(
+                "real and generated exchanged within classes",
+                *hits(quiet, options.alpha),
+                at_most=options.alpha,
+            ),
         )
     best = int(rows[:, 0].argmax())
     telling = [str(r[0]) for r in table if float(r[-1]) <= options.alpha]
     name = scores.names[best]
     return Finding(
-        "shortcuts",
-        "shortcuts.amplification",
-        "Does the label show more in generated than in real volumes where it should not?",
+        *QUESTION,
         Outcome(
             "pass",
             f"No evidence that the label can be told better from {', '.join(scores.names)} among "
@@ -186,8 +184,8 @@ def judge_amplification(evidence: Evidence, options: Options) -> Finding:
         floor_name="held-out against held-out",
         n_volumes=len(scores.labels),
         n_subjects=evidence.holdout.n_subjects,
-        power="" if not runs else f"{controls[0].name}: {controls[0].rate:.0%}",
-        controls=controls,
+        power="" if not runs else f"{planted[0].name}: {planted[0].rate:.0%}",
+        controls=planted,
         tables=(
             Table(
                 "How well the label is told",

@@ -1,35 +1,41 @@
-"""Which manifest columns could serve as shortcuts, and what explains the label by itself."""
+"""Some manifest columns could serve as shortcuts; some statistics explain the label alone."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.audit.controls import by_subject, found_control, power_level, quiet_control
-from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Table
-from fastgan.audit.shortcuts.regions import require_labels, standard_rows
+from fastgan.arrays import Floats, Integers, Texts
+from fastgan.audit import controls
+from fastgan.audit.controls import by_subject, hits, power_level
+from fastgan.audit.evidence import LEAST_SUBJECTS, Evidence, Options, require_labels, subjects_by
+from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
 from fastgan.audit.statistics import auc, auc_interval, holm, permutation_p
 from fastgan.audit.statistics.cross_fit import CrossFit
-from fastgan.audit.statistics.group_tests import Groups, max_t
+from fastgan.audit.statistics.group_tests import Groups, max_t, standard_rows
 from fastgan.errors import AuditError
-from fastgan.measures.descriptors import named_statistics, voxel_descriptors
+from fastgan.measures.descriptors import (
+    FINE_MEANS,
+    INTENSITIES,
+    named_statistics,
+    voxel_descriptors,
+)
 
 __all__ = ["judge_columns", "judge_explained", "levels_of"]
 
-Floats = NDArray[np.floating]
-Names = NDArray[np.str_]
-
-LEAST_SUBJECTS = 10
-"""Subjects that each of two levels of a column needs."""
+COLUMNS = Question(
+    "shortcuts",
+    "shortcuts.columns",
+    "Does a manifest column go with the label and show in the voxels?",
+)
+EXPLAINED = Question("shortcuts", "shortcuts.explained", "What explains the label by itself?")
 MOST_COLUMNS = 12
-EXPLAINED = 0.8
+TELLING = 0.8
 """AUC of a single statistic above which the reader is warned."""
 CONTROL_RUNS = 100
 _SIZES = ("share of soft voxels", "middle", "border")
 
 
-def levels_of(column: Names, subjects: Names) -> Names | None:
+def levels_of(column: Texts, subjects: Texts) -> Texts | None:
     """A column as few levels [N], "" where unused: text as it is, numbers in halves.
 
     None where fewer than two levels have enough subjects.
@@ -44,11 +50,11 @@ def levels_of(column: Names, subjects: Names) -> Names | None:
             middle = float(np.median(numbers))
             at_most = numbers <= middle if (numbers > middle).any() else numbers < middle
             levels = np.where(at_most, f"<= {middle:g}", f"> {middle:g}").astype(object)
-    counts = {v: len(np.unique(subjects[levels == v])) for v in np.unique(levels.astype(str)) if v}
-    enough = [v for v, n in counts.items() if n >= LEAST_SUBJECTS]
+    named = levels.astype(str)
+    enough = [v for v, n in subjects_by(named, subjects).items() if n >= LEAST_SUBJECTS]
     if len(enough) < 2:
         return None
-    return np.where(np.isin(levels.astype(str), enough), levels, "").astype(str)
+    return np.where(np.isin(named, enough), named, "")
 
 
 def judge_columns(evidence: Evidence, options: Options) -> Finding:
@@ -61,7 +67,7 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
     """
     cohort = evidence.training
     labels = require_labels(cohort)
-    usable: dict[str, Names] = {}
+    usable: dict[str, Texts] = {}
     for name, column in cohort.columns.items():
         levels = levels_of(column, cohort.subjects)
         if levels is not None and len(usable) < MOST_COLUMNS:
@@ -115,18 +121,19 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
     worst = int(np.argmin(adjusted))
     names = list(usable)
     risky = [n for n, value in zip(names, adjusted, strict=True) if value <= options.alpha]
-    controls: tuple[Control, ...] = (
-        ()
-        if options.quick
-        else (
-            found_control(f"a column that shifts all voxels by {SHIFT:g} sd", found, options.alpha),
-            quiet_control("columns permuted among subjects", quiet, options.alpha),
+    planted: tuple[Control, ...] = ()
+    if not options.quick:
+        said = f"a column that shifts all voxels by {SHIFT:g} sd"
+        planted = (
+            controls.found(said, *hits(found, power_level(options.alpha))),
+            controls.quiet(
+                "columns permuted among subjects",
+                *hits(quiet, options.alpha),
+                at_most=options.alpha,
+            ),
         )
-    )
     return Finding(
-        "shortcuts",
-        "shortcuts.columns",
-        "Does a manifest column go with the label and show in the voxels?",
+        *COLUMNS,
         Outcome(
             "pass",
             f"No evidence that any of {', '.join(names)} both goes with the label and can be read "
@@ -144,8 +151,8 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
         floor_name="a column unrelated to the label or to the voxels",
         n_volumes=len(cohort),
         n_subjects=cohort.n_subjects,
-        power="" if not controls else f"{controls[0].name}: seen in {controls[0].rate:.0%}",
-        controls=controls,
+        power="" if not planted else f"{planted[0].name}: seen in {planted[0].rate:.0%}",
+        controls=planted,
         tables=(
             Table(
                 "Columns",
@@ -184,11 +191,10 @@ def _planted(
     few = 1 + min(count, 499)
     first = 1 + count
     carries = by_subject(groups, first, 1.0, rng)
-    means = np.r_[0:72, 80:87]  # block means and quantiles, which follow an offset
     for run in range(runs):
         planted = described.copy()
-        step = SHIFT * described[:, :64].mean(axis=1).std()
-        planted[:, means] += step * carries[run][:, None]
+        step = SHIFT * described[:, FINE_MEANS].mean(axis=1).std()
+        planted[:, INTENSITIES] += step * carries[run][:, None]
         scored = np.r_[first + run, 1:few]
         fit = CrossFit(planted, groups.subjects, groups.strata, rng)
         area = standard_rows(fit.auc(groups, scored))
@@ -196,7 +202,7 @@ def _planted(
     return out
 
 
-def _association(levels: Names, labels: NDArray[np.integer]) -> float:
+def _association(levels: Texts, labels: Integers) -> float:
     """Cramer's V."""
     rows, columns = (np.unique(v, return_inverse=True)[1] for v in (levels, labels))
     table = np.zeros((rows.max() + 1, columns.max() + 1))
@@ -237,10 +243,8 @@ def judge_explained(evidence: Evidence, options: Options) -> Finding:
         "whatever claims to read more than it must be compared within equal values of it."
     )
     return Finding(
-        "shortcuts",
-        "shortcuts.explained",
-        "What explains the label by itself?",
-        Outcome("warn" if area >= EXPLAINED else "pass", sentence),
+        *EXPLAINED,
+        Outcome("warn" if area >= TELLING else "pass", sentence),
         value=best[name][0],
         value_name=f"AUC of {name} for {_class(evidence, best[name][1])}",
         interval=(rows[0][3], rows[0][4]),
@@ -253,7 +257,7 @@ def judge_explained(evidence: Evidence, options: Options) -> Finding:
             Table("Single statistics", ("statistic", "class", "AUC", "from", "to"), tuple(rows)),
         ),
         methods="AUC of each statistic, 95 % interval by drawing subjects.",
-        limits=f"Warned from an AUC of {EXPLAINED:g} on; nothing here is a fault by itself.",
+        limits=f"Warned from an AUC of {TELLING:g} on; nothing here is a fault by itself.",
     )
 
 

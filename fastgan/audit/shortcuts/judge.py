@@ -1,31 +1,21 @@
-"""Shortcuts to the label: marks, regions, columns, what explains it, and what generation adds."""
+"""Six questions ask for shortcuts to the label, among them what generation adds to them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Finding, Outcome
-from fastgan.audit.shortcuts.amplification import judge_amplification
-from fastgan.audit.shortcuts.attributes import judge_columns, judge_explained
-from fastgan.audit.shortcuts.regions import judge_regions
-from fastgan.audit.shortcuts.swap import judge_swap
-from fastgan.audit.shortcuts.watermarks import judge_marks
-from fastgan.errors import AuditError
+from fastgan.audit.judgement import Finding, answer
+from fastgan.audit.shortcuts import amplification, attributes, regions, swap, watermarks
 
 __all__ = ["judge"]
 
-_PARTS: dict[str, tuple[str, Callable[[Evidence, Options], Finding]]] = {
-    "marks": ("Does a mark at a fixed place tell scanners or classes apart?", judge_marks),
-    "regions": ("Can the label be told from corners, border or background alone?", judge_regions),
-    "columns": ("Does a manifest column go with the label and show in the voxels?", judge_columns),
-    "explained": ("What explains the label by itself?", judge_explained),
-    "amplification": (
-        "Does the label show more in generated than in real volumes where it should not?",
-        judge_amplification,
-    ),
-    "swap": ("Does another class change the lesion and nothing else?", judge_swap),
-}
+_PARTS = (
+    (watermarks.QUESTION, watermarks.judge_marks),
+    (regions.QUESTION, regions.judge_regions),
+    (attributes.COLUMNS, attributes.judge_columns),
+    (attributes.EXPLAINED, attributes.judge_explained),
+    (amplification.QUESTION, amplification.judge_amplification),
+    (swap.QUESTION, swap.judge_swap),
+)
 
 
 def judge(evidence: Evidence, options: Options) -> list[Finding]:
@@ -34,14 +24,4 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
     Raises:
         AuditError: not one of them can be made.
     """
-    findings, reasons = [], []
-    for key, (question, part) in _PARTS.items():
-        try:
-            findings.append(part(evidence, options))
-        except AuditError as error:
-            reasons.append(str(error))
-            outcome = Outcome("cannot tell", f"Cannot tell: {error}.")
-            findings.append(Finding("shortcuts", f"shortcuts.{key}", question, outcome))
-    if len(reasons) == len(_PARTS):
-        raise AuditError("; ".join(dict.fromkeys(reasons)))
-    return findings
+    return answer(_PARTS, evidence, options, one_at_least=True)

@@ -1,4 +1,4 @@
-"""Marks at a fixed place: which voxels differ between scanners (or labels), and where they lie.
+"""Marks lie at a fixed place: here are the voxels that differ between scanners, or labels.
 
 Watermarks, burnt-in letters, table edges and dead detector elements sit at the same voxels in every
 volume of one scanner. Each voxel is tested and the largest statistic is held against its own
@@ -10,28 +10,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit.controls import by_subject
 from fastgan.audit.judgement import Table
 from fastgan.audit.statistics import permutation_p
-from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, standardised
+from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, standard_contrast
 from fastgan.errors import AuditError
 
-__all__ = ["Marks", "detached", "find_marks", "hit_table", "shell", "varying"]
-
-Floats = NDArray[np.floating]
-Bools = NDArray[np.bool_]
+__all__ = ["Marks", "detached", "find_marks", "hit_table", "shell", "varying", "widened"]
 
 LEAST_SHARE, LEAST_VOLUMES = 0.02, 10
 """A voxel is tested if this share of volumes, and this many, differ from its median."""
 PLACES = 12
 """Places at which marks are planted."""
+FAINT = -0.9
+"""Values above it belong to a body."""
 MARK = 3
 """Voxels along each side of a planted mark."""
 _CHUNK = 2048
 _VOLUMES = 64  # searched for bodies at once
-_FAINT = -0.9  # mask values above it belong to a body
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Marks:
 def varying(values: Floats) -> Bools:
     """[D, H, W] voxels in which enough of [N, D, H, W] volumes differ from the median.
 
-    Of masks half of the voxels or more never vary; a difference there is none.
+    Half of the voxels of masks or more never vary, and where nothing varies nothing differs.
     """
     need = max(LEAST_VOLUMES, LEAST_SHARE * len(values))
     out = np.empty(values.shape[1:], dtype=bool)
@@ -87,7 +85,7 @@ def detached(masks: Floats) -> Floats:
 
 
 def _without_body(masks: Floats) -> Floats:
-    filled = masks > _FAINT
+    filled = masks > FAINT
     thick = filled.astype(np.int16)
     for axis in (1, 2, 3, 1, 2, 3):  # twice, so that a full cube of a mark is thinner than a body
         thick = thick + np.roll(thick, 1, axis) + np.roll(thick, -1, axis)
@@ -100,15 +98,18 @@ def _without_body(masks: Floats) -> Floats:
     while (now := int(body.sum())) != count:
         count = now
         for axis in (1, 2, 3):
-            whole: list[slice] = [slice(None)] * 4
-            ahead, behind = list(whole), list(whole)
-            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
-            grown = body.copy()
-            grown[tuple(ahead)] |= body[tuple(behind)]
-            grown[tuple(behind)] |= body[tuple(ahead)]
-            body = grown & filled
+            body = widened(body, axis) & filled
     out: Floats = np.where(body | ~filled, np.float32(-1.0), masks)
     return out
+
+
+def widened(masks: Bools, axis: int) -> Bools:
+    """Masks [N, D, H, W] and the voxels next to them along an axis."""
+    masks = np.moveaxis(masks, axis, 0)
+    wider = masks.copy()
+    wider[1:] |= masks[:-1]
+    wider[:-1] |= masks[1:]
+    return np.moveaxis(wider, 0, axis)
 
 
 def find_marks(
@@ -150,7 +151,7 @@ def find_marks(
         contrast = groups.contrast(group)
         for start in range(0, len(at), _CHUNK):
             part = slice(start, start + _CHUNK)
-            standard = standardised(contrast, centred(flat[:, at[part]], groups.strata))
+            standard = standard_contrast(contrast, centred(flat[:, at[part]], groups.strata))
             t[line, part] = standard[0]
             size = np.abs(standard)
             largest = size.max(axis=1)
@@ -179,7 +180,7 @@ def find_marks(
     )
 
 
-def _difference(flat: Floats, groups: Groups, at: NDArray[np.integer], t: Floats) -> Floats:
+def _difference(flat: Floats, groups: Groups, at: Integers, t: Floats) -> Floats:
     out = np.zeros(flat.shape[1], dtype=np.float32)
     each = []
     for group in groups.contrasts:
@@ -192,7 +193,7 @@ def _difference(flat: Floats, groups: Groups, at: NDArray[np.integer], t: Floats
     return out
 
 
-def _places(region: Bools, rng: np.random.Generator) -> list[NDArray[np.integer]]:
+def _places(region: Bools, rng: np.random.Generator) -> list[Integers]:
     """Flat positions of cubes of MARK voxels that lie in the region."""
     window = np.lib.stride_tricks.sliding_window_view(region, (MARK,) * 3)
     starts = np.argwhere(window.all(axis=(3, 4, 5)))
@@ -208,7 +209,7 @@ def _places(region: Bools, rng: np.random.Generator) -> list[NDArray[np.integer]
 def _planted(
     flat: Floats,
     groups: Groups,
-    places: list[NDArray[np.integer]],
+    places: list[Integers],
     beside: Floats,
     plant: tuple[float, float],
     permutations: int,
@@ -264,7 +265,7 @@ def hit_table(marks: Marks, spacing: tuple[float, float, float], most: int = 10)
     )
 
 
-def _clusters(hits: Bools) -> list[NDArray[np.integer]]:
+def _clusters(hits: Bools) -> list[Integers]:
     """Positions [n, 3] of each set of hits joined by faces."""
     left = {tuple(p) for p in np.argwhere(hits).tolist()}
     out = []

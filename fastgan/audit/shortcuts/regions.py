@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.audit.controls import by_subject, found_control, power_level, quiet_control
-from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Table, Verdict
+from fastgan.arrays import Bools, Floats, Integers
+from fastgan.audit import controls
+from fastgan.audit.controls import by_subject, hits, power_level
+from fastgan.audit.evidence import Evidence, Options, require_labels
+from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, Verdict
 from fastgan.audit.statistics import bootstrap_interval, permutation_p
-from fastgan.audit.statistics.cross_fit import CrossFit, stratified_auc
-from fastgan.audit.statistics.group_tests import Groups
+from fastgan.audit.statistics.cross_fit import CrossFit
+from fastgan.audit.statistics.group_tests import Groups, standard_rows
+from fastgan.audit.statistics.roc import stratified_auc
 from fastgan.errors import AuditError
 from fastgan.measures.descriptors import block_values, size_of
 
@@ -21,17 +23,15 @@ __all__ = [
     "Region",
     "judge_regions",
     "regions",
-    "require_labels",
-    "standard_rows",
     "varied_columns",
     "without_size",
 ]
 
-Floats = NDArray[np.floating]
-Bools = NDArray[np.bool_]
-
-LEAST_SUBJECTS = 20
-"""Subjects that each class needs: fewer, and no classifier finds even a plain shortcut."""
+QUESTION = Question(
+    "shortcuts",
+    "shortcuts.regions",
+    "Can the label be told from corners, border or background alone?",
+)
 STRENGTH, AGREEMENT = 1.0, 0.9
 """Height of a planted shift in standard deviations between volumes, and the share of subjects in
 which it goes with the label."""
@@ -74,29 +74,10 @@ def regions(evidence: Evidence) -> list[Region]:
     return found
 
 
-def require_labels(cohort: Cohort, least: int = LEAST_SUBJECTS) -> NDArray[np.integer]:
-    """Labels [N].
-
-    Raises:
-        AuditError: none, one class, or fewer than `least` subjects in a class.
-    """
-    if cohort.labels is None:
-        raise AuditError(f"the {cohort.name} volumes have no labels")
-    present = np.unique(cohort.labels)
-    if len(present) < 2:
-        raise AuditError(f"the {cohort.name} volumes have one class")
-    counts = [len(np.unique(cohort.subjects[cohort.labels == c])) for c in present]
-    if min(counts) < least:
-        raise AuditError(
-            f"needs at least {least} {cohort.name} subjects of each class, got {min(counts)}"
-        )
-    return cohort.labels
-
-
-def size_strata(values: Floats) -> NDArray[np.integer]:
+def size_strata(values: Floats) -> Integers:
     """[N] fifths of masks' size: sizes explain labels, and are no shortcut."""
     size = size_of(values)
-    out: NDArray[np.integer] = np.searchsorted(np.quantile(size, [0.2, 0.4, 0.6, 0.8]), size)
+    out: Integers = np.searchsorted(np.quantile(size, [0.2, 0.4, 0.6, 0.8]), size)
     return out
 
 
@@ -132,8 +113,8 @@ def judge_regions(evidence: Evidence, options: Options) -> Finding:
     count = options.permutations
     rng = options.rng("shortcuts/regions")
     strata = size_strata(cohort.values) if masks else None
-    quiet = 0 if options.quick else options.planted
-    groups = Groups(labels, cohort.subjects, strata, rng, count + quiet)
+    runs = 0 if options.quick else options.planted
+    groups = Groups(labels, cohort.subjects, strata, rng, count + runs)
     fits: dict[str, CrossFit] = {}
     features = {}
     for region in regions(evidence):
@@ -151,14 +132,15 @@ def judge_regions(evidence: Evidence, options: Options) -> Finding:
     maxima = np.max(list(scaled.values()), axis=0)
     adjusted = {name: permutation_p(float(z[0]), maxima[null]) for name, z in scaled.items()}
     telling = [name for name, p in adjusted.items() if p <= options.alpha]
-    controls: tuple[Control, ...] = ()
+    planted: tuple[Control, ...] = ()
     power = ""
     if not options.quick:
-        controls = _controls(groups, scaled, features, options, rng)
+        found = _controls(groups, scaled, features, options, rng)
         quiet_p = [permutation_p(float(m), maxima[null]) for m in maxima[1 + count :]]
         name = "labels permuted among subjects"
-        controls = (*controls, quiet_control(name, quiet_p, options.alpha))
-        power = "; ".join(f"{c.name}: found in {c.rate:.0%}" for c in controls[:-1])
+        quiet = controls.quiet(name, *hits(quiet_p, options.alpha), at_most=options.alpha)
+        planted = (*found, quiet)
+        power = "; ".join(f"{c.name}: found in {c.rate:.0%}" for c in found)
     given = " beyond what their size tells" if masks else ""
     best = max(areas, key=lambda name: float(areas[name][0]))
     severity: Verdict = "fail" if not masks and {"corners", "background"} & set(telling) else "warn"
@@ -167,9 +149,7 @@ def judge_regions(evidence: Evidence, options: Options) -> Finding:
         for name, p in ((n, round(adjusted[n], 4)) for n in areas)
     )
     return Finding(
-        "shortcuts",
-        "shortcuts.regions",
-        "Can the label be told from corners, border or background alone?",
+        *QUESTION,
         Outcome(
             "pass",
             f"No evidence that the label can be told from {', '.join(areas)}{given}: best AUC "
@@ -190,7 +170,7 @@ def judge_regions(evidence: Evidence, options: Options) -> Finding:
         n_volumes=len(cohort),
         n_subjects=cohort.n_subjects,
         power=power,
-        controls=controls,
+        controls=planted,
         tables=(Table("Regions", ("region", "AUC", "from", "to", "adjusted p"), rows),),
         methods=(
             "Block means and deviations of each region, ridge discriminant fitted to other "
@@ -212,19 +192,13 @@ def _interval(fit: CrossFit, groups: Groups, options: Options) -> tuple[float, f
     scores = fit.scores(groups.contrast(group)[:1])
     positive = groups.codes[:1] == group
 
-    def area(drawn: NDArray[np.integer]) -> float:
+    def area(drawn: Integers) -> float:
         parts = scores[:, drawn], positive[:, drawn], groups.strata[drawn]
         return float(stratified_auc(*parts)[0])
 
     rng = options.rng("shortcuts/regions/interval")
     low, high = bootstrap_interval(area, groups.subjects, rng, 300)
     return round(low, 3), round(high, 3)
-
-
-def standard_rows(area: Floats) -> Floats:
-    """[1 + B + R] in deviations of all rows, the observed one included."""
-    out: Floats = (area - area.mean()) / max(float(area.std()), 1e-12)
-    return out
 
 
 def _controls(
@@ -254,5 +228,6 @@ def _controls(
             )
             found.append(permutation_p(float(largest[0]), largest[1:]))
         said = f"one block of the {name} shifted by {STRENGTH:g} sd in {AGREEMENT:.0%} agreement"
-        out.append(found_control(said, found, options.alpha, decisive=not out))
+        reached = hits(found, power_level(options.alpha))
+        out.append(controls.found(said, *reached, decisive=not out))
     return tuple(out)

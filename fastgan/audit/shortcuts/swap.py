@@ -1,36 +1,37 @@
-"""The same latents as another class: is there a change, and does it stay in the body?"""
+"""The same latents are drawn as another class: is there a change, and is it in the body?"""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Table, Verdict
-from fastgan.audit.shortcuts.marks import detached
-from fastgan.audit.shortcuts.regions import require_labels
+from fastgan.arrays import Bools, Floats
+from fastgan.audit import controls
+from fastgan.audit.evidence import Evidence, Options, require_labels
+from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, Verdict
+from fastgan.audit.shortcuts.marks import FAINT, detached, widened
 from fastgan.audit.statistics import clopper_pearson
+from fastgan.audit.statistics.discriminant import discriminant_scores
 from fastgan.errors import AuditError
 from fastgan.measures.descriptors import voxel_descriptors
 
 __all__ = ["change_outside", "judge_swap"]
 
-Floats = NDArray[np.floating]
-
+QUESTION = Question(
+    "shortcuts", "shortcuts.swap", "Does another class change the lesion and nothing else?"
+)
 LATENTS = 64
 """Latents drawn as both classes."""
 LARGEST_SHARE = 0.02
 """Share of the squared change that may lie outside the bodies, on average."""
-_BODY, _MARGIN = -0.9, 2
-"""Values above it belong to a body; voxels by which bodies are widened."""
+_MARGIN = 2  # voxels by which bodies are widened
 CONTROL_RUNS = 20
 _DRAWS = 1000
 
 
-def body_of(values: Floats) -> NDArray[np.bool_]:
+def body_of(values: Floats) -> Bools:
     """[N, D, H, W] voxels of each volume's connected body; a mark apart from it is none of it."""
-    filled = values > _BODY
-    out: NDArray[np.bool_] = filled & ~(detached(values) > _BODY)
+    filled = values > FAINT
+    out: Bools = filled & ~(detached(values) > FAINT)
     return out
 
 
@@ -46,13 +47,7 @@ def change_outside(first: Floats, second: Floats) -> Floats:
     inside = body_of(first) | body_of(second)
     for axis in (1, 2, 3):
         for _ in range(_MARGIN):
-            whole: list[slice] = [slice(None)] * 4
-            ahead, behind = list(whole), list(whole)
-            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
-            wider = inside.copy()
-            wider[tuple(ahead)] |= inside[tuple(behind)]
-            wider[tuple(behind)] |= inside[tuple(ahead)]
-            inside = wider
+            inside = widened(inside, axis)
     squared = np.square(first.astype(np.float64) - second)
     total = squared.sum(axis=(1, 2, 3))
     outside = (squared * ~inside).sum(axis=(1, 2, 3))
@@ -90,18 +85,16 @@ def judge_swap(evidence: Evidence, options: Options) -> Finding:
         mean = float(changed.mean())
         drawn = rng.choice(changed, (_DRAWS, len(changed))).mean(axis=1)
         interval = (float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975)))
-    # Real volumes of two classes change everywhere that bodies differ: the same share between them.
+    # Beside it, the same share between real volumes, which differ wherever their bodies do.
     pairs = min(int((labels == low).sum()), int((labels == high).sum()), LATENTS)
     real = change_outside(
         training.values[np.flatnonzero(labels == low)[:pairs]],
         training.values[np.flatnonzero(labels == high)[:pairs]],
     )
     verdict, sentence = _said(evidence, (low, high), mean, interval, bound, right, filled)
-    controls = () if options.quick else _controls(first, second, rng)
+    planted = () if options.quick else _controls(first, second, rng)
     return Finding(
-        "shortcuts",
-        "shortcuts.swap",
-        "Does another class change the lesion and nothing else?",
+        *QUESTION,
         Outcome(verdict, sentence),
         value=mean,
         value_name="share of squared change outside the widened bodies",
@@ -110,8 +103,8 @@ def judge_swap(evidence: Evidence, options: Options) -> Finding:
         floor_name="between real volumes of the two classes",
         n_volumes=2 * LATENTS,
         n_subjects=training.n_subjects,
-        power="" if options.quick else f"{controls[0].name}: {controls[0].rate:.0%}",
-        controls=controls,
+        power="" if options.quick else f"{planted[0].name}: {planted[0].rate:.0%}",
+        controls=planted,
         tables=(
             Table(
                 "Swapping the class",
@@ -125,7 +118,7 @@ def judge_swap(evidence: Evidence, options: Options) -> Finding:
             ),
         ),
         methods=(
-            f"{LATENTS} latents as both classes; bodies are voxels above {_BODY:g}, widened by "
+            f"{LATENTS} latents as both classes; bodies are voxels above {FAINT:g}, widened by "
             f"{_MARGIN} voxels; 95 % interval by drawing latents; the class is read by a ridge "
             "discriminant fitted to the training volumes."
         ),
@@ -161,16 +154,11 @@ def _said(
     )
 
 
-def _score(values: Floats, positive: NDArray[np.bool_], others: Floats) -> Floats:
+def _score(values: Floats, positive: Bools, others: Floats) -> Floats:
     """[N] ridge discriminant of the class, fitted to training volumes, of others."""
-    fitted, described = voxel_descriptors(values), voxel_descriptors(others)
-    mean, scale = fitted.mean(axis=0), fitted.std(axis=0)
-    kept = scale > 1e-6
-    x = (fitted[:, kept] - mean[kept]) / scale[kept]
-    normal = x.T @ x + len(x) * np.eye(x.shape[1]) / 10
-    weights = np.linalg.solve(normal, x.T @ (positive - positive.mean()))
-    out: Floats = ((described[:, kept] - mean[kept]) / scale[kept]) @ weights
-    return out
+    return discriminant_scores(
+        voxel_descriptors(values), positive, voxel_descriptors(others), ridge=0.1
+    )
 
 
 def _controls(first: Floats, second: Floats, rng: np.random.Generator) -> tuple[Control, ...]:
@@ -185,18 +173,9 @@ def _controls(first: Floats, second: Floats, rng: np.random.Generator) -> tuple[
         at = rng.integers(len(first), size=len(first))
         found += int(np.nanmean(across[at]) > LARGEST_SHARE)
         alarms += int(np.nanmean(within[at]) > LARGEST_SHARE)
-    rows = (
-        ("a white mark of 3^3 voxels in a corner", "found", found, found >= 0.8 * CONTROL_RUNS),
-        ("the change within the bodies alone", "quiet", alarms, alarms == 0),
-    )
-    return tuple(
-        Control(
-            name,
-            "found" if expected == "found" else "quiet",
-            count / CONTROL_RUNS,
-            clopper_pearson(count, CONTROL_RUNS),
-            CONTROL_RUNS,
-            held,
-        )
-        for name, expected, count, held in rows
+    return (
+        controls.found("a white mark of 3^3 voxels in a corner", found, CONTROL_RUNS),
+        controls.quiet(
+            "the change within the bodies alone", alarms, CONTROL_RUNS, at_most=0.0, by="rate"
+        ),
     )

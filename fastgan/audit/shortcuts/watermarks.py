@@ -1,31 +1,39 @@
-"""The finding on marks at fixed voxels: between scanners where known, else by the label."""
+"""Do marks at fixed voxels tell scanners apart or, where none are known, labels?"""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.audit.controls import found_control, power_level, quiet_control
-from fastgan.audit.evidence import COLUMNS, Cohort, Evidence, Options
-from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Verdict
+from fastgan.arrays import Bools, Floats, Integers, Texts
+from fastgan.audit import controls
+from fastgan.audit.controls import hits, power_level
+from fastgan.audit.evidence import (
+    COLUMNS,
+    LEAST_SUBJECTS,
+    Cohort,
+    Evidence,
+    Options,
+    require_labels,
+    subjects_by,
+)
+from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Question, Verdict
 from fastgan.audit.shortcuts.marks import MARK, Marks, detached, find_marks, hit_table, shell
-from fastgan.audit.shortcuts.regions import require_labels
 from fastgan.audit.statistics.group_tests import Groups, max_t
+from fastgan.pictures.canvas import canvas, png
 
 __all__ = ["judge_marks", "origin_column"]
 
-Floats = NDArray[np.floating]
-
-LEAST_SUBJECTS = 10
-"""Subjects that each of two scanners needs."""
+QUESTION = Question(
+    "shortcuts",
+    "shortcuts.marks",
+    "Does a mark at a fixed place tell scanners or classes apart?",
+)
 HEIGHTS = (0.5, 1.0, 1.5)
 """Planted marks, in standard deviations of a voxel; the second is decisive."""
 AGREEMENT = 0.9
 """Of a planted mark with the label; a scanner's mark is on every volume of it."""
-_QUESTION = "Does a mark at a fixed place tell scanners or classes apart?"
 
 
 @dataclass(frozen=True)
@@ -34,9 +42,9 @@ class _Case:
 
     cohort: Cohort
     values: Floats
-    groups: NDArray[np.str_]
-    strata: NDArray[np.integer] | None
-    region: NDArray[np.bool_]
+    groups: Texts
+    strata: Integers | None
+    region: Bools
     where: str
     between: str
     agreement: float
@@ -45,54 +53,32 @@ class _Case:
 def origin_column(cohort: Cohort) -> str | None:
     """The column, scanner before site, that has two values of enough subjects; None if none has."""
     for name in ("scanner", "site", *COLUMNS):
-        if name in cohort.columns:
-            column = cohort.columns[name]
-            enough = [
-                value
-                for value in np.unique(column[column != ""])
-                if len(np.unique(cohort.subjects[column == value])) >= LEAST_SUBJECTS
-            ]
-            if len(enough) > 1:
-                return name
+        if name in cohort.columns and len(_enough(cohort, name)) > 1:
+            return name
     return None
 
 
+def _enough(cohort: Cohort, column: str) -> list[str]:
+    counts = subjects_by(cohort.columns[column], cohort.subjects)
+    return [value for value, count in counts.items() if count >= LEAST_SUBJECTS]
+
+
 def _case(evidence: Evidence) -> _Case:
-    cohort, masks = evidence.training, evidence.modality == "mask"
+    cohort = evidence.training
     column = origin_column(cohort)
+    every = np.ones(cohort.values.shape[1:], dtype=bool)
     if column is not None:
-        counts = {
-            v: len(np.unique(cohort.subjects[cohort.columns[column] == v]))
-            for v in np.unique(cohort.columns[column])
-            if v != ""
-        }
-        kept = np.isin(
-            cohort.columns[column], [v for v, n in counts.items() if n >= LEAST_SUBJECTS]
-        )
-        cohort = cohort.subset(kept)
-        every = np.ones(cohort.values.shape[1:], dtype=bool)
-        strata = cohort.labels
-        given = " of the same class" if strata is not None else ""
-        return _Case(
-            cohort,
-            cohort.values,
-            cohort.columns[column],
-            strata,
-            every,
-            "anywhere in the volume",
-            f"volumes{given} of different {column}s",
-            1.0,
-        )
-    labels = require_labels(cohort, LEAST_SUBJECTS)
-    names = labels.astype(str)
-    if masks:
-        every = np.ones(cohort.values.shape[1:], dtype=bool)
+        cohort = cohort.subset(np.isin(cohort.columns[column], _enough(cohort, column)))
+        given = " of the same class" if cohort.labels is not None else ""
+        between = f"volumes{given} of different {column}s"
+        groups, where = cohort.columns[column], "anywhere in the volume"
+        return _Case(cohort, cohort.values, groups, cohort.labels, every, where, between, 1.0)
+    names = require_labels(cohort, LEAST_SUBJECTS).astype(str)
+    values, region, where = cohort.values, shell(every.shape), "in the outer eighth of the volume"
+    if evidence.modality == "mask":
+        values, region = detached(cohort.values), every
         where = "outside the body that each mask shows"
-        values = detached(cohort.values)
-        return _Case(cohort, values, names, None, every, where, "the classes", AGREEMENT)
-    region = shell(cohort.values.shape[1:])
-    where = "in the outer eighth of the volume"
-    return _Case(cohort, cohort.values, names, None, region, where, "the classes", AGREEMENT)
+    return _Case(cohort, values, names, None, region, where, "the classes", AGREEMENT)
 
 
 def judge_marks(evidence: Evidence, options: Options) -> Finding:
@@ -116,16 +102,14 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
         rng=rng,
         plants=() if options.quick else tuple((h, case.agreement) for h in HEIGHTS),
     )
-    controls = _controls(marks, case, options)
-    tested, hits = int(marks.tested.sum()), int(marks.hits.sum())
-    power = "; ".join(f"{c.name}: {c.rate:.0%}" for c in controls[:-1])
+    planted = _controls(marks, case, options)
+    tested, differing = int(marks.tested.sum()), int(marks.hits.sum())
+    power = "; ".join(f"{c.name}: {c.rate:.0%}" for c in planted[:-1])
     origin = case.between.startswith("volumes")
     severity, meaning = _meaning(evidence, case, marks, options, origin)
     nothing = " compared" if tested else ": none there varies, so any mark would stand out at once"
     return Finding(
-        "shortcuts",
-        "shortcuts.marks",
-        _QUESTION,
+        *QUESTION,
         Outcome(
             "pass",
             f"No evidence of a mark that differs between {case.between} {case.where}: "
@@ -133,7 +117,7 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
         ),
         Outcome(
             severity,
-            f"{hits} of {tested} voxels {case.where} differ between {case.between}. {meaning}",
+            f"{differing} of {tested} voxels {case.where} differ between {case.between}. {meaning}",
         ),
         p=marks.p,
         value=float(np.abs(marks.result.t).max(initial=0.0)),
@@ -143,9 +127,9 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
         n_volumes=len(cohort),
         n_subjects=cohort.n_subjects,
         power=power,
-        controls=controls,
-        tables=(hit_table(marks, evidence.spacing),) if hits else (),
-        figures=_figure(marks) if hits else (),
+        controls=planted,
+        tables=(hit_table(marks, evidence.spacing),) if differing else (),
+        figures=_figure(marks) if differing else (),
         methods=(
             f"Difference of means of every voxel that varies, largest over voxels (max-T), {count} "
             "permutations of whole subjects"
@@ -173,8 +157,11 @@ def _controls(marks: Marks, case: _Case, options: Options) -> tuple[Control, ...
     out = []
     for (height, agreement), p in marks.planted_p.items():
         name = f"{MARK}^3 voxels brighter by {height:g} sd, {agreement:.0%} agreement"
-        out.append(found_control(name, p, options.alpha, decisive=height == HEIGHTS[1]))
-    quiet = quiet_control("groups permuted among subjects", marks.quiet_p, options.alpha)
+        reached = hits(p, power_level(options.alpha))
+        out.append(controls.found(name, *reached, decisive=height == HEIGHTS[1]))
+    quiet = controls.quiet(
+        "groups permuted among subjects", *hits(marks.quiet_p, options.alpha), at_most=options.alpha
+    )
     return (*out, quiet)
 
 
@@ -204,21 +191,16 @@ def _meaning(
 
 def _figure(marks: Marks) -> tuple[Figure, ...]:
     """Where: the largest |difference| and the hits, seen along each axis."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure as Page
-    except ImportError:
+    drawn = canvas(1, 3, figsize=(6.6, 2.5), dpi=80, facecolor="white")
+    if drawn is None:
         return ()
-    page = Page(figsize=(6.6, 2.5), dpi=80, facecolor="white")
-    FigureCanvasAgg(page)
+    page, axes = drawn
     size = np.abs(marks.difference)
-    for i, (axis, name) in enumerate(zip(page.subplots(1, 3), "DHW", strict=True)):
+    for i, (axis, name) in enumerate(zip(axes, "DHW", strict=True)):
         axis.imshow(size.max(axis=i), cmap="Greys", interpolation="nearest")
         axis.contour(marks.hits.any(axis=i), levels=[0.5], colors="tab:red", linewidths=1.2)
         axis.set(xticks=[], yticks=[], title=f"along {name}")
-    buffer = io.BytesIO()
-    page.savefig(buffer, format="png", bbox_inches="tight")
     caption = (
         "Largest difference of means along each axis; red: voxels that differ after correction."
     )
-    return (Figure("Where voxels differ", caption, buffer.getvalue()),)
+    return (Figure("Where voxels differ", caption, png(page, bbox_inches="tight")),)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.audit.controls import power_level, quiet_control
-from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Table, Verdict
-from fastgan.audit.sites.tests import Tests, planted_shifts, test_groups
+from fastgan.arrays import Floats, Integers, Texts
+from fastgan.audit import controls
+from fastgan.audit.controls import hits, power_level
+from fastgan.audit.evidence import LEAST_SUBJECTS, Cohort, Evidence, Options, subjects_by
+from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, Verdict
+from fastgan.audit.sites.differences import Differences, compare_groups, planted_shifts
 from fastgan.audit.statistics import permutation_p, subject_bootstrap
+from fastgan.audit.statistics.discriminant import discriminant_scores
 from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, max_t
 from fastgan.errors import AuditError
 from fastgan.measures.descriptors import named_statistics, voxel_descriptors
 
-__all__ = ["LEAST_SUBJECTS", "judge"]
+__all__ = ["judge"]
 
-Floats = NDArray[np.floating]
-Names = NDArray[np.str_]
-
-LEAST_SUBJECTS = 10
-"""Subjects that each of two sites needs."""
 _DRAWS = 300
 
 
@@ -36,11 +33,7 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
         if column not in cohort.columns:
             reasons.append(f"no column {column}")
             continue
-        counts = {
-            str(v): len(np.unique(cohort.subjects[cohort.columns[column] == v]))
-            for v in np.unique(cohort.columns[column])
-            if v
-        }
+        counts = subjects_by(cohort.columns[column], cohort.subjects)
         enough = [v for v, n in counts.items() if n >= LEAST_SUBJECTS]
         if len(enough) < 2:
             reasons.append(
@@ -82,19 +75,23 @@ def _judge_column(evidence: Evidence, cohort: Cohort, column: str, options: Opti
     named = np.stack(list(statistics.values()), axis=1)
     quiet_runs = 0 if options.quick else options.planted
     groups = Groups(sites, cohort.subjects, strata, rng, count + quiet_runs)
-    tests = test_groups(groups, described, named, rng, count)
+    tests = compare_groups(groups, described, named, rng, count)
     null = slice(1, 1 + count)
     p = permutation_p(float(tests.combined[0]), tests.combined[null])
     effects = _effects(groups, named, list(statistics), tests.features, options)
-    controls: tuple[Control, ...] = ()
+    planted: tuple[Control, ...] = ()
     tables = [_test_table(tests, null), effects]
     power = ""
     if not options.quick:
         table, decisive = planted_shifts(evidence, cohort, groups, described, named, options, rng)
         quiet = [permutation_p(float(c), tests.combined[null]) for c in tests.combined[1 + count :]]
-        controls = (
+        planted = (
             *decisive,
-            quiet_control(f"{column}s permuted among subjects", quiet, options.alpha),
+            controls.quiet(
+                f"{column}s permuted among subjects",
+                *hits(quiet, options.alpha),
+                at_most=options.alpha,
+            ),
         )
         tables.append(table)
         power = "; ".join(f"{c.name}: {c.rate:.0%}" for c in decisive)
@@ -106,9 +103,7 @@ def _judge_column(evidence: Evidence, cohort: Cohort, column: str, options: Opti
     severity, meaning = _meaning(groups, cohort, options)
     strongest = effects.rows[0] if effects.rows else ("", 0.0)
     return Finding(
-        "sites",
-        f"sites.{column}",
-        f"Do volumes{given} of different {column}s differ?",
+        *Question("sites", f"sites.{column}", f"Do volumes{given} of different {column}s differ?"),
         Outcome(
             "pass",
             f"No evidence that volumes{given} differ between {column}s {named_sites}: AUC "
@@ -128,7 +123,7 @@ def _judge_column(evidence: Evidence, cohort: Cohort, column: str, options: Opti
         n_volumes=len(cohort),
         n_subjects=cohort.n_subjects,
         power=power,
-        controls=controls,
+        controls=planted,
         tables=tuple(tables),
         methods=(
             "Ridge discriminant on block means, quantiles and detail; unbiased maximum mean "
@@ -142,7 +137,7 @@ def _judge_column(evidence: Evidence, cohort: Cohort, column: str, options: Opti
     )
 
 
-def _test_table(tests: Tests, null: slice) -> Table:
+def _test_table(tests: Differences, null: slice) -> Table:
     rows = []
     for name, values in (
         ("classifier, AUC", tests.auc),
@@ -162,7 +157,7 @@ def _effects(
     rng = options.rng("sites/effects")
     order = np.argsort(-np.abs(result.t).max(axis=0), kind="stable")[:10]
 
-    def differences(at: NDArray[np.integer]) -> Floats:
+    def differences(at: Integers) -> Floats:
         values = centred(named[at], groups.strata[at])
         out = np.empty(named.shape[1])
         for line, group in enumerate(groups.contrasts):
@@ -209,16 +204,13 @@ def _meaning(groups: Groups, cohort: Cohort, options: Options) -> tuple[Verdict,
     return "warn", "Models trained at one need not hold at the other."
 
 
-def _resemblance(generated: Cohort, described: Floats, sites: Names, column: str) -> Table:
+def _resemblance(generated: Cohort, described: Floats, sites: Texts, column: str) -> Table:
     """Which site generated volumes resemble, by a classifier of all real volumes; context only."""
     names = np.unique(sites)
-    mean, scale = described.mean(axis=0), np.maximum(described.std(axis=0), 1e-6)
-    real, made = ((x - mean) / scale for x in (described, voxel_descriptors(generated.values)))
-    share = np.array([(sites == n).mean() for n in names])
-    target = (sites[:, None] == names) - share
-    normal = real.T @ real + len(real) * np.eye(real.shape[1]) / 10
-    weights = np.linalg.solve(normal, real.T @ target)
-    guess = np.argmax(made @ weights + share, axis=1)
+    member = sites[:, None] == names
+    share = member.mean(axis=0)
+    scores = discriminant_scores(described, member, voxel_descriptors(generated.values), ridge=0.1)
+    guess = np.argmax(scores + share, axis=1)
     rows = tuple(
         (str(n), round(float(share[i]), 3), round(float((guess == i).mean()), 3))
         for i, n in enumerate(names)

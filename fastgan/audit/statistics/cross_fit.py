@@ -1,16 +1,16 @@
-"""A classifier whose scores are linear in the groups, so that permuting them costs a product."""
+"""The scores of this classifier are linear in the groups: permuting them costs a product."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats, Integers
+from fastgan.audit.statistics.discriminant import ridge_weights
 from fastgan.audit.statistics.group_tests import Groups, centred
+from fastgan.audit.statistics.roc import stratified_auc
 from fastgan.errors import AuditError
 
-__all__ = ["CrossFit", "auc_rows", "stratified_auc"]
-
-Floats = NDArray[np.floating]
+__all__ = ["CrossFit"]
 
 FOLDS = 5
 _MOST_COMPONENTS = 60
@@ -39,8 +39,8 @@ class CrossFit:
     def __init__(
         self,
         features: Floats,
-        subjects: NDArray[np.integer],
-        strata: NDArray[np.integer],
+        subjects: Integers,
+        strata: Integers,
         rng: np.random.Generator,
     ) -> None:
         people = np.unique(subjects)
@@ -71,14 +71,13 @@ class CrossFit:
         for fold in range(FOLDS):
             test = self.folds == fold
             fitted = self.components[~test]
-            normal = fitted.T @ fitted + self.ridge * np.eye(fitted.shape[1])
             own = targets[:, ~test] - targets[:, ~test].mean(axis=1, keepdims=True)
-            weights = np.linalg.solve(normal, fitted.T @ own.T.astype(np.float64))
+            weights = ridge_weights(fitted, own.T.astype(np.float64), self.ridge)
             # Without the mean of the other folds: it would order volumes by fold, not by content.
             out[:, test] = (self.components[test] @ weights).T
         return out
 
-    def auc(self, groups: Groups, rows: NDArray[np.integer] | None = None) -> Floats:
+    def auc(self, groups: Groups, rows: Integers | None = None) -> Floats:
         """[rows] `stratified_auc` of the groups' rows (all, or those chosen)."""
         at = np.arange(len(groups.codes)) if rows is None else rows
         areas = []
@@ -98,43 +97,3 @@ def _ridge(values: Floats, freedom: float) -> float:
             (middle, high) if (values / (values + middle)).sum() > freedom else (low, middle)
         )
     return high
-
-
-def auc_rows(scores: Floats, positive: NDArray[np.bool_]) -> Floats:
-    """Area under the curve of each row of scores [R, N] for positives [R, N], ties counted half.
-
-    >>> auc_rows(np.array([[1.0, 2.0, 2.0, 3.0]]), np.array([[False, False, True, True]]))
-    array([0.875])
-    """
-    order = np.argsort(scores, axis=1, kind="stable")
-    ordered = np.take_along_axis(scores, order, axis=1)
-    ranks = np.broadcast_to(np.arange(1.0, scores.shape[1] + 1), scores.shape).copy()
-    tied = ordered[:, 1:] == ordered[:, :-1]
-    for row in np.nonzero(tied.any(axis=1))[0]:
-        _, inverse, counts = np.unique(ordered[row], return_inverse=True, return_counts=True)
-        ranks[row] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    chosen = np.take_along_axis(positive, order, axis=1)
-    many = chosen.sum(axis=1)
-    out: Floats = ((ranks * chosen).sum(axis=1) - many * (many + 1) / 2) / (
-        many * (positive.shape[1] - many)
-    )
-    return out
-
-
-def stratified_auc(
-    scores: Floats, positive: NDArray[np.bool_], strata: NDArray[np.integer]
-) -> Floats:
-    """[R] `auc_rows` within each stratum, averaged by its number of pairs.
-
-    NaN where no stratum holds both.
-    """
-    total, weight = np.zeros(len(scores)), np.zeros(len(scores))
-    for stratum in np.unique(strata):
-        at = strata == stratum
-        many = positive[:, at].sum(axis=1)
-        pairs = many * (at.sum() - many)
-        if pairs[0]:  # permutations within strata leave the counts as they are
-            total += pairs * auc_rows(scores[:, at], positive[:, at])
-            weight += pairs
-    out: Floats = total / np.where(weight > 0, weight, np.nan)
-    return out

@@ -1,4 +1,4 @@
-"""Do groups of volumes differ? Tests whose permutations are all computed at once.
+"""Do groups of volumes differ? These tests compute all of their permutations at once.
 
 Every statistic here is linear or quadratic in the membership of the groups, so that a thousand
 permutations cost one matrix product. The subject is the unit: `statistics.Exchange`. Whatever else
@@ -13,15 +13,21 @@ from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgan.audit.statistics import Exchange, permutation_p
+from fastgan.arrays import Column, Floats, Integers
+from fastgan.audit.statistics.permutation import Exchange, permutation_p
 from fastgan.errors import AuditError
 
-__all__ = ["Groups", "MaxT", "centred", "combined", "max_t", "mean_discrepancy", "standardised"]
-
-Floats = NDArray[np.floating]
-Column = NDArray[np.str_] | NDArray[np.integer]
+__all__ = [
+    "Groups",
+    "MaxT",
+    "centred",
+    "combined",
+    "max_t",
+    "mean_discrepancy",
+    "standard_contrast",
+    "standard_rows",
+]
 
 _CHUNK = 2048  # features of one matrix product
 
@@ -78,7 +84,7 @@ class Groups:
         out: Floats = member - share[self.strata].astype(np.float32)
         return out
 
-    def rows(self, chosen: NDArray[np.integer]) -> Groups:
+    def rows(self, chosen: Integers) -> Groups:
         """The same groups with some of the rows; the first chosen stands for what is observed."""
         part = copy(self)
         part.codes = self.codes[chosen]
@@ -89,7 +95,7 @@ class Groups:
         return permutation_p(float(statistic[0]), statistic[1:])
 
 
-def centred(values: Floats, strata: NDArray[np.integer]) -> Floats:
+def centred(values: Floats, strata: Integers) -> Floats:
     """[N, F] float32 less the mean of each one's stratum [N]."""
     out = np.array(values, dtype=np.float32)
     for stratum in np.unique(strata):
@@ -133,7 +139,7 @@ def max_t(groups: Groups, values: Floats, permutations: int | None = None) -> Ma
         contrast = groups.contrast(group)
         for start in range(0, count, _CHUNK):
             part = slice(start, start + _CHUNK)
-            standard = standardised(contrast, centred(values[:, part], groups.strata))
+            standard = standard_contrast(contrast, centred(values[:, part], groups.strata))
             t[line, part] = standard[0]
             np.maximum(maxima, np.abs(standard).max(axis=1), out=maxima)
     # Rounding of float32 must not break a tie in favour of what was observed.
@@ -142,7 +148,7 @@ def max_t(groups: Groups, values: Floats, permutations: int | None = None) -> Ma
     return MaxT(t, (1 + above) / (1 + len(null)), maxima, permutation_p(maxima[0], null))
 
 
-def standardised(contrast: Floats, values: Floats) -> Floats:
+def standard_contrast(contrast: Floats, values: Floats) -> Floats:
     """[1 + B, F] contrast [1 + B, N] times values [N, F], each feature in units of its deviation
     over all rows, the observed one included: a symmetric scale, which keeps the test exact.
     """
@@ -151,6 +157,12 @@ def standardised(contrast: Floats, values: Floats) -> Floats:
     scale = product.std(axis=0)
     floor = 1e-5 * np.abs(contrast[0]).sum() * np.abs(values).max(initial=0.0) / len(values)
     out: Floats = np.where(scale > floor, product / np.maximum(scale, 1e-30), 0.0)
+    return out
+
+
+def standard_rows(statistic: Floats) -> Floats:
+    """A statistic [rows] in deviations of all rows, the observed one included."""
+    out: Floats = (statistic - statistic.mean()) / max(float(statistic.std()), 1e-12)
     return out
 
 

@@ -1,24 +1,22 @@
-"""p-values beyond the largest value of a null sample: a generalised Pareto tail."""
+"""A generalised Pareto tail gives p-values beyond the largest value of a null sample."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats
 from fastgan.errors import AuditError
 
 __all__ = ["LEAST_EXCESSES", "ParetoTail"]
-
-Floats = NDArray[np.floating]
 
 LEAST_EXCESSES = 10
 """Null values above the threshold from which a tail may be fitted: 200 nulls at the 95 % quantile.
 Fewer say nothing of a shape."""
 
-# Rates tried between that of the least shape and one 10,000 times as high, where shapes are above
-# 2 for any sample, and how often the interval around the best is divided again.
+# So many rates are tried, up to 10,000 times that of the least shape, where the shape is above 2
+# for any sample; the interval around the best is divided again so often.
 _LARGEST_RATE, _RATES, _ZOOMS = 1e4, 40, 4
 
 

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Floats, Texts
+from fastgan.audit import controls
 from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Table
+from fastgan.audit.judgement import Control, Finding, Question, Table, cannot_tell
+from fastgan.audit.moves import moved
 from fastgan.audit.translation.lesions import judge_lesions
-from fastgan.audit.translation.tolerance import planted_control, power_of, rate_outcome
+from fastgan.audit.translation.tolerance import TOLERATED, power_of, rate_outcome
 from fastgan.audit.translation.truth import judge_truth
 from fastgan.errors import AuditError
 from fastgan.measures.structure import Structure, same_contrast, structure
 
 __all__ = ["judge"]
 
-Floats = NDArray[np.floating]
-
+STRUCTURE = Question(
+    "translation", "translation.structure", "Is the body where it was, and air still dark?"
+)
+CONTRAST = Question("translation", "translation.contrast", "Is the contrast the right way round?")
 LEAST_SUBJECTS = 5
+"""Subjects whose translations say anything: here each is its own control."""
 BATCH = 8
 QUANTILES = np.linspace(0.005, 0.995, 100)
 
@@ -69,9 +74,9 @@ def _structure(evidence: Evidence, made: Floats, options: Options) -> Finding:
     faults = (found.inverted | found.drifted).numpy()
     flagged, subjects = _subjects(faults, holdout.subjects)
     air = ~torch.isnan(found.dice)
-    controls: tuple[Control, ...] = ()
+    planted: tuple[Control, ...] = ()
     if not options.quick:
-        controls = _structure_controls(holdout.values, bool(air.any()), same)
+        planted = _structure_controls(holdout.values, bool(air.any()), same)
     rows = [
         (name, _mean(values), _low(values))
         for name, values in (
@@ -85,28 +90,23 @@ def _structure(evidence: Evidence, made: Floats, options: Options) -> Finding:
         )
     ]
     return Finding(
-        "translation",
-        "translation.structure",
-        "Is the body where it was, and air still dark?",
+        *STRUCTURE,
         rate_outcome(
             flagged, subjects, "a moved body or inverted air", "Bodies moved, or air turned bright"
         )
         if air.any() or same
-        else Outcome(
-            "cannot tell",
-            "Cannot tell: no volume shows air around the body, by which it could be found again.",
-        ),
+        else cannot_tell("no volume shows air around the body, by which it could be found again"),
         value=_mean(found.dice),
         value_name="Dice of the body masks of source and translation",
         n_volumes=len(holdout),
         n_subjects=subjects,
-        power=power_of(controls),
-        controls=controls,
+        power=power_of(planted),
+        controls=planted,
         tables=(
             Table("Translations against their sources", ("", "mean", "lowest 5 %"), tuple(rows)),
         ),
         methods=(
-            "`models.structure`: alarms for a Dice below 0.9, for air that is no darker than the "
+            "`measures.structure`: alarms for a Dice below 0.9, for air that is no darker than the "
             "body, and, where both domains show tissue alike, for anticorrelation; a subject "
             "counts when any of its volumes raises one."
         ),
@@ -116,19 +116,22 @@ def _structure(evidence: Evidence, made: Floats, options: Options) -> Finding:
 
 def _structure_controls(values: Floats, air: bool, same: bool) -> tuple[Control, ...]:
     step = max(1, values.shape[1] // 6)
-    moved = np.full_like(values, -1.0)
-    moved[:, step:] = values[:, :-step]
+    away = np.stack([moved(volume, (step, 0, 0)) for volume in values])
     cases = [("the source itself", values, "quiet"), ("the source's negative", -values, "found")]
     if air:
-        cases.append(("a body moved by a sixth of the volume", moved, "found"))
+        cases.append(("a body moved by a sixth of the volume", away, "found"))
     elif not same:
         cases = cases[:1]
-    controls = []
+    planted = []
     for name, changed, expected in cases:
         found = _compared(values, changed, same)
         hits = int((found.inverted | found.drifted).sum())
-        controls.append(planted_control(name, hits, len(values), quiet=expected == "quiet"))
-    return tuple(controls)
+        planted.append(
+            controls.quiet(name, hits, len(values), at_most=TOLERATED, by="rate")
+            if expected == "quiet"
+            else controls.found(name, hits, len(values))
+        )
+    return tuple(planted)
 
 
 def _contrast(evidence: Evidence, target: Cohort, made: Floats, options: Options) -> Finding:
@@ -145,21 +148,14 @@ def _contrast(evidence: Evidence, target: Cohort, made: Floats, options: Options
     pooled = real.mean(0)
     turned = np.array([_turned(row, pooled) for row in ours])
     flagged, subjects = _subjects(turned > limit, evidence.holdout.subjects)
-    controls: tuple[Control, ...] = ()
+    planted: tuple[Control, ...] = ()
     if not options.quick:
         negatives = np.array([_turned(row, pooled) for row in -real[:, ::-1]])
-        controls = (
-            planted_control(
-                "negatives of real volumes of the target",
-                int((negatives > limit).sum()),
-                len(real),
-            ),
-        )
+        hits = int((negatives > limit).sum())
+        planted = (controls.found("negatives of real volumes of the target", hits, len(real)),)
     near = float(np.abs(ours - pooled).mean())
     return Finding(
-        "translation",
-        "translation.contrast",
-        "Is the contrast the right way round?",
+        *CONTRAST,
         rate_outcome(
             flagged,
             subjects,
@@ -172,8 +168,8 @@ def _contrast(evidence: Evidence, target: Cohort, made: Floats, options: Options
         floor_name="the same of real volumes of the target",
         n_volumes=len(made),
         n_subjects=subjects,
-        power=power_of(controls),
-        controls=controls,
+        power=power_of(planted),
+        controls=planted,
         tables=(),
         methods=(
             "One-dimensional Wasserstein distances of the intensities of each translation, and of "
@@ -199,7 +195,7 @@ def _compared(source: Floats, made: Floats, same: bool) -> Structure:
     return Structure(**{n: torch.cat([getattr(p, n) for p in parts]) for n in names})
 
 
-def _subjects(faults: NDArray[np.bool_], subjects: NDArray[np.str_]) -> tuple[int, int]:
+def _subjects(faults: Bools, subjects: Texts) -> tuple[int, int]:
     """(subjects with any fault, subjects)."""
     _, who = np.unique(subjects, return_inverse=True)
     hit = np.bincount(who, faults) > 0
@@ -216,7 +212,7 @@ def _turned(row: Floats, pooled: Floats) -> float:
     return float(np.abs(row - pooled).mean() - np.abs(-row[::-1] - pooled).mean())
 
 
-def _others(rows: Floats, subjects: NDArray[np.str_], i: int) -> Floats:
+def _others(rows: Floats, subjects: Texts, i: int) -> Floats:
     mean: Floats = rows[subjects != subjects[i]].mean(0)
     return mean
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bools, Floats
+from fastgan.audit import controls
 from fastgan.audit.evidence import Cohort, Evidence, Options, Translate
-from fastgan.audit.judgement import Control, Finding, Outcome, Table
+from fastgan.audit.judgement import Control, Finding, Question, Table, cannot_tell
 from fastgan.audit.statistics import clopper_pearson
-from fastgan.audit.translation.planted import (
+from fastgan.audit.translation.planted_lesions import (
     Place,
     conspicuity,
     conspicuity_map,
@@ -20,12 +21,25 @@ from fastgan.audit.translation.planted import (
     planted,
     random_places,
 )
-from fastgan.audit.translation.tolerance import planted_control, power_of, rate_outcome
+from fastgan.audit.translation.tolerance import TOLERATED, power_of, rate_outcome
 
 __all__ = ["judge_lesions"]
 
-Floats = NDArray[np.floating]
-
+PLANTED = Question(
+    "translation",
+    "translation.planted",
+    "Does a lesion that is put into a volume appear in its translation?",
+)
+ERASED = Question(
+    "translation",
+    "translation.erased",
+    "Is a structure that is taken out of a volume gone from its translation?",
+)
+INVENTED = Question(
+    "translation",
+    "translation.invented",
+    "Does a translation show structures of which the source has nothing?",
+)
 MOST_SUBJECTS = 100
 RADIUS = 1 / 12  # of the shortest axis, at least 2 voxels
 CONTRAST = 6.0  # of what is planted, in standard deviations of the surroundings
@@ -84,17 +98,16 @@ def _planted(
 
     kept = kept_in(after)
     lost = _count(kept < KEPT)
-    controls: tuple[Control, ...] = ()
+    proofs: tuple[Control, ...] = ()
     if not options.quick:
         over = np.stack([erased(t, p, radius, rng) for t, p in zip(after, places, strict=True)])
-        controls = (planted_control("planted lesions painted over", *_count(kept_in(over) < KEPT)),)
+        proofs = (controls.found("planted lesions painted over", *_count(kept_in(over) < KEPT)),)
     return _finding(
-        "translation.planted",
-        "Does a lesion that is put into a volume appear in its translation?",
+        PLANTED,
         lost,
         "planted lesions lost in translation",
         "Lesions that are put into a volume do not appear in its translation",
-        controls=controls,
+        planted=proofs,
         table=_quantiles("Share of a planted lesion's conspicuity that is kept", kept),
         methods=(
             f"A ball of {radius:.1f} voxels radius and {CONTRAST:g} standard deviations of its "
@@ -123,21 +136,18 @@ def _erased(
 
     gone = gone_in(after)
     stayed = _count(gone < KEPT)
-    controls: tuple[Control, ...] = ()
+    proofs: tuple[Control, ...] = ()
     if not options.quick and len(gone):
         again = np.stack(
             [pasted(t, m, p, radius) for t, m, p in zip(after, made, places, strict=True)]
         )
-        controls = (
-            planted_control("erased structures drawn again", *_count(gone_in(again) < KEPT)),
-        )
+        proofs = (controls.found("erased structures drawn again", *_count(gone_in(again) < KEPT)),)
     return _finding(
-        "translation.erased",
-        "Is a structure that is taken out of a volume gone from its translation?",
+        ERASED,
         stayed,
         "structures drawn although they were taken out",
         "What is taken out of a volume is drawn in its translation all the same",
-        controls=controls,
+        planted=proofs,
         table=_quantiles("Share lost in translation over share lost in the source", gone),
         methods=(
             "The most conspicuous place of each volume, filled with values of its surroundings. It "
@@ -151,7 +161,7 @@ def _erased(
 def _invented(cohort: Cohort, made: Floats, radius: float, options: Options) -> Finding:
     invented = _count_invented(cohort.values, made, radius)
     missing = _count_invented(made, cohort.values, radius)
-    controls: tuple[Control, ...] = ()
+    proofs: tuple[Control, ...] = ()
     if not options.quick:
         rng = options.rng("translation/invented")
         painted = np.stack(
@@ -160,24 +170,24 @@ def _invented(cohort: Cohort, made: Floats, radius: float, options: Options) -> 
                 for s, t in zip(cohort.values, made, strict=True)
             ]
         )
-        controls = (
-            planted_control(
+        proofs = (
+            controls.found(
                 "a lesion painted into each translation",
                 *_count_invented(cohort.values, painted, radius),
             ),
-            planted_control(
+            controls.quiet(
                 "the source with its contrast bent",
                 *_count_invented(cohort.values, _bent(cohort.values), radius),
-                quiet=True,
+                at_most=TOLERATED,
+                by="rate",
             ),
         )
     return _finding(
-        "translation.invented",
-        "Does a translation show structures of which the source has nothing?",
+        INVENTED,
         invented,
         "invented structures",
         "Translations show structures of which the source has nothing",
-        controls=controls,
+        planted=proofs,
         table=Table(
             "Places that stand out on one side only",
             ("what", "patients"),
@@ -216,7 +226,7 @@ def _changes(before: Floats, after: Floats, places: list[Place], radius: float) 
     return _at(after, places, radius) - _at(before, places, radius)
 
 
-def _count(faults: NDArray[np.bool_]) -> _Count:
+def _count(faults: Bools) -> _Count:
     return _Count(int(np.count_nonzero(faults)), len(faults))
 
 
@@ -235,32 +245,29 @@ def _quantiles(title: str, shares: Floats) -> Table:
 
 
 def _finding(
-    key: str,
-    question: str,
+    question: Question,
     count: _Count,
     what: str,
     sentence: str,
     *,
-    controls: tuple[Control, ...],
+    planted: tuple[Control, ...],
     table: Table,
     methods: str,
 ) -> Finding:
     if count.of:
         outcome = rate_outcome(count.found, count.of, what, sentence)
     else:
-        outcome = Outcome("cannot tell", "Cannot tell: no volume shows anything to judge by.")
+        outcome = cannot_tell("no volume shows anything to judge by")
     return Finding(
-        "translation",
-        key,
-        question,
+        *question,
         outcome,
         value=count.found / max(count.of, 1),
         value_name=f"share of patients with {what}",
         interval=clopper_pearson(count.found, max(count.of, 1)),
         n_volumes=count.of,
         n_subjects=count.of,
-        power=power_of(controls),
-        controls=controls,
+        power=power_of(planted),
+        controls=planted,
         tables=(table,),
         methods=methods,
         limits=(

@@ -1,17 +1,15 @@
-"""Shares of patients with a fault, against the share that is tolerated."""
+"""The share of patients with a fault is held against the share that is tolerated."""
 
 from __future__ import annotations
 
 from fastgan.audit.judgement import Control, Outcome
 from fastgan.audit.statistics import clopper_pearson
 
-__all__ = ["POWER", "TOLERATED", "planted_control", "power_of", "rate_outcome"]
+__all__ = ["TOLERATED", "power_of", "rate_outcome"]
 
 TOLERATED = 0.1
 """Largest share of patients with a lost, moved, inverted or invented structure."""
 LEVEL = 0.95
-POWER = 0.8
-"""Share of planted faults that has to be found, of as many as there are patients."""
 
 
 def rate_outcome(found: int, of: int, what: str, sentence: str) -> Outcome:
@@ -39,15 +37,7 @@ def rate_outcome(found: int, of: int, what: str, sentence: str) -> Outcome:
     )
 
 
-def planted_control(name: str, found: int, of: int, *, quiet: bool = False) -> Control:
-    """What became of `of` planted faults, or, if `quiet`, of as many cases without a fault."""
-    rate = found / max(of, 1)
-    held = rate <= TOLERATED if quiet else rate >= POWER
-    interval = clopper_pearson(found, max(of, 1))
-    return Control(name, "quiet" if quiet else "found", rate, interval, of, held)
-
-
-def power_of(controls: tuple[Control, ...]) -> str:
+def power_of(planted: tuple[Control, ...]) -> str:
     """The planted faults and how many of them were found, as a sentence; "" without any."""
-    found = [f"{c.name}: {c.rate:.0%}" for c in controls if c.expected == "found"]
+    found = [f"{c.name}: {c.rate:.0%}" for c in planted if c.expected == "found"]
     return f"found: {', '.join(found)}" if found else ""

@@ -1,19 +1,22 @@
-"""Translations against an aligned truth, beside what doing nothing scores."""
+"""Translations are held against an aligned truth, beside what doing nothing scores."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats, Texts
 from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.judgement import Finding, Outcome, Table
+from fastgan.audit.judgement import Finding, Outcome, Question, Table
 from fastgan.audit.statistics import bootstrap_interval
 from fastgan.errors import AuditError
 
 __all__ = ["judge_truth"]
 
-Floats = NDArray[np.floating]
-
+QUESTION = Question(
+    "translation",
+    "translation.truth",
+    "Is a translation nearer to the aligned truth than doing nothing?",
+)
 DRAWS = 1000
 LEVELS = 64  # of the intensities that the paired lookup tells apart
 
@@ -74,9 +77,7 @@ def judge_truth(evidence: Evidence, truth: Cohort, made: Floats, options: Option
             )
         )
     return Finding(
-        "translation",
-        "translation.truth",
-        "Is a translation nearer to the aligned truth than doing nothing?",
+        *QUESTION,
         outcome,
         value=error,
         value_name="mean absolute error (of a range of 2)",
@@ -116,9 +117,7 @@ def _correlation(a: Floats, b: Floats) -> float:
     return float(np.mean([np.corrcoef(x, y)[0, 1] for x, y in flat]))
 
 
-def _interval(
-    values: Floats, subjects: NDArray[np.str_], rng: np.random.Generator
-) -> tuple[float, float]:
+def _interval(values: Floats, subjects: Texts, rng: np.random.Generator) -> tuple[float, float]:
     return bootstrap_interval(lambda drawn: float(values[drawn].mean()), subjects, rng, DRAWS)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats
 from fastgan.config import Config
 from fastgan.pictures.curves import Curve
 from fastgan.train.page.metrics import SPEED, Metrics
@@ -251,7 +251,7 @@ def _machine(metrics: Metrics, config: Config) -> Iterator[Alarm]:
             )
 
 
-def _finite(curve: Curve) -> NDArray[np.float64]:
+def _finite(curve: Curve) -> Floats:
     return curve.values[np.isfinite(curve.values)]
 
 

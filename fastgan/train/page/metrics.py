@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats
 from fastgan.config import Config
 from fastgan.errors import BadFile
 from fastgan.pictures.curves import Curve
@@ -87,11 +87,11 @@ def seconds_per_step(metrics: Metrics, volumes: float) -> float | None:
 def seconds_spent(metrics: Metrics, volumes: float) -> float:
     """What all steps up to the last row took, checkpoints and pictures included."""
     steps, rates = _rates(metrics)
-    taken: NDArray[np.float64] = np.diff(steps, prepend=0.0) * volumes / rates
+    taken: Floats = np.diff(steps, prepend=0.0) * volumes / rates
     return float(taken.sum())
 
 
-def _rates(metrics: Metrics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _rates(metrics: Metrics) -> tuple[Floats, Floats]:
     if SPEED not in metrics:
         return np.zeros(0), np.zeros(0)
     curve = metrics[SPEED]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastgan.arrays import Bytes
 from fastgan.errors import FastganError
 from fastgan.pictures.html import data_uri
 from fastgan.pictures.sheets import Sheet, read_sheet
@@ -18,7 +18,6 @@ from fastgan.pictures.slices import encode_png
 __all__ = ["Gallery", "Picture", "Row", "gallery", "spread"]
 
 T = TypeVar("T")
-Tile = NDArray[np.uint8]
 
 NEWEST_PIXELS, EARLIER_PIXELS = 700_000, 500_000
 """Of all tiles together, one byte each before compression: the page stays below 3 MB."""
@@ -139,7 +138,7 @@ def _name(sheet: Sheet, line: int) -> str:
     return sheet.lines[line] if line < len(sheet.lines) else ""
 
 
-def _difference(after: Tile, before: Tile) -> Tile:
+def _difference(after: Bytes, before: Bytes) -> Bytes:
     change = after.astype(np.int16) - before
     return np.asarray(128 + change // 2, np.uint8)
 
@@ -152,7 +151,7 @@ def _reduction(shape: tuple[int, ...], count: int, pixels: int) -> int:
     return side
 
 
-def _picture(tile: Tile, side: int, caption: str) -> Picture:
+def _picture(tile: Bytes, side: int, caption: str) -> Picture:
     if side > 1:
         high, wide = (size // side * side for size in tile.shape)
         blocks = tile[:high, :wide].reshape(high // side, side, wide // side, side)

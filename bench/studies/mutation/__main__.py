@@ -1,0 +1,189 @@
+"""Runs a seeded sample of mutants against the tests of their file, and writes the table."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import random
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Loaded once, before the forks.
+import numpy  # noqa: F401
+import pytest
+import torch
+import torch._dynamo
+import torch.testing._internal.optests
+
+from bench.studies.mutation import cpp_mutants, python_mutants
+
+ROOT = Path(__file__).resolve().parents[3]
+# Tests that cover a file, those likeliest to notice first.
+PYTHON = {
+    "fastgan/ops/norm_act.py": ["test_norm_act.py", "test_norm_act_conv.py"],
+    "fastgan/ops/bias_act.py": ["test_bias_act.py", "test_penalty_budget.py"],
+    "fastgan/ops/gradient_penalty.py": ["test_gradient_penalty.py", "test_penalty_budget.py"],
+    "fastgan/ops/registration.py": [
+        "test_registration.py",
+        "test_gradient_penalty.py",
+        "test_penalty_budget.py",
+    ],
+    "fastgan/ops/conv3d_passes.py": [
+        "test_conv3d.py",
+        "test_conv3d_single.py",
+        "test_conv3d_packed.py",
+        "test_conv_transpose3d.py",
+    ],
+    "fastgan/ops/norm_act_conv_passes.py": ["test_norm_act_conv.py", "test_penalty_budget.py"],
+}
+CPP = {
+    "core/norm_act.h": ["test_norm_act.py", "test_norm_act_native.py"],
+    "cpu/norm_act/": ["test_norm_act.py", "test_norm_act_native.py"],
+    "cpu/bias_act/": ["test_bias_act.py"],
+    "cpu/conv3d/packed/": ["test_conv3d_packed.py"],
+    "cpu/conv3d/single/": ["test_conv3d_single.py"],
+}
+# Wall time a process may take, in limits of CPU time, before it is started again.
+IDLE = 10
+# Compiling takes longest and sees no more of a formula than eager mode does.
+LEFT_OUT = "not compile and not machine_code and not inductor"
+
+
+class Extension(importlib.abc.MetaPathFinder):
+    """Finds `fastgan._C` in another build."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name != "fastgan._C":
+            return None
+        loader = importlib.machinery.ExtensionFileLoader(name, str(self.path))
+        return importlib.util.spec_from_file_location(name, self.path, loader=loader)
+
+
+def mutants() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for name in PYTHON:
+        for index, text in enumerate(python_mutants.sites((ROOT / name).read_text())):
+            found.append({"file": name, "index": index, "what": text, "tests": PYTHON[name]})
+    for index, (name, text) in enumerate(cpp_mutants.sites()):
+        tests = next(tests for folder, tests in CPP.items() if name.startswith(folder))
+        found.append({"file": f"csrc/{name}", "index": index, "what": text, "tests": tests})
+    return found
+
+
+def sample(found: list[dict[str, Any]], count: int, seed: int) -> list[dict[str, Any]]:
+    """Half from Python and half from C++, where there are so many."""
+    draw = random.Random(seed)
+    cpp = [m for m in found if m["file"].startswith("csrc")]
+    python = [m for m in found if not m["file"].startswith("csrc")]
+    share = min(len(cpp), count // 2)
+    chosen = draw.sample(cpp, share) + draw.sample(python, min(len(python), count - share))
+    draw.shuffle(chosen)
+    return chosen
+
+
+def run(mutant: dict[str, Any], extension: Path | None, tests: list[str]) -> int:
+    """In a child process: pytest's exit code, with the mutant in place."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    if extension is not None:
+        sys.meta_path.insert(0, Extension(extension))
+    if mutant["file"].startswith("csrc"):
+        os.environ["FASTGAN_MUTANT"] = str(mutant["index"])
+    else:
+        module = mutant["file"].removesuffix(".py").replace("/", ".")
+        python_mutants.install(module, ROOT / mutant["file"], mutant["index"])
+    paths = [str(ROOT / "tests" / "ops" / name) for name in tests]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-k", LEFT_OUT]
+    return int(pytest.main([*options, *paths]))
+
+
+def started(mutant: dict[str, Any], extension: Path | None, limit: int) -> int:
+    """The process that tries a mutant."""
+    child = os.fork()
+    if child == 0:
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        # CPU time, so that a busy machine changes no verdict
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+        # a fork may inherit a lock that nobody holds any more, and waits for it without using any
+        signal.alarm(IDLE * limit)
+        os._exit(run(mutant, extension, mutant["tests"]))
+    return child
+
+
+def verdict(status: int) -> str:
+    """ "killed", "crashed", "timed out" or "survived", from a wait status."""
+    if os.WIFSIGNALED(status):
+        late = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL, signal.SIGALRM)
+        return "timed out" if late else "crashed"
+    return "survived" if os.WEXITSTATUS(status) == 0 else "killed"
+
+
+def stuck(status: int) -> bool:
+    """Whether a process was ended for using no CPU time, which may tell nothing of its mutant."""
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+
+
+def judged(
+    chosen: list[dict[str, Any]], extension: Path | None, limit: int, jobs: int
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Every mutant with its verdict, as they come."""
+    waiting, running = list(chosen), {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            mutant = waiting.pop(0)
+            running[started(mutant, extension, limit)] = mutant
+        child, status = os.wait()
+        mutant = running.pop(child)
+        if stuck(status) and not mutant.get("again"):
+            mutant["again"] = True
+            waiting.append(mutant)
+        else:
+            yield mutant, verdict(status)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=110)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--limit", type=int, default=90, help="seconds of CPU time a mutant may take"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", choices=("python", "cpp"), help="leave out the others")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "mutation.json")
+    args = parser.parse_args()
+    with_cpp = args.only != "python"
+    extension = cpp_mutants.build(ROOT / "build" / "mutation") if with_cpp else None
+    chosen = sample(mutants(), args.count, args.seed)
+    if args.only:
+        chosen = [m for m in chosen if m["file"].startswith("csrc") == (args.only == "cpp")]
+    results: list[dict[str, Any]] = []
+    for mutant, found in judged(chosen, extension, args.limit, args.jobs):
+        entry = {key: mutant[key] for key in ("file", "index", "what")} | {"verdict": found}
+        results.append(entry)
+        print(f"{len(results):4} {found:9} {mutant['file']}:{mutant['what']}", flush=True)
+        report = {"seed": args.seed, "torch": torch.__version__, "mutants": results}
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
+    survivors = [r for r in results if r["verdict"] == "survived"]
+    share = 1 - len(survivors) / len(results)
+    print(f"\n{len(results)} mutants, {100 * share:.1f} % noticed; survivors:")
+    for r in survivors:
+        print(f"  {r['file']}:{r['what']}")
+    return int(share < 0.95)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The Triton kernels on tensors, one module an operator."""
