@@ -102,6 +102,7 @@ def kept_views(
     views = Views(training, say)
     views.note(history.BEGUN)
     views.write()
+    say(f"to look at while it trains: {training.run.path / 'run.html'}")
     try:
         yield views.refresh
     except BaseException as error:
