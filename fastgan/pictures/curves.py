@@ -244,9 +244,9 @@ def _value_ticks(y: _Scale, logarithmic: str) -> list[float]:
     else:
         candidates = powers
     inside = [t for t in candidates if y.low * 1.0001 >= t >= y.low or y.low <= t <= y.high]
-    # From the outermost inwards, as long as the labels have room.
+    # 0, then from the outermost inwards, as long as the labels have room.
     kept: list[float] = []
-    for tick in sorted(inside, key=lambda t: (-abs(t), t)) if logarithmic == "both" else inside:
+    for tick in sorted(inside, key=lambda t: (t != 0.0, -abs(t))):
         if all(abs(float(y(tick)) - float(y(other))) >= 18.0 for other in kept):
             kept.append(tick)
     if logarithmic == "log" and len(kept) < 2:

@@ -138,6 +138,9 @@ def _structure(metrics: Metrics, config: Config) -> Iterator[Alarm]:
 
 
 def _collapse(metrics: Metrics, config: Config) -> Iterator[Alarm]:
+    remedy = "Lower --lr-critic,"
+    if config.gan.variant == "adversarial" and not config.model.minibatch_stddev:
+        remedy = "Set --minibatch-stddev to a divisor of the batch size, lower --lr-critic,"
     for name, curve in metrics.items():
         if not re.fullmatch(r"critic/collapse(/.+)?", name):
             continue
@@ -147,8 +150,8 @@ def _collapse(metrics: Metrics, config: Config) -> Iterator[Alarm]:
             yield Alarm(
                 "The generator repeats itself (mode collapse)" + (f": {of}" if of else ""),
                 f"Its volumes lack {lost:.0%} of the variety of real ones, over the last quarter.",
-                "Set --minibatch-stddev to a divisor of the batch size, lower --lr-critic, or "
-                "start again with another --seed. With few patients add --augment flip shift.",
+                f"{remedy} or start again with another --seed. With few patients add --augment "
+                "flip shift.",
                 "collapse",
                 metrics=(name,),
             )
