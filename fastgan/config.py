@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fastgan.errors import BadFile, ConfigError
+from fastgan.gans.settings import AdversarialSettings, CycleSettings, Norm, Settings
 
 __all__ = [
     "Config",
@@ -39,6 +40,11 @@ def _ascending(window: tuple[float, float]) -> tuple[float, float]:
     return window
 
 
+VARIANTS: dict[str, type[AdversarialSettings | CycleSettings]] = {
+    "adversarial": AdversarialSettings,
+    "cyclegan": CycleSettings,
+}
+"""What `gan.variant` is built from."""
 Voxels = Annotated[int, Field(ge=1, le=4096)]
 Millimetres = Annotated[float, Field(gt=0.0, le=1000.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -47,11 +53,31 @@ Shape = tuple[Voxels, Voxels, Voxels]
 Spacing = tuple[Millimetres, Millimetres, Millimetres]
 Window = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Widths = Annotated[tuple[Channels, ...], Field(min_length=1)]
-Modality = Literal["ct", "mr", "map", "mask"]
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+Modality = Annotated[Literal["ct", "mr", "map", "mask"], BeforeValidator(_lower)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+def _of(settings: type[Settings], name: str, ge: float | None = None) -> Any:
+    """Default and description of a setting, and the least value it may have."""
+    setting = settings.__dataclass_fields__[name]
+    return Field(setting.default, description=setting.metadata["description"], ge=ge)
+
+
+def _by_variant(name: str, gt: float | None = None) -> Any:
+    """The same of a setting whose default differs by `gan.variant`: None until it is settled."""
+    own = {variant: kind.__dataclass_fields__[name] for variant, kind in VARIANTS.items()}
+    defaults = ", ".join(f"{setting.default} of {variant}" for variant, setting in own.items())
+    meaning = own["adversarial"].metadata["description"]
+    return Field(None, description=f"{meaning} None: {defaults}.", gt=gt)
 
 
 class DataConfig(_Section):
@@ -59,6 +85,12 @@ class DataConfig(_Section):
 
     source: str = "lidc-nodules"
     """Bundled data set, folder of volumes, manifest.csv, or .npz file."""
+    suffix: str | None = None
+    """Only files whose name ends in this part, as T1w in sub-01_T1w.nii.gz; none: all."""
+    exclude: tuple[str, ...] = ()
+    """Patterns (*, ?) of paths below the source, of names or of folders, to leave out."""
+    volume: Annotated[int, Field(ge=0)] | Literal["each"] | None = None
+    """Of 4-D files: which volume, counted from 0, or each as a volume; none refuses them."""
     shape: Shape = (32, 32, 32)
     """Voxels the network sees, in RAS axis order."""
     spacing: Spacing | None = None
@@ -79,6 +111,8 @@ class DataConfig(_Section):
     """Classic augmentation of the real volumes, applied as they are drawn."""
     source_b: str | None = None
     """Of a cyclegan: the volumes of domain B, where `source` is domain A; unpaired."""
+    suffix_b: str | None = None
+    """`suffix` of domain B."""
     modality_b: Modality = "mr"
     """`modality` of domain B."""
     window_b: Window | None = None
@@ -90,41 +124,21 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """Generator and critic, or translator and patch critic."""
 
-    architecture: Literal["dcgan", "residual"] = "dcgan"
-    """Plain convolution stages, or residual blocks."""
-    latent_dim: int = Field(default=128, ge=1)
-    """Numbers the generator starts from."""
-    generator_channels: Widths = (128, 64, 32, 16)
-    """Channels from the coarsest grid to the finest; a stage follows each."""
-    critic_channels: Widths = (16, 32, 64, 128)
-    """Channels from the finest grid to the coarsest."""
-    generator_norm: Literal["instance", "group", "layer", "none"] = "instance"
-    """Normalisation after the generator's convolutions."""
-    critic_norm: Literal["instance", "group", "layer", "none"] = "none"
-    """The same in the critic; batch statistics would couple the samples of a gradient penalty."""
-    spectral_norm: bool = False
-    """Spectral normalisation of the critic's weights."""
-    fold: Shape = (1, 1, 1)
-    """Block of voxels that both networks treat as channels of one; (2, 2, 2) is several times
-    faster on a CPU and leaves the finest detail to one linear layer."""
-    smooth_output: bool = False
-    """Filter the generator's output by (1, 2, 1) / 4 along each axis: for masks and other volumes
-    without voxel noise, whose borders are then smooth from the first step on."""
-    minibatch_stddev: int = Field(default=0, ge=0)
-    """Show the critic how far its features spread over groups of this many volumes, within each
-    class: against generated volumes that differ too little. Divides the batch size; 0: off."""
-    translator: Literal["resnet", "unet"] = "resnet"
-    """Both translators of a cyclegan; their norm is `generator_norm`."""
-    translator_channels: Widths = (32, 64)
-    """Channels from the finest grid to the coarsest; each after the first halves the grid."""
-    translator_blocks: int = Field(default=4, ge=0)
-    """Residual blocks on the coarsest grid."""
-    translator_kernel: Literal[1, 3] = 3
-    """Kernel of stem, blocks and head; 1, with one entry of `translator_channels`, translates each
-    block of `fold` voxels by itself: nothing can move or be invented beyond it."""
-    patch_critic_channels: Widths = (32, 64)
-    """Channels of a cyclegan's critics, finest first; every stage but the last halves the grid.
-    Their norm is `critic_norm`."""
+    architecture: Literal["dcgan", "residual"] = _of(AdversarialSettings, "architecture")
+    latent_dim: int = _of(AdversarialSettings, "latent_dim", ge=1)
+    generator_channels: Widths = _of(AdversarialSettings, "generator_channels")
+    critic_channels: Widths = _of(AdversarialSettings, "critic_channels")
+    generator_norm: Norm = _of(Settings, "generator_norm")
+    critic_norm: Norm = _of(Settings, "critic_norm")
+    spectral_norm: bool = _of(Settings, "spectral_norm")
+    fold: Shape = _of(Settings, "fold")
+    smooth_output: bool = _of(AdversarialSettings, "smooth_output")
+    minibatch_stddev: int = _of(AdversarialSettings, "minibatch_stddev", ge=0)
+    translator: Literal["resnet", "unet"] = _of(CycleSettings, "translator")
+    translator_channels: Widths = _of(CycleSettings, "translator_channels")
+    translator_blocks: int = _of(CycleSettings, "translator_blocks", ge=0)
+    translator_kernel: Literal[1, 3] = _of(CycleSettings, "translator_kernel")
+    patch_critic_channels: Widths = _of(CycleSettings, "patch_critic_channels")
 
 
 class GanConfig(_Section):
@@ -133,34 +147,18 @@ class GanConfig(_Section):
     variant: Literal["adversarial", "cyclegan"] = "adversarial"
     """adversarial: a generator against a critic; cyclegan: two translators between two unpaired
     sets, `data.source` and `data.source_b`."""
-    objective: str | None = None
-    """What critic and generator minimise; `fastgan.gans` lists the names. None: wgan-gp, of a
-    cyclegan least-squares."""
-    critic_steps: int = Field(default=5, ge=1)
-    """Critic updates per generator update."""
-    penalty: Literal["wgan-gp", "r1", "r2", "none"] = "wgan-gp"
-    """On the critic's slope: between real and generated, at real (r1), at generated (r2)."""
-    penalty_weight: float = Field(default=10.0, ge=0.0)
-    """Factor of the penalty in the critic's loss."""
-    one_sided: bool = False
-    """Penalise only slopes above the target."""
-    penalty_interval: int = Field(default=1, ge=1)
-    """Evaluate the penalty every this many critic steps, weighted up accordingly."""
-    weight_clip: float = Field(default=0.0, ge=0.0)
-    """Clip every weight of the critic to plus or minus this after each of its updates, as the
-    first WGAN did with 0.01; 0: off. Needs penalty none."""
-    augment: tuple[Literal["flip", "shift", "intensity"], ...] = ()
-    """Differentiable augmentation of real and generated volumes alike, inside the critic."""
-    lambda_cycle: float = Field(default=10.0, ge=0.0)
-    """Of a cyclegan: weight of the mean absolute error after a round trip."""
-    lambda_identity: float = Field(default=0.5, ge=0.0)
-    """The same for volumes given to the translator into their own domain, times lambda_cycle. 0
-    where the two domains mean different things by one intensity."""
-    pool_size: int = Field(default=50, ge=0)
-    """Earlier translations kept per domain to show the critics."""
-    critic_noise: float = Field(default=0.0, ge=0.0)
-    """Of a cyclegan: standard deviation of Gaussian noise on everything the critics see, so that
-    fine texture does not decide."""
+    objective: str | None = _by_variant("objective")
+    critic_steps: int = _of(AdversarialSettings, "critic_steps", ge=1)
+    penalty: Literal["wgan-gp", "r1", "r2", "none"] = _of(AdversarialSettings, "penalty")
+    penalty_weight: float = _of(AdversarialSettings, "penalty_weight", ge=0.0)
+    one_sided: bool = _of(AdversarialSettings, "one_sided")
+    penalty_interval: int = _of(AdversarialSettings, "penalty_interval", ge=1)
+    weight_clip: float = _of(AdversarialSettings, "weight_clip", ge=0.0)
+    augment: tuple[Literal["flip", "shift", "intensity"], ...] = _of(AdversarialSettings, "augment")
+    lambda_cycle: float = _of(CycleSettings, "lambda_cycle", ge=0.0)
+    lambda_identity: float = _of(CycleSettings, "lambda_identity", ge=0.0)
+    pool_size: int = _of(CycleSettings, "pool_size", ge=0)
+    critic_noise: float = _of(CycleSettings, "critic_noise", ge=0.0)
 
 
 class TrainConfig(_Section):
@@ -170,12 +168,9 @@ class TrainConfig(_Section):
     """Generator steps."""
     batch_size: int = Field(default=16, ge=1)
     """Real, and as many generated, volumes per update."""
-    lr_generator: float = Field(default=1e-4, gt=0.0)
-    """Learning rate of the generator's Adam."""
-    lr_critic: float = Field(default=1e-4, gt=0.0)
-    """Learning rate of the critic's Adam."""
-    betas: tuple[Decay, Decay] = (0.0, 0.9)
-    """Decay of Adam's first and second moment."""
+    lr_generator: float | None = _by_variant("lr_generator", gt=0.0)
+    lr_critic: float | None = _by_variant("lr_critic", gt=0.0)
+    betas: tuple[Decay, Decay] | None = _by_variant("betas")
     lr_decay: Literal["none", "linear"] = "none"
     """linear: to zero over the last half of the steps."""
     ema_decay: float = Field(default=0.999, ge=0.0, lt=1.0)
@@ -212,6 +207,21 @@ class Config(_Section):
     model: ModelConfig = ModelConfig()
     gan: GanConfig = GanConfig()
     train: TrainConfig = TrainConfig()
+
+    @property
+    def translates(self) -> bool:
+        """Whether its networks translate between two domains, instead of drawing volumes."""
+        return self.gan.variant == "cyclegan"
+
+    def settled(self) -> Config:
+        """A copy in which what was left to the variant has the variant's default."""
+        settled = self.model_copy(deep=True)
+        own = VARIANTS[self.gan.variant].__dataclass_fields__
+        for section in (settled.gan, settled.train):
+            for key in type(section).model_fields:
+                if key in own and getattr(section, key) is None:
+                    setattr(section, key, own[key].default)
+        return settled
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from fastgan import config
 from fastgan.config import Config, TrainConfig
 from fastgan.errors import BadFile, ConfigError
+from fastgan.gans import AdversarialSettings, CycleSettings
 
 
 def _load(tmp_path, text):
@@ -40,11 +43,44 @@ def test_every_key_is_documented():
     source = ast.parse(inspect.getsource(config))
     for section in (node for node in source.body if isinstance(node, ast.ClassDef)):
         if section.name.endswith("Config"):
+            described = getattr(config, section.name).model_fields
             for node, after in zip(section.body, [*section.body[1:], None], strict=True):
                 if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) not in (
                     "data", "model", "gan", "train",
                 ):  # fmt: skip
-                    assert isinstance(after, ast.Expr), f"{section.name}.{ast.unparse(node.target)}"
+                    own = described[ast.unparse(node.target)].description
+                    assert own or isinstance(after, ast.Expr), ast.unparse(node.target)
+
+
+@pytest.mark.parametrize("kind", [AdversarialSettings, CycleSettings])
+def test_defaults_have_one_home(kind):
+    """Every setting of a variant is a key, with the setting's default and description."""
+    chosen = config.parse({"gan": {"variant": config_name(kind)}}).settled()
+    sections = {key.rpartition(".")[2]: key.partition(".")[0] for key in config.known_keys()}
+    for setting in fields(kind):
+        section = getattr(chosen, sections[setting.name])
+        assert getattr(section, setting.name) == setting.default, setting.name
+        described = type(section).model_fields[setting.name].description
+        assert described.startswith(setting.metadata["description"])
+
+
+def config_name(kind):
+    return next(name for name, known in config.VARIANTS.items() if known is kind)
+
+
+def test_what_differs_by_variant_is_left_open_until_it_is_settled():
+    for variant, lr, betas, objective in (
+        ("adversarial", 1e-4, (0.0, 0.9), "wgan-gp"),
+        ("cyclegan", 2e-4, (0.5, 0.999), "least-squares"),
+    ):
+        chosen = config.parse({"gan": {"variant": variant}})
+        train, settled = chosen.train, chosen.settled()
+        assert (train.lr_generator, train.lr_critic, train.betas) == (None, None, None)
+        train = settled.train
+        assert (train.lr_generator, train.lr_critic, train.betas) == (lr, lr, betas)
+        assert chosen.gan.objective is None and settled.gan.objective == objective
+        given = {"gan": {"variant": variant}, "train": {"lr_critic": 3e-3}}
+        assert config.parse(given).settled().train.lr_critic == 3e-3
 
 
 @pytest.mark.parametrize(

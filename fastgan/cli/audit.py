@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastgan.cli.run_argument import add_device, add_out, checkpoint_asked
 from fastgan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,10 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder or manifest.csv of generated volumes (not for a cyclegan)",
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="new or empty folder for the report"
-    )
-    parser.add_argument("--checkpoint", type=int, metavar="STEP", help="default: the newest")
+    add_out(parser, "new or empty folder for the report")
     parser.add_argument(
         "--truth",
         type=Path,
@@ -62,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"also write {PATIENT_PAGE}, with pictures and names of patients",
     )
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -95,8 +93,6 @@ def run(options: argparse.Namespace) -> int:
 def _evidence(options: argparse.Namespace) -> tuple[Config, Evidence]:
     from fastgan import config as configuration
     from fastgan.runs.evidence import evidence_of_config, evidence_of_run
-    from fastgan.runs.synthetic import checkpoint_asked
-    from fastgan.train.run_folder import RunFolder
 
     if options.config is not None:
         if options.truth is not None:
@@ -105,8 +101,7 @@ def _evidence(options: argparse.Namespace) -> tuple[Config, Evidence]:
             )
         config = configuration.load(options.config)
         return config, evidence_of_config(config, options.generated)
-    folder = RunFolder(options.run)
-    found = checkpoint_asked(folder, options.checkpoint)
+    folder, found = checkpoint_asked(options)
     evidence = evidence_of_run(folder, found, options.generated, options.device, options.truth)
     return folder.config(), evidence
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastgan.cli.main import nearest
 from fastgan.errors import ConfigError
@@ -52,17 +52,21 @@ def run(options: argparse.Namespace) -> int:
     from fastgan.cli.process import keep_freed_memory
 
     keep_freed_memory()
+    from fastgan.data.check import check_data
     from fastgan.train import describe, fit
-    from fastgan.train.build import data_of, variant_of
+    from fastgan.train.build import data_of, summary, variant_of
 
     runs = options.out if options.resume is None else options.resume.parent
     cache = None if options.dry_run else runs / "cache"
     dataset = data_of(config, "train", cache_dir=cache)
+    for sentence in check_data(config.data, dataset, cache_dir=cache):
+        print(f"warning: {sentence}", file=sys.stderr)
     record = describe(dataset)
     variant = variant_of(config, record)
     if options.dry_run:
-        print(configuration.dump(config), end="")
-        print(_summary(record, variant.modules))
+        print(configuration.dump(config.settled()), end="")
+        for line in summary(record, variant).splitlines():
+            print(f"# {line}")
         return 0
     run_folder = fit(
         variant,
@@ -122,16 +126,19 @@ def _leaf_names(flags: Sequence[str]) -> list[str]:
     leaves = {f"--{key.rpartition('.')[2].replace('_', '-')}": key for key in known_keys()}
     known = {**leaves, **{f"--{key.replace('_', '-')}": key for key in leaves.values()}}
     switches = {f"--no-{leaf[2:]}" for leaf in leaves}
-    short = []
+    short: list[str] = []
     for flag in flags:
         if not flag.startswith("--"):
-            short.append(flag)
+            # CT is as good a name as ct.
+            short.append(flag.lower() if short[-1:] in (["--modality"], ["--modality-b"]) else flag)
             continue
         name, equals, value = flag.partition("=")
         name = name.replace("_", "-")
         if name not in known and name not in switches and name != "--help":
             raise ConfigError(f"train: unknown flag {flag!r}{nearest(name, list(known))}")
         leaf = known.get(name, name).rpartition(".")[2].replace("_", "-").removeprefix("--")
+        if leaf.startswith("modality"):
+            value = value.lower()
         short.append(f"--{leaf}{equals}{value}")
     return short
 
@@ -141,14 +148,3 @@ def _changeable() -> list[str]:
     from fastgan.train.run_folder import FINGERPRINT
 
     return [*known_keys(), FINGERPRINT]
-
-
-def _summary(data: dict[str, Any], modules: dict[str, Any]) -> str:
-    sizes = {
-        name: sum(parameter.numel() for parameter in module.parameters())
-        for name, module in modules.items()
-    }
-    weights = ", ".join(f"{name} {size:,}" for name, size in sizes.items() if size)
-    classes = ", ".join(data["classes"]) or "none"
-    volumes = " and ".join(str(domain["volumes"]) for domain in (data, data.get("b")) if domain)
-    return f"# volumes: {volumes}; classes: {classes}; weights: {weights}"

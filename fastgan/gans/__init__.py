@@ -4,21 +4,23 @@
 from fastgan.gans import hinge, least_squares, minimax, non_saturating, wasserstein  # noqa: F401
 from fastgan.gans.adversarial import AdversarialGAN
 from fastgan.gans.augment import Augment
-from fastgan.gans.build import build_variant
-from fastgan.gans.build_cycle import build_cycle
+from fastgan.gans.build import build_cycle, build_variant
 from fastgan.gans.collapse import collapse_metrics, similarity
 from fastgan.gans.cycle import CycleGAN
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import Objective, find_objective, objectives, register
 from fastgan.gans.penalties import Penalty
 from fastgan.gans.pool import Pool
-from fastgan.gans.variant import AdamSettings, Phase, Pictures, Variant
+from fastgan.gans.settings import AdamSettings, AdversarialSettings, CycleSettings
+from fastgan.gans.variant import Phase, Pictures, Variant
 
 __all__ = [
     "AdamSettings",
     "AdversarialGAN",
+    "AdversarialSettings",
     "Augment",
     "CycleGAN",
+    "CycleSettings",
     "LabelPrior",
     "Objective",
     "Penalty",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from fastgan.gans.collapse import collapse_metrics
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.penalties import Penalty
-from fastgan.gans.variant import AdamSettings, NextBatch, Phase, Pictures, Variant
+from fastgan.gans.settings import AdamSettings, AdversarialSettings
+from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
 from fastgan.random import Draws
 
 __all__ = ["AdversarialGAN"]
@@ -55,14 +56,14 @@ class AdversarialGAN(Variant):
         generator: nn.Module,
         critic: nn.Module,
         *,
-        objective: str = "wgan-gp",
+        objective: str = AdversarialSettings.objective,
         penalty: Penalty | None = None,
-        critic_steps: int = 5,
+        critic_steps: int = AdversarialSettings.critic_steps,
         augment: Sequence[str] = (),
         labels: LabelPrior | None = None,
         optimisers: dict[str, AdamSettings] | None = None,
         bounded: bool = False,
-        weight_clip: float = 0.0,
+        weight_clip: float = AdversarialSettings.weight_clip,
     ) -> None:
         self.objective = find_objective(objective)
         self.penalty = Penalty() if penalty is None else penalty
@@ -71,10 +72,7 @@ class AdversarialGAN(Variant):
         self.augment = Augment(augment)
         self.critic_steps = critic_steps
         self.modules = {"generator": generator, "critic": critic}
-        self.optimisers = optimisers or {
-            "critic": AdamSettings(1e-4),
-            "generator": AdamSettings(1e-4),
-        }
+        self.optimisers = optimisers or AdversarialSettings().optimisers()
         if critic_steps < 1:
             raise ConfigError(f"critic_steps must be >= 1, got {critic_steps}")
         self.weight_clip = check_clip(weight_clip, self.penalty.kind, spectral_norm=bounded)
@@ -90,8 +88,7 @@ class AdversarialGAN(Variant):
                 raise ConfigError(
                     f"{name} was built for {found} classes, labels have {self.labels.num_classes}"
                 )
-        first: Any = generator
-        self.latent_dim: int = first.latent_dim
+        self.latent_dim = cast(int, generator.latent_dim)
         self._after_critic: Callable[[], None] | None = None
         if self.weight_clip:
             self._after_critic = partial(clip_weights, critic, self.weight_clip)
@@ -99,12 +96,24 @@ class AdversarialGAN(Variant):
 
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
         """See Variant. Purposes drawn: latent/<phase>, augment/<phase>, mix/<phase>, labels/..."""
-        sizes: list[int] = []
+        # The generator draws as many volumes as the last real batch of this step held.
+        size: int | None = None
+
+        def real_batch(purpose: str) -> RealBatch:
+            nonlocal size
+            batch = next_batch(purpose)
+            size = batch.volumes.shape[0]
+            return batch
+
+        def generator_phase() -> tuple[Tensor, dict[str, Tensor]]:
+            # Reads a batch only if no critic phase was evaluated.
+            count = size or len(real_batch("generator").volumes)
+            return self._generator_phase(step, count, draws)
+
         for index in range(self.critic_steps):
-            loss = partial(self._critic_phase, step, index, next_batch, draws, sizes)
+            loss = partial(self._critic_phase, step, index, real_batch, draws)
             yield Phase("critic", ("critic",), loss, self._after_critic)
-        loss = partial(self._generator_phase, step, next_batch, draws, sizes)
-        yield Phase("generator", ("generator",), loss)
+        yield Phase("generator", ("generator",), generator_phase)
 
     def critic_loss(
         self,
@@ -218,13 +227,12 @@ class AdversarialGAN(Variant):
         )
 
     def _critic_phase(
-        self, step: int, index: int, next_batch: NextBatch, draws: Draws, sizes: list[int]
+        self, step: int, index: int, next_batch: NextBatch, draws: Draws
     ) -> tuple[Tensor, dict[str, Tensor]]:
         purpose = f"critic/{index}"
         batch = next_batch(purpose)
-        sizes.append(batch.volumes.shape[0])
         device = self.device
-        z = draws.normal(step, f"latent/{purpose}", (sizes[-1], self.latent_dim))
+        z = draws.normal(step, f"latent/{purpose}", (len(batch.volumes), self.latent_dim))
         labels = None
         if self.labels.num_classes:
             if batch.labels is None:
@@ -241,10 +249,8 @@ class AdversarialGAN(Variant):
         )
 
     def _generator_phase(
-        self, step: int, next_batch: NextBatch, draws: Draws, sizes: list[int]
+        self, step: int, size: int, draws: Draws
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        # The size of this step's real batches; reads one only if no critic phase was evaluated.
-        size = sizes[-1] if sizes else next_batch("generator").volumes.shape[0]
         z = draws.normal(step, "latent/generator", (size, self.latent_dim))
         labels = self.labels.draw(size, draws.numpy(step, "labels/generator"))
         rng = draws.numpy(step, "augment/generator")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from fastgan.errors import ConfigError
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.pool import Pool
-from fastgan.gans.variant import AdamSettings, NextBatch, Phase, Pictures, Variant
+from fastgan.gans.settings import CycleSettings
+from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
 from fastgan.measures.patch_distance import patch_distance
 from fastgan.measures.structure import ALARMS, structure_metrics
 from fastgan.random import Draws
@@ -24,6 +25,14 @@ SHOWN = 2  # volumes of each domain in a picture
 # Of each domain in a patch distance: two windows say more of their places than of a translator.
 MEASURED = 16
 PATCH = 5  # edge of a patch
+
+
+class UnpairedBatch(RealBatch, Protocol):
+    """The part of a batch of two unpaired sets that a CycleGAN reads; `volumes` are of domain A."""
+
+    @property
+    def volumes_b(self) -> Tensor:
+        """[B, C, D, H, W] in [-1, 1] of domain B."""
 
 
 class CycleGAN(Variant):
@@ -42,13 +51,8 @@ class CycleGAN(Variant):
         G_AB, G_BA: [B, C, D, H, W] -> [B, C, D, H, W].
         D_A, D_B: [B, C, D, H, W] -> scores of any shape.
         shape: (C, D, H, W) of the volumes.
-        objective: name in `objectives`, one that needs no bounded slope.
-        lambda_cycle: weight of the cycle loss, >= 0.
-        lambda_identity: of the identity loss, relative to the cycle loss's, >= 0; 0 skips it.
-        pool_size: generated volumes kept for each critic.
-        critic_noise: standard deviation of the noise, >= 0; volumes span [-1, 1].
+        settings: of the game and its optimisers; an objective that needs no bounded slope.
         same_contrast: both domains show every tissue alike, so that a negative is an alarm.
-        optimisers: Adam settings of "generator" and "critic".
 
     Raises:
         ConfigError: an unknown objective or one that needs bounds, or a negative weight.
@@ -68,48 +72,39 @@ class CycleGAN(Variant):
         D_B: nn.Module,
         *,
         shape: tuple[int, int, int, int],
-        objective: str = "least-squares",
-        lambda_cycle: float = 10.0,
-        lambda_identity: float = 0.5,
-        pool_size: int = 50,
-        critic_noise: float = 0.0,
+        settings: CycleSettings | None = None,
         same_contrast: bool = False,
-        optimisers: dict[str, AdamSettings] | None = None,
     ) -> None:
-        self.objective = find_objective(objective)
+        settings = settings or CycleSettings()
+        self.objective = find_objective(settings.objective)
         if self.objective.bounded_slope:
             raise ConfigError(
-                f"objective {objective!r} needs a critic of bounded slope, which a CycleGAN has "
-                "not: choose least-squares, hinge or non-saturating"
+                f"objective {settings.objective!r} needs a critic of bounded slope, which a "
+                "CycleGAN has not: choose least-squares, hinge or non-saturating"
             )
-        weights = {
-            "lambda_cycle": lambda_cycle,
-            "lambda_identity": lambda_identity,
-            "critic_noise": critic_noise,
-        }
-        for name, weight in weights.items():
-            if weight < 0:
+        for name in ("lambda_cycle", "lambda_identity", "critic_noise"):
+            if (weight := getattr(settings, name)) < 0:
                 raise ConfigError(f"{name}: must be >= 0, got {weight}")
-        self.lambda_cycle, self.lambda_identity = lambda_cycle, lambda_identity
-        self.critic_noise = critic_noise
+        self.lambda_cycle, self.lambda_identity = settings.lambda_cycle, settings.lambda_identity
+        self.critic_noise = settings.critic_noise
         self.same_contrast = same_contrast
+        self.pools = {domain: Pool(settings.pool_size, shape) for domain in "AB"}
         self.modules = {
             "G_AB": G_AB,
             "G_BA": G_BA,
             "D_A": D_A,
             "D_B": D_B,
-            "pool_A": Pool(pool_size, shape),
-            "pool_B": Pool(pool_size, shape),
+            "pool_A": self.pools["A"],
+            "pool_B": self.pools["B"],
         }
-        settings = AdamSettings(2e-4, 0.5, 0.999)
-        self.optimisers = optimisers or {"generator": settings, "critic": settings}
+        self.optimisers = settings.optimisers()
 
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
         """See Variant. Purposes: batch "unpaired"; drawn pool/A, pool/B, noise/<phase>."""
         seen: dict[str, Tensor] = {}
 
         def generators() -> tuple[Tensor, dict[str, Tensor]]:
-            batch: Any = next_batch("unpaired")
+            batch = cast(UnpairedBatch, next_batch("unpaired"))
             seen["a"], seen["b"] = batch.volumes.to(self.device), batch.volumes_b.to(self.device)
             loss, metrics, translated = self.generator_loss(
                 seen["a"], seen["b"], rng=draws.numpy(step, "noise/generator")
@@ -118,9 +113,10 @@ class CycleGAN(Variant):
             return loss, metrics
 
         def critics() -> tuple[Tensor, dict[str, Tensor]]:
-            pools: Any = self.modules
-            fake_a = pools["pool_A"].exchange(seen["fake_a"], draws.numpy(step, "pool/A"))
-            fake_b = pools["pool_B"].exchange(seen["fake_b"], draws.numpy(step, "pool/B"))
+            fake_a, fake_b = (
+                pool.exchange(seen[f"fake_{domain.lower()}"], draws.numpy(step, f"pool/{domain}"))
+                for domain, pool in self.pools.items()
+            )
             rng = draws.numpy(step, "noise/critic")
             return self.critic_loss(seen["a"], seen["b"], fake_a, fake_b, rng=rng)
 
@@ -200,7 +196,7 @@ class CycleGAN(Variant):
         volumes of each domain patch_distance_AB, of translations of A from volumes of B, and
         patch_distance_BA (neither where patches of 5^3 do not fit).
         """
-        batch: Any = next_batch("pictures")
+        batch = cast(UnpairedBatch, next_batch("pictures"))
         lines = []
         metrics: dict[str, Tensor] = {}
         for there, back, volumes in (
@@ -225,14 +221,14 @@ class CycleGAN(Variant):
             metrics=metrics,
         )
 
-    def _patch_distances(self, batch: Any, next_batch: NextBatch) -> dict[str, Tensor]:
+    def _patch_distances(self, batch: UnpairedBatch, next_batch: NextBatch) -> dict[str, Tensor]:
         """patch_distance_AB and _BA of this batch and as many more as are needed."""
         extent = min(batch.volumes.shape[2:])
         if extent < PATCH:
             return {}
         batches = [batch]
         for i in range(1, -(-MEASURED // len(batch.volumes))):
-            batches.append(next_batch(f"pictures/{i}"))
+            batches.append(cast(UnpairedBatch, next_batch(f"pictures/{i}")))
         found = {}
         for direction, sources, targets in (
             ("AB", "volumes", "volumes_b"),

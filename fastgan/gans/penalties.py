@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fastgan import ops
 from fastgan.errors import ConfigError
+from fastgan.gans.settings import AdversarialSettings
 from fastgan.nn.choices import check_choice
 
 __all__ = ["PENALTIES", "Penalty"]
@@ -42,10 +43,10 @@ class Penalty:
         ConfigError: an unknown kind, a weight of zero, or one_sided with a zero-centred kind.
     """
 
-    kind: str = "wgan-gp"
-    weight: float = 10.0
-    one_sided: bool = False
-    interval: int = 1
+    kind: str = AdversarialSettings.penalty
+    weight: float = AdversarialSettings.penalty_weight
+    one_sided: bool = AdversarialSettings.one_sided
+    interval: int = AdversarialSettings.penalty_interval
 
     def __post_init__(self) -> None:
         check_choice("penalty", self.kind, PENALTIES)

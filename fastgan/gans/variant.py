@@ -10,28 +10,25 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from fastgan.gans.settings import AdamSettings
 from fastgan.random import Draws
 
-__all__ = ["AdamSettings", "NextBatch", "Phase", "Pictures", "RealBatch", "Variant"]
+__all__ = ["NextBatch", "Phase", "Pictures", "RealBatch", "Variant"]
 
 
 class RealBatch(Protocol):
     """The part of a batch of `fastgan.data` that a variant reads."""
 
-    volumes: Tensor  # [B, C, D, H, W] in [-1, 1]
-    labels: Tensor | None  # [B] int64
+    @property
+    def volumes(self) -> Tensor:
+        """[B, C, D, H, W] in [-1, 1]."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """[B] int64, None without classes."""
 
 
 NextBatch = Callable[[str], RealBatch]
-
-
-@dataclass(frozen=True)
-class AdamSettings:
-    """Settings of one phase's Adam optimiser."""
-
-    lr: float
-    beta1: float = 0.0
-    beta2: float = 0.9
 
 
 @dataclass(frozen=True)

@@ -118,11 +118,11 @@ class Critic(nn.Module):
 
 def build_critic(
     *,
-    architecture: str = "dcgan",
+    architecture: str,
     shape: Sequence[int],
     channels: int = 1,
-    critic_channels: Sequence[int] = (16, 32, 64, 128),
-    norm: str = "none",
+    critic_channels: Sequence[int],
+    norm: str,
     num_classes: int = 0,
     spectral_norm: bool = False,
     fold: Sequence[int] = (1, 1, 1),
@@ -152,7 +152,8 @@ def build_critic(
     Raises:
         ConfigError: an unknown name, or a shape the stages cannot bring down to a small grid.
 
-    >>> build_critic(shape=(16, 16, 8), critic_channels=(4, 8))(torch.randn(2, 1, 16, 16, 8)).shape
+    >>> facts = {"architecture": "dcgan", "shape": (16, 16, 8), "norm": "none"}
+    >>> build_critic(**facts, critic_channels=(4, 8))(torch.randn(2, 1, 16, 16, 8)).shape
     torch.Size([2])
     """
     check_choice("critic: architecture", architecture, ARCHITECTURES)

@@ -101,12 +101,12 @@ class Generator(nn.Module):
 
 def build_generator(
     *,
-    architecture: str = "dcgan",
+    architecture: str,
     shape: Sequence[int],
     channels: int = 1,
-    latent_dim: int = 128,
-    generator_channels: Sequence[int] = (128, 64, 32, 16),
-    norm: str = "instance",
+    latent_dim: int,
+    generator_channels: Sequence[int],
+    norm: str,
     num_classes: int = 0,
     output: str = "tanh",
     fold: Sequence[int] = (1, 1, 1),
@@ -136,7 +136,9 @@ def build_generator(
     Raises:
         ConfigError: an unknown name, or a shape the stages cannot bring down to a small grid.
 
-    >>> build_generator(shape=(16, 16, 8), generator_channels=(8, 4))(torch.randn(2, 128)).shape
+    >>> facts = {"architecture": "dcgan", "shape": (16, 16, 8), "norm": "instance"}
+    >>> generator = build_generator(**facts, latent_dim=32, generator_channels=(8, 4))
+    >>> generator(torch.randn(2, 32)).shape
     torch.Size([2, 1, 16, 16, 8])
     """
     check_choice("generator: architecture", architecture, ARCHITECTURES)

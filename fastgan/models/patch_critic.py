@@ -84,8 +84,8 @@ def build_patch_critic(
     *,
     shape: Sequence[int],
     channels: int = 1,
-    patch_critic_channels: Sequence[int] = (32, 64),
-    norm: str = "none",
+    patch_critic_channels: Sequence[int],
+    norm: str,
     spectral_norm: bool = False,
     fold: Sequence[int] = (1, 1, 1),
 ) -> PatchCritic:
@@ -108,7 +108,7 @@ def build_patch_critic(
 
     Source: Isola et al. 2017, "Image-to-image translation with conditional adversarial networks".
 
-    >>> critic = build_patch_critic(shape=(16, 16, 8), patch_critic_channels=(4, 8))
+    >>> critic = build_patch_critic(shape=(16, 16, 8), patch_critic_channels=(4, 8), norm="none")
     >>> critic(torch.randn(2, 1, 16, 16, 8)).shape, critic.field
     (torch.Size([2, 8, 8, 4]), (12, 12, 12))
     """

@@ -107,13 +107,13 @@ def check_volume(where: str, x: Tensor, channels: int, stride: Sequence[int]) ->
 
 def build_translator(
     *,
-    architecture: str = "resnet",
+    architecture: str,
     shape: Sequence[int],
     channels: int = 1,
-    translator_channels: Sequence[int] = (32, 64),
-    blocks: int = 4,
+    translator_channels: Sequence[int],
+    blocks: int,
     kernel: int = 3,
-    norm: str = "instance",
+    norm: str,
     fold: Sequence[int] = (1, 1, 1),
 ) -> Translator:
     """A translator whose training windows are of `shape`.
@@ -143,7 +143,8 @@ def build_translator(
     Source: Johnson et al. 2016, "Perceptual losses for real-time style transfer"; Ronneberger et
         al. 2015, "U-Net".
 
-    >>> translator = build_translator(shape=(8, 8, 4), translator_channels=(4, 8))
+    >>> facts = {"architecture": "resnet", "shape": (8, 8, 4), "norm": "instance"}
+    >>> translator = build_translator(**facts, translator_channels=(4, 8), blocks=2)
     >>> translator(torch.zeros(1, 1, 16, 8, 4)).shape, translator.stride
     (torch.Size([1, 1, 16, 8, 4]), (2, 2, 2))
     """

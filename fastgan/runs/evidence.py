@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
+
+from fastgan.audit.cohorts import aligned_cohort, as_files, cohort_of, generated_cohort
+from fastgan.audit.evidence import Draw, Evidence, Translate
+from fastgan.config import Config
+from fastgan.data import Dataset, open_dataset, open_unpaired
 from fastgan.errors import AuditError, ConfigError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from fastgan.audit.evidence import Draw, Evidence, Translate
-    from fastgan.config import Config
-    from fastgan.data import Dataset
-    from fastgan.train.checkpoint import Checkpoint
-    from fastgan.train.run_folder import RunFolder
+from fastgan.random import Draws
+from fastgan.train import load_generator, load_translator
+from fastgan.train.checkpoint import Checkpoint
+from fastgan.train.device import resolve
+from fastgan.train.run_folder import RunFolder
 
 __all__ = ["evidence_of_config", "evidence_of_run", "facts_of"]
 
@@ -51,13 +55,8 @@ def evidence_of_run(
         AuditError: the data have changed, or generated volumes that do not fit.
         ConfigError: `generated` for a cyclegan, `truth` for anything else.
     """
-    from dataclasses import replace
-
-    from fastgan.data import open_dataset
-    from fastgan.train.build import CYCLEGAN
-
     config = folder.config()
-    if config.gan.variant == CYCLEGAN:
+    if config.translates:
         if generated is not None:
             raise ConfigError("--generated: a cyclegan's held-out volumes are translated here")
         return _of_cyclegan(config, folder, found, device, truth)
@@ -72,7 +71,7 @@ def evidence_of_run(
     evidence = _of_training(config, training, generated)
     return replace(
         evidence,
-        draw=_generator(config, folder, found, training, device),
+        draw=_generator(folder, found, training, device),
         about=_about(folder, found) | dict(evidence.about),
     )
 
@@ -84,23 +83,19 @@ def evidence_of_config(config: Config, generated: Path | None) -> Evidence:
         AuditError: generated volumes that do not fit.
         ConfigError, BadFile and its kinds: data that cannot be read as configured.
     """
-    from fastgan.data import open_dataset
-
     return _of_training(config, open_dataset(config.data, "train"), generated)
 
 
 def facts_of(config: Config) -> dict[str, Any]:
     """What the model card and the dataset card say of a run."""
-    from fastgan.train.build import DEFAULT_OBJECTIVE
-
+    config = config.settled()
     model, gan, train = config.model, config.gan, config.train
-    translates = gan.variant != "adversarial"
     return {
         "name": config.name,
         "model": {
             "variant": gan.variant,
-            "networks": model.translator if translates else model.architecture,
-            "objective": gan.objective or DEFAULT_OBJECTIVE[gan.variant],
+            "networks": model.translator if config.translates else model.architecture,
+            "objective": gan.objective,
             "penalty": f"{gan.penalty}, weight {gan.penalty_weight:g}",
             "steps": train.steps,
             "batch size": train.batch_size,
@@ -117,10 +112,6 @@ def facts_of(config: Config) -> dict[str, Any]:
 
 
 def _of_training(config: Config, training: Dataset, generated: Path | None) -> Evidence:
-    from fastgan.audit.cohorts import cohort_of, generated_cohort
-    from fastgan.audit.evidence import Evidence
-    from fastgan.data import open_dataset
-
     holdout = open_dataset(config.data, "holdout")
     return Evidence(
         training=cohort_of(training, "training"),
@@ -138,29 +129,16 @@ def _about(folder: RunFolder, found: Checkpoint) -> dict[str, str]:
     return {"run": folder.path.name, "checkpoint": found.hash[:12], "step": str(found.step)}
 
 
-def _generator(
-    config: Config, folder: RunFolder, found: Checkpoint, like: Dataset, device: str
-) -> Draw:
-    import numpy as np
-    import torch
-
-    from fastgan.audit.cohorts import as_files
-    from fastgan.random import Draws
-    from fastgan.train import load_generator
-    from fastgan.train.build import variant_of
-    from fastgan.train.device import resolve
-
-    variant: Any = variant_of(config, folder.data())
-    load_generator(variant, found)
+def _generator(folder: RunFolder, found: Checkpoint, like: Dataset, device: str) -> Draw:
+    variant = load_generator(folder, found)
     variant.to(resolve(device))
     draws = Draws(0)
 
     def draw(numbers: np.ndarray, label: int | None) -> np.ndarray:
         volumes = []
-        with torch.no_grad():
-            for i in numbers:
-                one = variant.sample(1, label, draws.numpy(int(i), "audit"))
-                volumes.append(one[0, 0].float().cpu().numpy())
+        for i in numbers:
+            one = variant.sample(1, label, draws.numpy(int(i), "audit"))
+            volumes.append(one[0, 0].float().cpu().numpy())
         return as_files(np.stack(volumes), like)
 
     return draw
@@ -169,12 +147,6 @@ def _generator(
 def _of_cyclegan(
     config: Config, folder: RunFolder, found: Checkpoint, device: str, truth: Path | None
 ) -> Evidence:
-    from dataclasses import replace
-
-    from fastgan.audit.cohorts import aligned_cohort, cohort_of
-    from fastgan.audit.evidence import Evidence
-    from fastgan.data import open_unpaired
-
     training = open_unpaired(config.data, "train")
     holdout = open_unpaired(config.data, "holdout")
     sources = cohort_of(holdout.a, "held-out")
@@ -194,12 +166,6 @@ def _of_cyclegan(
 
 
 def _translator(folder: RunFolder, found: Checkpoint, device: str) -> Translate:
-    import numpy as np
-    import torch
-
-    from fastgan.train import load_translator
-    from fastgan.train.device import resolve
-
     place = resolve(device)
     network = load_translator(folder, found, "A_to_B").to(place)
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from fastgan.config import GanConfig, TrainConfig, parse
 from fastgan.errors import ConfigError, StateError
-from fastgan.gans.adversarial import AdversarialGAN
-from fastgan.gans.build import build_variant
+from fastgan.gans import AdversarialGAN, AdversarialSettings
 from fastgan.nn.choices import check_choice
-
-if TYPE_CHECKING:
-    from fastgan.train import RunFolder
+from fastgan.train import RunFolder, checkpoint, describe, fit, load_averages
+from fastgan.train.batches import TrainingSet
+from fastgan.train.build import variant_of
 
 __all__ = [
     "GAN",
@@ -29,13 +28,11 @@ __all__ = [
     "WassersteinGP",
 ]
 
-# Keyword arguments of build_variant that come from the data, and those that `fit` takes.
-OF_THE_DATA = ("shape", "channels", "classes", "prior", "balanced")
-OF_TRAINING = ("lr_generator", "lr_critic", "betas", "seed")
+# Those of the config's `train` section are given to `fit`.
 SETTINGS = tuple(
-    name
-    for name in inspect.signature(build_variant).parameters
-    if name not in (*OF_THE_DATA, *OF_TRAINING)
+    field.name
+    for field in fields(AdversarialSettings)
+    if field.name not in TrainConfig.model_fields
 )
 
 
@@ -44,8 +41,8 @@ class FittableGAN:
 
     Args:
         seed: of the initial weights and of every draw of the training.
-        settings: any of `build_variant`'s model and game settings that the class does not fix,
-            e.g. latent_dim=64, critic_channels=(16, 32, 64), critic_norm="instance".
+        settings: any of the model and game settings of `fastgan.gans.AdversarialSettings` that
+            the class does not fix, e.g. latent_dim=64, critic_channels=(16, 32, 64).
 
     Attributes:
         run_name: default name of a run.
@@ -75,7 +72,7 @@ class FittableGAN:
 
     def fit(
         self,
-        dataset: Any,
+        dataset: TrainingSet,
         *,
         steps: int = 10_000,
         out: Path | str = "runs",
@@ -86,7 +83,7 @@ class FittableGAN:
         """Train on a data set; afterwards `sample` draws from the averaged weights.
 
         Args:
-            dataset: a `fastgan.data` data set.
+            dataset: a `fastgan.data.Dataset`.
             steps: generator steps.
             out: folder that receives the run folder.
             name: of the run; by default the game's.
@@ -99,10 +96,6 @@ class FittableGAN:
         Raises:
             ConfigError: settings that cannot work together or with the data set's shape.
         """
-        from fastgan.config import GanConfig, parse
-        from fastgan.train import checkpoint, describe, fit, load_generator
-        from fastgan.train.build import variant_of
-
         if conditional is None:
             conditional = bool(dataset.classes)
         balanced = conditional and getattr(dataset, "balanced", False)
@@ -124,9 +117,10 @@ class FittableGAN:
                 "train": {**self.training, "steps": steps, **training},
             }
         )
-        variant: Any = variant_of(config, describe(dataset))
+        variant = variant_of(config, describe(dataset))
+        assert isinstance(variant, AdversarialGAN)
         run = fit(variant, dataset, config, out=out)
-        load_generator(variant, checkpoint.newest(run.path))
+        load_averages(variant, checkpoint.newest(run.path))
         self.variant = variant
         return run
 
@@ -149,8 +143,7 @@ class FittableGAN:
         """
         if self.variant is None:
             raise StateError(f"{type(self).__name__}: fit it before sampling from it")
-        with torch.no_grad():
-            return self.variant.sample(count, labels, rng or np.random.default_rng())
+        return self.variant.sample(count, labels, rng)
 
 
 class GAN(FittableGAN):

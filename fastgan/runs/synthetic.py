@@ -1,45 +1,26 @@
-"""What every verb that writes synthetic volumes does alike: where to, from what, said how."""
+"""What everything that writes synthetic volumes does alike: where to, from what, said how."""
 
 from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fastgan
+from fastgan.data.manifest import COLUMNS
+from fastgan.durable import replace_file
 from fastgan.errors import BadFile
-
-if TYPE_CHECKING:
-    from fastgan.train.checkpoint import Checkpoint
-    from fastgan.train.run_folder import RunFolder
+from fastgan.train.checkpoint import Checkpoint
 
 __all__ = [
-    "checkpoint_asked",
     "description",
     "make_empty",
     "origin",
     "require_empty",
     "write_manifest",
 ]
-
-
-def checkpoint_asked(folder: RunFolder, step: int | None) -> Checkpoint:
-    """The checkpoint of a step, or the newest that verifies; damaged newer ones are reported.
-
-    Raises:
-        StateError, BadFile and its kinds: there is none, or it does not verify.
-    """
-    from fastgan.train import checkpoint
-
-    if step is not None:
-        return checkpoint.read(folder.path / f"ckpt-{step}")
-    found = checkpoint.newest(folder.path)
-    for reason in found.skipped:
-        print(f"skipped: {reason}", file=sys.stderr)
-    return found
 
 
 def require_empty(out: Path) -> None:
@@ -83,9 +64,6 @@ def write_manifest(out: Path, rows: Iterable[Mapping[str, str]]) -> Path:
         out: the folder; paths in `rows` are relative to it.
         rows: values by column; missing ones are left empty.
     """
-    from fastgan.data.manifest import COLUMNS
-    from fastgan.durable import replace_file
-
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()

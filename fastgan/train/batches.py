@@ -11,19 +11,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastgan.data import Batch
+from fastgan.data.normalise import Normalisation
 from fastgan.random import Draws
 from fastgan.train.spans import span
 
-__all__ = ["Batches", "Source"]
+__all__ = ["Batches", "TrainingSet"]
 
 
-class Source(Protocol):
-    """What the loop needs of a `fastgan.data.Dataset`."""
+class TrainingSet(Protocol):
+    """What training needs of a data set; `fastgan.data.Dataset` and `Unpaired` have it."""
+
+    fingerprint: str  # sha256 hex of what was read
+    shape: tuple[int, int, int]  # D, H, W of every volume
+    channels: int
+    spacing: tuple[float, float, float]  # mm along D, H, W
+    classes: tuple[str, ...]  # () without labels
+    prior: np.ndarray  # [K] share of each class
+    normalisation: Normalisation  # how [-1, 1] relates to the files' units, as JSON values
 
     def __len__(self) -> int: ...
 
-    def sample(self, batch_size: int, rng: np.random.Generator) -> Any:
-        """A `fastgan.data.Batch` of `batch_size` volumes, drawn by `rng` alone."""
+    def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
+        """`batch_size` volumes, drawn by `rng` alone."""
 
 
 class Batches:
@@ -41,7 +51,7 @@ class Batches:
 
     def __init__(
         self,
-        source: Source,
+        source: TrainingSet,
         batch_size: int,
         draws: Draws,
         device: torch.device,
@@ -49,7 +59,7 @@ class Batches:
     ) -> None:
         self._source, self._batch_size, self._draws = source, batch_size, draws
         self._device = device
-        self._ahead: dict[tuple[int, str], Future[Any]] = {}
+        self._ahead: dict[tuple[int, str], Future[Batch]] = {}
         ahead = device.type == "cuda" if ahead is None else ahead
         self._worker = ThreadPoolExecutor(1, "fastgan-data") if ahead else None
         self.drawn: dict[str, Tensor] = {}
@@ -57,7 +67,7 @@ class Batches:
         self.count = 0
         """Volumes handed out."""
 
-    def next(self, step: int, purpose: str) -> Any:
+    def next(self, step: int, purpose: str) -> Batch:
         """The batch of `purpose` (any text) at `step`, on the device."""
         with span("data"):
             waiting = self._ahead.pop((step, purpose), None)
@@ -74,7 +84,7 @@ class Batches:
                 self._ahead[step + 1, purpose] = self._worker.submit(self._draw, step + 1, purpose)
             return _each_tensor(batch, lambda tensor: tensor.to(self._device, non_blocking=True))
 
-    def peek(self, step: int, purpose: str) -> Any:
+    def peek(self, step: int, purpose: str) -> Batch:
         """The batch of `purpose` at `step`, drawn for looking at: neither counted nor noted."""
         return _each_tensor(self._draw(step, purpose), lambda tensor: tensor.to(self._device))
 
@@ -83,7 +93,7 @@ class Batches:
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def _draw(self, step: int, purpose: str) -> Any:
+    def _draw(self, step: int, purpose: str) -> Batch:
         batch = self._source.sample(self._batch_size, self._draws.numpy(step, f"batch/{purpose}"))
         if self._device.type != "cuda":
             return batch
@@ -95,9 +105,9 @@ class Batches:
             self._ahead.pop(key).cancel()
 
 
-def _each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def _each_tensor(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     """The batch with its volumes and labels changed; positions stay where the host reads them."""
-    changed = {
+    changed: dict[str, Any] = {
         field.name: change(value)
         for field in dataclasses.fields(batch)
         if field.name != "index" and isinstance(value := getattr(batch, field.name), Tensor)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-from fastgan.config import Config, GanConfig, ModelConfig
+from fastgan.config import VARIANTS, Config
 from fastgan.data import Dataset, Unpaired, open_dataset, open_unpaired
+from fastgan.data.columns import describe_columns
 from fastgan.errors import ConfigError
-from fastgan.gans import Variant, build_cycle, build_variant
+from fastgan.gans import (
+    AdversarialSettings,
+    CycleSettings,
+    Variant,
+    build_cycle,
+    build_variant,
+)
 from fastgan.measures.structure import same_contrast
+from fastgan.models import describe as describe_network
+from fastgan.models import parameter_count
+from fastgan.train.batches import TrainingSet
 
-__all__ = ["data_of", "variant_of"]
-
-CYCLEGAN = "cyclegan"
-DEFAULT_OBJECTIVE = {"adversarial": "wgan-gp", CYCLEGAN: "least-squares"}
+__all__ = ["data_of", "describe", "settings_of", "summary", "variant_of"]
 
 
 def data_of(
@@ -35,7 +42,7 @@ def data_of(
         BadFile and its kinds: a volume that cannot be used.
     """
     _check_domains(config)
-    if config.gan.variant == CYCLEGAN:
+    if config.translates:
         return open_unpaired(config.data, split, cache_dir=cache_dir)
     return open_dataset(config.data, split, cache_dir=cache_dir)
 
@@ -52,31 +59,84 @@ def variant_of(config: Config, data: Mapping[str, Any]) -> Variant:
             variant.
     """
     _check_domains(config)
-    build = build_cycle if config.gan.variant == CYCLEGAN else build_variant
-    settings = _settings_of(build, config)
-    settings["objective"] = config.gan.objective or DEFAULT_OBJECTIVE[config.gan.variant]
-    settings |= {"shape": data["shape"], "channels": data["channels"], "seed": config.seed}
-    for name in ("lr_generator", "lr_critic", "betas"):
-        settings[name] = getattr(config.train, name)
-    if config.gan.variant == CYCLEGAN:
+    settings = settings_of(config)
+    facts = {"shape": data["shape"], "channels": data["channels"], "seed": config.seed}
+    if isinstance(settings, CycleSettings):
         if "b" not in data:
             raise ConfigError("gan.variant: cyclegan trains on two data sets, one was given")
         modalities = (domain["normalisation"]["modality"] for domain in (data, data["b"]))
-        return build_cycle(**settings, same_contrast=same_contrast(*modalities))
+        return build_cycle(settings, same_contrast=same_contrast(*modalities), **facts)
     conditional = config.data.conditional
     if conditional and not data["classes"]:
         raise ConfigError("data.conditional: the data set has no labels to condition on")
     return build_variant(
+        settings,
         classes=data["classes"] if conditional else (),
         prior=data["prior"] if conditional else None,
         balanced=config.data.sampler == "balanced",
-        **settings,
+        **facts,
     )
 
 
+def settings_of(config: Config) -> AdversarialSettings | CycleSettings:
+    """The settings of the configuration's variant, its defaults filled in.
+
+    Raises:
+        ConfigError: a setting of another variant is not at its default: it would do nothing.
+    """
+    kind = VARIANTS[config.gan.variant]
+    known = {field.name for field in fields(kind)}
+    config = config.settled()
+    chosen = {key: getattr(config.train, key) for key in ("lr_generator", "lr_critic", "betas")}
+    for section, values in (("model", config.model), ("gan", config.gan)):
+        for key, field in type(values).model_fields.items():
+            value = getattr(values, key)
+            if key in known:
+                chosen[key] = value
+            elif key != "variant" and value != field.default:
+                raise ConfigError(
+                    f"{section}.{key}: has no effect on gan.variant {config.gan.variant!r}; "
+                    "leave it out"
+                )
+    return kind(**chosen)
+
+
+def describe(dataset: TrainingSet) -> dict[str, Any]:
+    """What a run folder records of a data set, as JSON values (data.json).
+
+    Of two unpaired sets: that of domain A, and under "b" that of domain B; the fingerprint of A's
+    record covers both.
+    """
+    items = getattr(dataset, "items", [])
+    other = getattr(dataset, "b", None)
+    return {
+        "fingerprint": dataset.fingerprint,
+        "volumes": len(dataset),
+        "shape": [int(size) for size in dataset.shape],
+        "channels": int(dataset.channels),
+        "spacing": [float(size) for size in dataset.spacing],
+        "classes": list(dataset.classes),
+        "prior": [float(share) for share in dataset.prior],
+        "modalities": sorted({str(item.modality) for item in items}),
+        "normalisation": dataset.normalisation,
+        "columns": describe_columns(getattr(item, "columns", {}) for item in items),
+    } | ({} if other is None else {"b": describe(other)})
+
+
+def summary(record: Mapping[str, Any], variant: Variant) -> str:
+    """The volumes of a record and the parts of every network, line by line."""
+    domains = [record, record["b"]] if "b" in record else [record]
+    volumes = " and ".join(str(domain["volumes"]) for domain in domains)
+    networks = {name: module for name, module in variant.modules.items() if parameter_count(module)}
+    sizes = ", ".join(f"{name} {parameter_count(module):,}" for name, module in networks.items())
+    classes = ", ".join(record["classes"]) or "none"
+    parts = [f"{name}: {describe_network(module)}" for name, module in networks.items()]
+    return "\n".join([f"volumes: {volumes}; classes: {classes}; weights: {sizes}", *parts])
+
+
 def _check_domains(config: Config) -> None:
-    if config.gan.variant != CYCLEGAN:
-        for key in ("source_b", "modality_b", "window_b"):
+    if not config.translates:
+        for key in ("source_b", "suffix_b", "modality_b", "window_b"):
             if getattr(config.data, key) != type(config.data).model_fields[key].default:
                 raise ConfigError(
                     f"data.{key}: only a cyclegan has a domain B; set gan.variant to cyclegan, or "
@@ -91,28 +151,3 @@ def _check_domains(config: Config) -> None:
         raise ConfigError(
             "data.conditional: a cyclegan has no classes; leave out conditional and balanced"
         )
-
-
-def _settings_of(build: Callable[..., Variant], config: Config) -> dict[str, Any]:
-    """Model and game settings that `build` takes; one it does not take must be at its default.
-
-    Raises:
-        ConfigError: a setting of another variant, which would silently do nothing.
-    """
-    known = inspect.signature(build).parameters
-    chosen = {}
-    sections: tuple[tuple[str, ModelConfig | GanConfig], ...] = (
-        ("model", config.model),
-        ("gan", config.gan),
-    )
-    for section, values in sections:
-        for key, field in type(values).model_fields.items():
-            value = getattr(values, key)
-            if key in known:
-                chosen[key] = value
-            elif key != "variant" and value != field.default:
-                raise ConfigError(
-                    f"{section}.{key}: has no effect on gan.variant {config.gan.variant!r}; "
-                    "leave it out"
-                )
-    return chosen

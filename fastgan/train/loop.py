@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +13,10 @@ from torch import Tensor
 from fastgan import config as configuration
 from fastgan.config import Config
 from fastgan.errors import ConfigError, ResourceLimit, StateError
+from fastgan.gans import Phase, Variant
 from fastgan.random import Draws
 from fastgan.train import checkpoint
-from fastgan.train.batches import Batches, Source
+from fastgan.train.batches import Batches, TrainingSet
 from fastgan.train.checkpoint import Checkpoint
 from fastgan.train.device import peak_memory
 from fastgan.train.ema import Ema
@@ -38,14 +38,19 @@ class Training:
 
     Args:
         variant: a `fastgan.gans` variant; its modules are moved to `device` and trained in place.
-        dataset: anything with `sample(batch_size, rng)` and a `fingerprint`.
+        dataset: what batches are drawn from.
         config: the run's configuration.
         run: the run folder, locked by the caller.
         device: where to compute.
     """
 
     def __init__(
-        self, variant: Any, dataset: Source, config: Config, run: RunFolder, device: torch.device
+        self,
+        variant: Variant,
+        dataset: TrainingSet,
+        config: Config,
+        run: RunFolder,
+        device: torch.device,
     ) -> None:
         self.variant, self.config, self.run, self.device = variant, config, run, device
         self.steps_done = 0
@@ -55,7 +60,7 @@ class Training:
         self.watch = Watch(config.train.non_finite)
         self.identity = {
             "config_hash": hashlib.sha256(configuration.dump(config).encode()).hexdigest(),
-            "data_fingerprint": str(getattr(dataset, "fingerprint", "")),
+            "data_fingerprint": dataset.fingerprint,
         }
         for module in variant.modules.values():
             module.to(device).train()
@@ -96,14 +101,14 @@ class Training:
         if self.device.type == "cpu":
             self.watch.settle()
 
-    def _update(self, phase: Any) -> None:
+    def _update(self, phase: Phase) -> None:
         optimiser = self._optimiser(phase.name, tuple(phase.updates))
         self._train_only(tuple(phase.updates))
         optimiser.clear()
         with span(phase.name):
             with forward_precision(self.config.train.precision, self.device):
                 loss, metrics = phase.loss()
-            loss.backward()
+            torch.autograd.backward(loss)
         with span("optimiser"):
             skip = self.watch.judge(
                 self.steps_done + 1, phase.name, loss, optimiser.gradients(), self.batches.drawn
@@ -231,31 +236,38 @@ class Training:
             # Proves the disk before hours are spent, and makes the first steps resumable.
             self.save()
         clock, seen = time.perf_counter(), self.batches.count
+        first = self.steps_done + 1
         while self.steps_done < train.steps and not interruption:
             self.advance()
             step = self.steps_done
             last = step == train.steps
             progress.advance(step)
-            if step % train.log_every == 0 or last:
+            # Whether a row is kept depends on the step alone, not on where a run was resumed.
+            logged = step % train.log_every == 0 or step == 1 or last
+            if logged or step == first:
                 self.watch.settle()
                 metrics = self.metrics()
                 now, count = time.perf_counter(), self.batches.count
                 rate = (count - seen) / (now - clock)
                 clock, seen = now, count
-                self._log(metrics, rate, progress)
+                self._log(metrics, rate, progress, kept=logged)
             if step % train.sample_every == 0 or last:
                 self.draw_samples(progress)
             if step % train.checkpoint_every == 0 or last:
                 self.save()
-            if any(step % n == 0 for n in (train.log_every, train.sample_every)):
+            if logged or step % train.sample_every == 0:
                 refresh()
         if self._saved != self.steps_done:
             self.save()
 
-    def _log(self, metrics: Mapping[str, float], rate: float, progress: Progress) -> None:
+    def _log(
+        self, metrics: Mapping[str, float], rate: float, progress: Progress, *, kept: bool
+    ) -> None:
+        """Show the figures of the last step; `kept`: also add them to metrics.jsonl."""
         memory = peak_memory(self.device)
         skipped = {f"skipped/{phase}": n for phase, n in self.watch.skipped.items() if n}
         row = {"step": self.steps_done, **metrics, **skipped}
-        self.run.append_metrics(row | {"volumes_per_second": rate, "memory": memory})
+        if kept:
+            self.run.append_metrics(row | {"volumes_per_second": rate, "memory": memory})
         shown = {k: v for k, v in metrics.items() if k.endswith(("/loss", "/gradient_norm"))}
         progress.report(self.steps_done, {**shown, **skipped}, rate, memory)

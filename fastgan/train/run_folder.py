@@ -47,6 +47,9 @@ FREE_KEYS = frozenset(
 FINGERPRINT = "data.fingerprint"
 """Stands for the content of the data files among the keys that may have changed."""
 
+SHOWN = 5
+"""Runs named where the folder of runs was given in place of one."""
+
 _NUMBER = re.compile(r"(\d{5,})-")
 
 
@@ -60,7 +63,7 @@ class RunFolder:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         if not (self.path / "config.yaml").is_file():
-            raise BadFile(f"{self.path}: not a run folder (it has no config.yaml)")
+            raise BadFile(f"{self.path}: not a run folder (it has no config.yaml){self._inside()}")
 
     @classmethod
     def create(
@@ -96,6 +99,13 @@ class RunFolder:
         replace_file(path / "config.yaml", configuration.dump(config).encode())
         sync_folder(out)
         return cls(path)
+
+    def _inside(self) -> str:
+        """The runs in a folder of runs, for whoever named that."""
+        found = sorted(path.parent for path in self.path.glob("*/config.yaml"))
+        shown = ", ".join(str(path) for path in found[-SHOWN:])
+        more = f"the last {SHOWN} of {len(found)} are " if len(found) > SHOWN else ""
+        return f"; it holds runs, name one: {more}{shown}" if found else ""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -138,8 +148,7 @@ class RunFolder:
         Raises:
             StateError: other keys differ; names each with both values.
         """
-        old = self.config()
-        changes = changed_keys(old, config)
+        changes = changed_keys(self.config().settled(), config.settled())
         was, now = self.data().get("fingerprint"), data.get("fingerprint")
         if was != now:
             changes[FINGERPRINT] = (was, now)

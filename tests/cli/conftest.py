@@ -75,7 +75,7 @@ def translator(monkeypatch):
             asked.append((folder.path.name, found.step, direction))
             return module.eval()
 
-        monkeypatch.setattr("fastgan.train.load_translator", load, raising=False)
+        monkeypatch.setattr("fastgan.runs.translate.load_translator", load)
         return asked
 
     use(lambda x: x)

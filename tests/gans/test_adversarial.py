@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError
-from fastgan.gans import AdversarialGAN, LabelPrior, Penalty, build_variant
+from fastgan.gans import AdversarialGAN, AdversarialSettings, LabelPrior, Penalty, build_variant
 from fastgan.gans.adversarial import AdversarialGAN as Exact
 from fastgan.random import Draws
 
@@ -31,7 +32,10 @@ CONDITIONAL: dict[str, Any] = {"classes": ("benign", "malignant"), "prior": (0.9
 
 
 def variant(**settings: Any) -> AdversarialGAN:
-    built = build_variant(**(SMALL | settings))
+    own = {field.name for field in fields(AdversarialSettings)}
+    given = SMALL | settings
+    game = AdversarialSettings(**{k: v for k, v in given.items() if k in own})
+    built = build_variant(game, **{k: v for k, v in given.items() if k not in own})
     assert isinstance(built, Exact)
     return built
 

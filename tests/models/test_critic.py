@@ -22,7 +22,8 @@ SHAPES = [(32, 32, 32), (48, 40, 12), (20, 6, 34), (64, 64, 16)]
 
 
 def small(**settings: Any) -> nn.Module:
-    return build_critic(**({"shape": (8, 6, 12), "critic_channels": (4, 8, 8)} | settings))
+    defaults = {"architecture": "dcgan", "shape": (8, 6, 12), "norm": "none"}
+    return build_critic(**(defaults | {"critic_channels": (4, 8, 8)} | settings))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -191,7 +192,11 @@ def test_rejects_inputs() -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_folded_critic_sees_every_voxel(architecture: str) -> None:
     critic = build_critic(
-        architecture=architecture, shape=(8, 8, 4), critic_channels=(4, 4), fold=(2, 2, 1)
+        architecture=architecture,
+        shape=(8, 8, 4),
+        critic_channels=(4, 4),
+        norm="none",
+        fold=(2, 2, 1),
     )
     x = torch.randn(2, 1, 8, 8, 4, requires_grad=True)
     (gradient,) = torch.autograd.grad(critic(x).sum(), x)

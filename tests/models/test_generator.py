@@ -18,6 +18,7 @@ SHAPES = [(32, 32, 32), (48, 40, 12), (20, 6, 34), (64, 64, 16)]
 
 def small(**settings: Any) -> torch.nn.Module:
     defaults = {"shape": (16, 8, 12), "latent_dim": 6, "generator_channels": (8, 8, 4)}
+    defaults |= {"architecture": "dcgan", "norm": "instance"}
     return build_generator(**(defaults | settings))
 
 

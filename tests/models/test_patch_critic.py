@@ -17,7 +17,11 @@ from fastgan.nn import NORMS
 
 
 def small(**settings: Any) -> PatchCritic:
-    defaults: dict[str, Any] = {"shape": (8, 8, 16), "patch_critic_channels": (4, 8)}
+    defaults: dict[str, Any] = {
+        "shape": (8, 8, 16),
+        "patch_critic_channels": (4, 8),
+        "norm": "none",
+    }
     return build_patch_critic(**(defaults | settings))
 
 

@@ -17,6 +17,7 @@ from fastgan.nn import NORMS
 
 def small(**settings: Any) -> Translator:
     defaults: dict[str, Any] = {"shape": (8, 8, 16), "translator_channels": (4, 8), "blocks": 1}
+    defaults |= {"architecture": "resnet", "norm": "instance"}
     return build_translator(**(defaults | settings))
 
 

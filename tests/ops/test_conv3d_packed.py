@@ -275,7 +275,7 @@ def test_rejects_what_does_not_fit(name: str) -> None:
     values = operands(name, case, torch.float32)
     second = OPERANDS[name][1]
     output = "y" if name == "fprop" else "g"
-    with pytest.raises(ValueError, match=rf"conv_{name}: {output} .* must fit together"):
+    with pytest.raises(ValueError, match=rf"conv_packed_{name}: {output} .* must fit together"):
         packed(name, case, values[0], values[1][:1], *values[2:])
     with pytest.raises(ValueError, match=f"{second} must be contiguous on the CPU, channels last"):
         packed(name, case, values[0], values[1].contiguous(), *values[2:])
@@ -287,5 +287,5 @@ def test_rejects_a_bias_that_does_not_fit() -> None:
     case = CASES["fprop"][1]
     x, weight, bias = operands("fprop", case, torch.float32)
     for wrong in (bias[:16], bias.bfloat16()):
-        with pytest.raises(ValueError, match=r"conv_fprop: bias must be \[K\]"):
+        with pytest.raises(ValueError, match=r"conv_packed_fprop: bias must be \[K\]"):
             packed("fprop", case, x, weight, wrong)

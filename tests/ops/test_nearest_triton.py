@@ -132,9 +132,7 @@ def test_never_chosen_by_itself() -> None:
 
 
 def test_rejects_what_it_cannot_serve(monkeypatch) -> None:
-    with pytest.raises(
-        ConfigError, match="float64, uint8, int8 and int16, got int64"
-    ):
+    with pytest.raises(ConfigError, match="float64, uint8, int8 and int16, got int64"):
         dispatch.choose("nearest", torch.zeros(2, 3).long())
     monkeypatch.setattr(runtime, "_interpreted", False)
     with warnings.catch_warnings():

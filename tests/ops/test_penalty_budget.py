@@ -84,7 +84,9 @@ def kept(own: torch.nn.Module, x: Tensor) -> Iterator[dict[int, int]]:
 
 
 def measured(norm: str) -> dict[str, float]:
-    critic = build_critic(shape=(SIZE,) * 3, critic_channels=CHANNELS, norm=norm)
+    critic = build_critic(
+        architecture="dcgan", shape=(SIZE,) * 3, critic_channels=CHANNELS, norm=norm
+    )
     x = torch.randn(BATCH, 1, SIZE, SIZE, SIZE)
     with Counts() as counts:
         ops.gradient_penalty(critic, x, x).value.backward()

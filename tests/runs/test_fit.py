@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from fastgan.errors import ConfigError, StateError
-from fastgan.gans import find_objective
-from fastgan.runs import (
+from fastgan import (
     GAN,
-    FittableGAN,
     HingeGAN,
     LeastSquaresGAN,
     NonSaturatingGAN,
     WassersteinClip,
     WassersteinGP,
 )
+from fastgan.errors import ConfigError, StateError
+from fastgan.gans import find_objective
+from fastgan.runs.fit import FittableGAN
 from fastgan.train import RunFolder
 
 SMALL: dict[str, Any] = {

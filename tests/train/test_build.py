@@ -11,7 +11,7 @@ import pytest
 from fastgan.config import Config, parse
 from fastgan.data import Dataset, Unpaired, save_volume
 from fastgan.errors import ConfigError
-from fastgan.gans import AdversarialGAN, CycleGAN
+from fastgan.gans import AdamSettings, AdversarialGAN, CycleGAN
 from fastgan.train import describe
 from fastgan.train.build import data_of, variant_of
 
@@ -49,6 +49,16 @@ def test_a_cyclegan_of_two_folders(folders: dict[str, str]) -> None:
     assert variant.modules["pool_A"].size == 7 and variant.modules["G_AB"].skips
     assert variant.optimisers["generator"].lr == 3e-4
     assert variant.optimisers["critic"].beta2 == 0.9
+
+
+def test_a_cyclegan_trains_at_its_paper_s_settings(folders: dict[str, str]) -> None:
+    plain = config(folders, CYCLE)
+    variant = variant_of(plain, describe(data_of(plain, "train")))
+    for phase in ("generator", "critic"):
+        assert variant.optimisers[phase] == AdamSettings(2e-4, 0.5, 0.999)
+    chosen = config(folders, CYCLE, train={"lr_critic": 1e-4})
+    variant = variant_of(chosen, describe(data_of(chosen, "train")))
+    assert variant.optimisers["critic"] == AdamSettings(1e-4, 0.5, 0.999)
 
 
 def test_objective_none_is_the_variant_s_own(folders: dict[str, str]) -> None:

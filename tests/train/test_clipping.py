@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fastgan.errors import NumericsError
-from fastgan.gans import AdversarialGAN, build_variant
+from fastgan.gans import AdversarialGAN, AdversarialSettings, build_variant
 from fastgan.gans.clipping import clip_weights
 from fastgan.train import checkpoint, fit
 from fastgan.train.optim import PhaseOptimiser
@@ -19,16 +19,15 @@ CLIP = 0.03
 
 
 def clipped(**settings: Any) -> AdversarialGAN:
-    gan = build_variant(
-        shape=(4, 4, 4),
+    game = AdversarialSettings(
         latent_dim=3,
         generator_channels=(4,),
         critic_channels=(4,),
         critic_steps=2,
         penalty="none",
         weight_clip=CLIP,
-        **settings,
     )
+    gan = build_variant(game, shape=(4, 4, 4), **settings)
     assert isinstance(gan, AdversarialGAN)
     return gan
 

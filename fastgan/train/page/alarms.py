@@ -139,7 +139,7 @@ def _structure(metrics: Metrics, config: Config) -> Iterator[Alarm]:
 
 def _collapse(metrics: Metrics, config: Config) -> Iterator[Alarm]:
     remedy = "Lower --lr-critic,"
-    if config.gan.variant == "adversarial" and not config.model.minibatch_stddev:
+    if not config.translates and not config.model.minibatch_stddev:
         remedy = "Set --minibatch-stddev to a divisor of the batch size, lower --lr-critic,"
     for name, curve in metrics.items():
         if not re.fullmatch(r"critic/collapse(/.+)?", name):

@@ -100,7 +100,7 @@ def _known(config: Config) -> list[Chart]:
 def _of_the_game(config: Config) -> list[Chart]:
     penalty = config.gan.penalty
     # A cyclegan's loss is a sum over two critics.
-    alone = config.gan.variant == "adversarial"
+    alone = not config.translates
     rest = (
         f" {AT_REST[objective]}" if alone and (objective := config.gan.objective) in AT_REST else ""
     )

@@ -155,7 +155,7 @@ def _share(share: float) -> str:
 def about_settings(config: Config, environment: Mapping[str, Any]) -> dict[str, str]:
     """The main points of a configuration, name to value."""
     gan, model, train = config.gan, config.model, config.train
-    translates = gan.variant == "cyclegan"
+    translates = config.translates
     objective = gan.objective or ("least-squares" if translates else "wgan-gp")
     points = {"game": f"{'CycleGAN' if translates else 'GAN'}, {objective}"}
     if translates:

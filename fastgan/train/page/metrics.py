@@ -69,7 +69,7 @@ def volumes_per_step(config: Config, counters: Mapping[str, object]) -> float:
     step, volumes = counters.get("step"), counters.get("volumes")
     if isinstance(step, int) and isinstance(volumes, int) and step > 0 and volumes > 0:
         return volumes / step
-    batches = config.gan.critic_steps if config.gan.variant == "adversarial" else 1
+    batches = 1 if config.translates else config.gan.critic_steps
     return float(config.train.batch_size * batches)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.gans import AdversarialGAN, Penalty, Phase
+from fastgan.gans import AdamSettings, AdversarialGAN, Penalty, Phase
 from fastgan.train import loop
 from fastgan.train.optim import PhaseOptimiser
 
@@ -66,7 +66,7 @@ def step_matrix(toys: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for theta, w in ((size, 0.0), (0.0, size)):
             gan = game(toys, theta, w, gamma, kind)
             for settings in gan.optimisers:
-                gan.optimisers[settings] = type(gan.optimisers[settings])(rate)
+                gan.optimisers[settings] = AdamSettings(rate, 0.0, 0.9)
             toys.training(gan, toys.Constant(ZERO), tmp_path).advance()
             after = [gan.modules["generator"].at.item(), gan.modules["critic"].w.item()]
             columns.append(torch.tensor(after, dtype=torch.float64) / size)
@@ -139,7 +139,7 @@ def radii(toys: ModuleType, folder: Path, gamma: float, steps: int, rate: float)
     """Distance to the equilibrium after each step of the loop."""
     gan = game(toys, 0.02, 0.0, gamma)
     for name in gan.optimisers:
-        gan.optimisers[name] = type(gan.optimisers[name])(rate)
+        gan.optimisers[name] = AdamSettings(rate, 0.0, 0.9)
     run, found = toys.training(gan, toys.Constant(ZERO), folder, steps=steps), []
     for _ in range(steps):
         run.advance()

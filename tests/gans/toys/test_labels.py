@@ -37,7 +37,10 @@ def trained(kind: type[AdversarialGAN], toys: ModuleType, folder: Path) -> tuple
         penalty=Penalty("none"),
         labels=LabelPrior(CLASSES, REAL.tolist()),
         critic_steps=4,
-        optimisers={"critic": AdamSettings(0.05, 0.0, 0.99), "generator": AdamSettings(1e-12)},
+        optimisers={
+            "critic": AdamSettings(0.05, 0.0, 0.99),
+            "generator": AdamSettings(1e-12, 0.0, 0.9),
+        },
     )
     data = toys.Constant(torch.zeros(4).double(), LABELS)
     run = toys.training(gan, data, folder, steps=60, lr_decay="linear")

@@ -54,7 +54,10 @@ def test_a_clipped_critic_reads_the_distance(
         weight_clip=1.0,
         critic_steps=5,
         # The generator stays where it is.
-        optimisers={"critic": AdamSettings(0.2), "generator": AdamSettings(1e-12)},
+        optimisers={
+            "critic": AdamSettings(0.2, 0.0, 0.9),
+            "generator": AdamSettings(1e-12, 0.0, 0.9),
+        },
     )
     run = toys.training(gan, toys.Constant(toys.normal(*first, COUNT)), tmp_path)
     for _ in range(6):

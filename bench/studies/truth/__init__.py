@@ -1,0 +1,1 @@
+"""Are the verdicts of the audit true? Data whose truth is known, and that no phantom drew."""

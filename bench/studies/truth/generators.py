@@ -1,0 +1,170 @@
+"""Faults of a generator: repeated, missing, marked, spoilt or wrongly labelled volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.studies.truth.hospitals import marked_class
+from bench.studies.truth.worlds import World, labels_of
+from fastgan.audit.evidence import Cohort, Evidence
+
+__all__ = [
+    "amplified",
+    "blank",
+    "checkerboard",
+    "class_missing",
+    "collapsed",
+    "cube",
+    "double_noise",
+    "drawn",
+    "generated_mark",
+    "largest_missing",
+    "overfitted",
+    "smoothed",
+    "swapped",
+]
+
+Floats = NDArray[np.floating]
+Make = Callable[[World], Evidence]
+
+
+def _valued(cohort: Cohort, values: Floats) -> Cohort:
+    return replace(cohort, values=values.astype(np.float32))
+
+
+def generated_mark(height: float) -> Make:
+    def make(world: World) -> Evidence:
+        made = world.cohort(world.generated, "generated")
+        return world.evidence(
+            generated=_valued(made, marked_class(made.values, labels_of(made), height))
+        )
+
+    return make
+
+
+def amplified(world: World) -> Evidence:
+    """Half of class 1 bears the mark among patients, all of it among generated volumes."""
+    cohorts = []
+    for patients, name in ((world.training, "training"), (world.holdout, "held-out")):
+        cohort = world.cohort(patients, name)
+        marked = (patients.labels == 1) & (patients.owner % 2 == 0)
+        cohorts.append(replace(cohort, values=marked_class(cohort.values, marked.astype(int), 0.3)))
+    made = world.cohort(world.generated, "generated")
+    made = _valued(made, marked_class(made.values, labels_of(made), 0.3))
+    return world.evidence(*cohorts, made)
+
+
+def collapsed(distinct: int) -> Make:
+    """All generated volumes are a few distinct ones, with noise of a twentieth of their spread."""
+
+    def make(world: World) -> Evidence:
+        rng = world.rng("collapse")
+        some = world.generated.rows(np.arange(distinct))
+        which = rng.permutation(np.arange(world.setting.generated) % distinct)
+        made = world.cohort(some.rows(which), "generated")
+        values = made.values + 0.05 * made.values.std() * rng.standard_normal(made.values.shape)
+        names = world.generated.subjects
+        return world.evidence(generated=replace(_valued(made, values), subjects=names))
+
+    return make
+
+
+def class_missing(labelled: bool) -> Make:
+    def make(world: World) -> Evidence:
+        count = world.setting.generated
+        made = world.cohort(
+            world.fresh(count, "one class", labels=np.zeros(count, np.int64)), "generated"
+        )
+        return world.evidence(generated=made if labelled else replace(made, labels=None))
+
+    return make
+
+
+def largest_missing(world: World) -> Evidence:
+    """No generated lesion is among the largest fifth."""
+    many = world.fresh(round(world.setting.generated * 1.5), "many")
+    limit = np.quantile(many.burden, 0.8)
+    kept = np.flatnonzero(many.burden <= limit)[: world.setting.generated]
+    return world.evidence(generated=many.rows(kept))
+
+
+def drawn(change: Callable[[World, Floats], Floats]) -> Make:
+    """The same done to every generated volume."""
+
+    def make(world: World) -> Evidence:
+        made = world.cohort(world.generated, "generated")
+        return world.evidence(generated=_valued(made, change(world, made.values)))
+
+    return make
+
+
+def checkerboard(height: float) -> Callable[[World, Floats], Floats]:
+    def change(world: World, values: Floats) -> Floats:
+        board = np.indices(values.shape[1:]).sum(axis=0) % 2 * 2 - 1
+        out: Floats = values + height * board
+        return out
+
+    return change
+
+
+def double_noise(world: World, values: Floats) -> Floats:
+    """As much noise again as leaves twice the scanner's."""
+    low, high = world.law.window
+    unit = world.law.noise * 2 / (high - low)
+    return values + np.sqrt(3) * unit * world.rng("noise").standard_normal(values.shape)
+
+
+def cube(world: World, values: Floats) -> Floats:
+    out, middle = values.copy(), world.setting.size // 2
+    out[:, middle - 2 : middle + 2, middle - 2 : middle + 2, middle - 2 : middle + 2] = 1.0
+    return out
+
+
+def smoothed(world: World, values: Floats) -> Floats:
+    from scipy.ndimage import gaussian_filter
+
+    return np.stack([gaussian_filter(volume, 1.0) for volume in values])
+
+
+def swapped(share: float, clarity: float) -> Make:
+    """Labels of generated volumes wrong in a share, classes further apart by `clarity`."""
+
+    def make(world: World) -> Evidence:
+        clear = world.fresh(world.setting.generated, f"clear {clarity}", clarity=clarity)
+        made = world.cohort(clear, "generated")
+        rng = world.rng("swapped")
+        wrong = rng.permutation(len(made)) < round(share * len(made))
+        return world.evidence(
+            generated=replace(made, labels=np.where(wrong, 1 - labels_of(made), labels_of(made)))
+        )
+
+    return make
+
+
+def overfitted(share: float) -> Make:
+    """That share of the generated volumes is a new scan of a training patient."""
+
+    def make(world: World) -> Evidence:
+        count = round(share * world.setting.generated)
+        seen = world.cohort(world.rescans(world.training, count, "overfit"), "generated")
+        made = world.cohort(world.generated, "generated")
+        values, labels = made.values.copy(), labels_of(made).copy()
+        values[:count], labels[:count] = seen.values, labels_of(seen)
+        return world.evidence(generated=replace(made, values=values, labels=labels))
+
+    return make
+
+
+def blank(count: int) -> Make:
+    """That many generated volumes hold one value."""
+
+    def change(world: World, values: Floats) -> Floats:
+        out = values.copy()
+        out[:count] = -1.0
+        return out
+
+    return drawn(change)

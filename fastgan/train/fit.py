@@ -1,0 +1,111 @@
+"""Training in a run folder: a new one, or one that is gone on with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from fastgan.config import Config
+from fastgan.errors import StateError
+from fastgan.gans import Variant
+from fastgan.train import checkpoint
+from fastgan.train.batches import TrainingSet
+from fastgan.train.build import describe
+from fastgan.train.device import repeatable, resolve
+from fastgan.train.loop import Training
+from fastgan.train.precision import resolve_precision
+from fastgan.train.progress import Progress
+from fastgan.train.run_folder import RunFolder
+from fastgan.train.signals import watch_signals
+from fastgan.train.tensorboard import require_writer
+from fastgan.train.views import kept_views
+
+__all__ = ["fit"]
+
+
+def fit(
+    variant: Variant,
+    dataset: TrainingSet,
+    config: Config | None = None,
+    *,
+    out: Path | str = "runs",
+    resume: Path | str | None = None,
+    allow_change: Sequence[str] = (),
+    command: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> RunFolder:
+    """Train `variant` on `dataset` and leave everything in a run folder.
+
+    SIGTERM and SIGINT finish the step, save, and end in SystemExit(143) or KeyboardInterrupt; a
+    second signal ends the process at once.
+
+    Args:
+        variant: the game; trained in place, with its live (not averaged) weights.
+        dataset: a `fastgan.data.Dataset`, or an `Unpaired` for a cyclegan.
+        config: steps, batch size and the rest; the defaults, or on resume the run's own.
+        out: folder under which a new, numbered run folder is made.
+        resume: a run folder to go on with, from its newest checkpoint that verifies.
+        allow_change: dotted keys in which a resumed run may differ from what it was.
+        command: what to record as the command line; by default this process's.
+        progress: where to report; by default a bar or lines on standard error.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ConfigError: a setting that cannot work here, such as a device that is not there.
+        StateError: the run is in use, differs in other keys, or holds no usable checkpoint.
+        NumericsError: NaN or infinity under policy `stop`; checkpoints are as before that step.
+        ResourceLimit, BadFile, CorruptFile: memory or disk; a save that fails is never ignored.
+
+    Deterministic: with `train.deterministic`, also across kill and resume, on one machine.
+    """
+    command = sys.argv if command is None else command
+    run = None if resume is None else RunFolder(resume)
+    config = config or (run.config() if run else Config())
+    device = resolve(config.train.device)
+    # Settled once, so that a run resumed elsewhere computes as it began.
+    config = config.settled()
+    config.train.precision = resolve_precision(config.train.precision, device)
+    if config.train.tensorboard:
+        require_writer()
+    record = describe(dataset)
+    with ExitStack() as stack:
+        if run is None:
+            run = RunFolder.create(out, config, record, command)
+            stack.enter_context(run.locked())
+            found = None
+        else:
+            stack.enter_context(run.locked())
+            run.accept(config, record, allow_change, command)
+            found = checkpoint.newest(run.path)
+            if found.step > config.train.steps:
+                raise StateError(
+                    f"{run.path}: has {found.step} steps behind it, train.steps is "
+                    f"{config.train.steps}"
+                )
+        threads = found.counters.get("threads") if found and config.train.deterministic else None
+        stack.enter_context(repeatable(config.train.deterministic, threads))
+        training = Training(variant, dataset, config, run, device)
+        stack.callback(training.batches.close)
+        if progress is None:
+            progress = Progress(config.train.steps, found.step if found else 0)
+        stack.enter_context(progress)
+        progress.say(f"run folder: {run.path}")
+        if found is not None:
+            training.restore(found)
+            for path in checkpoint.set_aside(run.path, found.step):
+                progress.say(f"{path}: set aside, it does not verify")
+            for reason in found.skipped:
+                progress.say(f"skipped: {reason}")
+            run.cut_metrics(found.step)
+        interruption = stack.enter_context(watch_signals())
+        refresh = stack.enter_context(kept_views(training, interruption, progress.say))
+        training.train(progress, interruption, refresh)
+        if interruption:
+            number, step = interruption.signal, training.steps_done
+            progress.say(f"stopped by signal {number} after {step} steps")
+    interruption.leave()
+    return run
