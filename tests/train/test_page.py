@@ -165,10 +165,11 @@ def test_pictures_of_steps_that_were_undone_are_not_shown(copy):
     assert "Newest: step 7." in page_of(copy) and "step 900" not in page_of(copy)
 
 
-def test_three_steps_without_a_row_before_the_last(tiny, tmp_path, quiet):
-    config = tiny.tiny_config(steps=3, log_every=20, sample_every=20)
+@pytest.mark.parametrize(("steps", "drawn"), [(1, "<circle"), (3, "<polyline")])
+def test_a_few_steps_show_what_there_is(tiny, tmp_path, quiet, steps, drawn):
+    config = tiny.tiny_config(steps=steps, log_every=20, sample_every=20)
     run = fit(tiny.TinyVariant(), tiny.TinyDataset(), config, out=tmp_path, progress=quiet).path
-    assert "<circle" in page_of(run) and "Newest: step 3." in page_of(run)
+    assert drawn in page_of(run) and f"Newest: step {steps}." in page_of(run)
 
 
 def test_before_the_first_row(copy):

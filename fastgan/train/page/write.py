@@ -105,7 +105,6 @@ def _render(run: RunFolder) -> str:
         looked_for=LOOKED_FOR,
         gallery=shown,
         drawings=[_draw(c, metrics, alarms, seams) for c in charts_of(metrics, config)],
-        first_row=min(config.train.log_every, config.train.steps),
         data=list(about_data(data, config)),
         settings=about_settings(config, _environment(run.path)),
         config=dump(config),
