@@ -26,7 +26,7 @@ REQUIRED = {
     "the notice": r"fastgan-.*\.dist-info/licenses/NOTICE",
 }
 FORBIDDEN = {
-    "tests": r"(tests|bench|docs|examples)/.*",
+    "tests": r"(tests|bench|docs|examples|tools)/.*",
     "sources of the extension": r".*\.(cpp|cu|cuh|h|o|ninja)",
     "a second copy of kernels": r"kernels/.*",
     "caches": r".*__pycache__.*",
