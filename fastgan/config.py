@@ -192,6 +192,8 @@ class TrainConfig(_Section):
     """Steps between pictures of generated volumes."""
     log_every: int = Field(default=20, ge=1)
     """Steps between lines of metrics.jsonl."""
+    tensorboard: bool = False
+    """Write TensorBoard files, too, into `tensorboard` of the run folder; needs fastgan[tb]."""
     non_finite: Literal["stop", "skip"] = "stop"
     """What a NaN or infinite loss does; weights and moments are untouched either way."""
 

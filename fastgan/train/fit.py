@@ -23,6 +23,8 @@ from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder, require_place
 from fastgan.train.signals import watch_signals
+from fastgan.train.tensorboard import require_writer
+from fastgan.train.views import kept_views
 
 __all__ = ["fit", "rehearse"]
 
@@ -67,6 +69,8 @@ def fit(
     command = sys.argv if command is None else command
     run = None if resume is None else RunFolder(resume)
     config, device = _settle(config or (run.config() if run else Config()))
+    if config.train.tensorboard:
+        require_writer()
     record = describe(dataset)
     with ExitStack() as stack:
         found = None
@@ -94,7 +98,8 @@ def fit(
                 progress.say(f"skipped: {reason}")
             run.cut_metrics(found.step)
         interruption = stack.enter_context(watch_signals())
-        training.train(progress, interruption)
+        refresh = stack.enter_context(kept_views(training, interruption, progress.say))
+        training.train(progress, interruption, refresh)
         if interruption:
             number, step = interruption.signal, training.steps_done
             progress.say(f"stopped by signal {number} after {step} steps")

@@ -1,7 +1,8 @@
 """The folder of one run: its configuration, surroundings, metrics, pictures and checkpoints.
 
 `runs/00003-name-seed0/` holds config.yaml, env.json, command.txt, data.json (what is needed to
-bring generated volumes back to physical units), metrics.jsonl, samples/ and ckpt-<step>/.
+bring generated volumes back to physical units), metrics.jsonl, history.jsonl (when it began and how
+it ended), samples/, ckpt-<step>/ and run.html, which shows all of them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ FREE_KEYS = frozenset(
         "train.keep_checkpoints",
         "train.sample_every",
         "train.log_every",
+        "train.tensorboard",
         "train.non_finite",
     }
 )
