@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fastgan.errors import BadFile, ConfigError
 from fastgan.gans.settings import AdversarialSettings, CycleSettings, Norm, Settings
@@ -53,7 +53,13 @@ Shape = tuple[Voxels, Voxels, Voxels]
 Spacing = tuple[Millimetres, Millimetres, Millimetres]
 Window = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Widths = Annotated[tuple[Channels, ...], Field(min_length=1)]
-Modality = Literal["ct", "mr", "map", "mask"]
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+Modality = Annotated[Literal["ct", "mr", "map", "mask"], BeforeValidator(_lower)]
 
 
 class _Section(BaseModel):
@@ -79,6 +85,12 @@ class DataConfig(_Section):
 
     source: str = "lidc-nodules"
     """Bundled data set, folder of volumes, manifest.csv, or .npz file."""
+    suffix: str | None = None
+    """Only files whose name ends in this part, as T1w in sub-01_T1w.nii.gz; none: all."""
+    exclude: tuple[str, ...] = ()
+    """Patterns (*, ?) of paths below the source, of names or of folders, to leave out."""
+    volume: Annotated[int, Field(ge=0)] | Literal["each"] | None = None
+    """Of 4-D files: which volume, counted from 0, or each as a volume; none refuses them."""
     shape: Shape = (32, 32, 32)
     """Voxels the network sees, in RAS axis order."""
     spacing: Spacing | None = None
@@ -99,6 +111,8 @@ class DataConfig(_Section):
     """Classic augmentation of the real volumes, applied as they are drawn."""
     source_b: str | None = None
     """Of a cyclegan: the volumes of domain B, where `source` is domain A; unpaired."""
+    suffix_b: str | None = None
+    """`suffix` of domain B."""
     modality_b: Modality = "mr"
     """`modality` of domain B."""
     window_b: Window | None = None

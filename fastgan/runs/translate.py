@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from fastgan.data import Item, read_volume, save_volume
-from fastgan.data.cache import file_digest
 from fastgan.data.manifest import stem_of, subject_of
 from fastgan.data.sources import find_items
-from fastgan.data.volume import SUFFIXES
+from fastgan.data.volume import SUFFIXES, content_digest, parted
 from fastgan.durable import replace_file
 from fastgan.errors import ConfigError
 from fastgan.measures.structure import ALARMS, same_contrast, structure
@@ -93,7 +92,7 @@ def translate(
         made = translate_volume(
             network, volume, here, there, overlap=overlap, pad=pad, device=place
         )
-        digest = file_digest(item.path)
+        digest = content_digest(item.path)
         how = {
             "direction": direction,
             "source_sha256": digest,
@@ -133,12 +132,14 @@ def translate(
 
 def _items(source: Path, modality: str) -> list[Item]:
     """The volumes asked for; none may be of another modality than the domain."""
-    if not source.exists():
+    file, part = parted(source)
+    if not file.exists():
         raise ConfigError(f"--in: {source}: no such file or folder")
-    if source.is_dir() or not source.name.lower().endswith(SUFFIXES):
+    # A volume of a 4-D file, or one DICOM series of several, is asked for by name.
+    if part is None and (file.is_dir() or not file.name.lower().endswith(SUFFIXES)):
         items = find_items(source)
     else:
-        items = [Item(str(source), None, subject_of(source))]
+        items = [Item(str(source), None, subject_of(file))]
     for item in items:
         if item.modality not in (None, modality):
             raise ConfigError(

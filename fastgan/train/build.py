@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from fastgan.config import VARIANTS, Config
 from fastgan.data import Dataset, Unpaired, open_dataset, open_unpaired
+from fastgan.data.columns import describe_columns
 from fastgan.errors import ConfigError
 from fastgan.gans import (
     AdversarialSettings,
@@ -118,6 +119,7 @@ def describe(dataset: TrainingSet) -> dict[str, Any]:
         "prior": [float(share) for share in dataset.prior],
         "modalities": sorted({str(item.modality) for item in items}),
         "normalisation": dataset.normalisation,
+        "columns": describe_columns(getattr(item, "columns", {}) for item in items),
     } | ({} if other is None else {"b": describe(other)})
 
 
@@ -134,7 +136,7 @@ def summary(record: Mapping[str, Any], variant: Variant) -> str:
 
 def _check_domains(config: Config) -> None:
     if not config.translates:
-        for key in ("source_b", "modality_b", "window_b"):
+        for key in ("source_b", "suffix_b", "modality_b", "window_b"):
             if getattr(config.data, key) != type(config.data).model_fields[key].default:
                 raise ConfigError(
                     f"data.{key}: only a cyclegan has a domain B; set gan.variant to cyclegan, or "

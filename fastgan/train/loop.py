@@ -236,18 +236,21 @@ class Training:
             # Proves the disk before hours are spent, and makes the first steps resumable.
             self.save()
         clock, seen = time.perf_counter(), self.batches.count
+        first = self.steps_done + 1
         while self.steps_done < train.steps and not interruption:
             self.advance()
             step = self.steps_done
             last = step == train.steps
             progress.advance(step)
-            if step % train.log_every == 0 or last:
+            # Whether a row is kept depends on the step alone, not on where a run was resumed.
+            logged = step % train.log_every == 0 or step == 1 or last
+            if logged or step == first:
                 self.watch.settle()
                 metrics = self.metrics()
                 now, count = time.perf_counter(), self.batches.count
                 rate = (count - seen) / (now - clock)
                 clock, seen = now, count
-                self._log(metrics, rate, progress)
+                self._log(metrics, rate, progress, kept=logged)
             if step % train.sample_every == 0 or last:
                 self.draw_samples(progress)
             if step % train.checkpoint_every == 0 or last:
@@ -255,10 +258,14 @@ class Training:
         if self._saved != self.steps_done:
             self.save()
 
-    def _log(self, metrics: Mapping[str, float], rate: float, progress: Progress) -> None:
+    def _log(
+        self, metrics: Mapping[str, float], rate: float, progress: Progress, *, kept: bool
+    ) -> None:
+        """Show the figures of the last step; `kept`: also add them to metrics.jsonl."""
         memory = peak_memory(self.device)
         skipped = {f"skipped/{phase}": n for phase, n in self.watch.skipped.items() if n}
         row = {"step": self.steps_done, **metrics, **skipped}
-        self.run.append_metrics(row | {"volumes_per_second": rate, "memory": memory})
+        if kept:
+            self.run.append_metrics(row | {"volumes_per_second": rate, "memory": memory})
         shown = {k: v for k, v in metrics.items() if k.endswith(("/loss", "/gradient_norm"))}
         progress.report(self.steps_done, {**shown, **skipped}, rate, memory)

@@ -45,6 +45,9 @@ FREE_KEYS = frozenset(
 FINGERPRINT = "data.fingerprint"
 """Stands for the content of the data files among the keys that may have changed."""
 
+SHOWN = 5
+"""Runs named where the folder of runs was given in place of one."""
+
 _NUMBER = re.compile(r"(\d{5,})-")
 
 
@@ -58,7 +61,7 @@ class RunFolder:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         if not (self.path / "config.yaml").is_file():
-            raise BadFile(f"{self.path}: not a run folder (it has no config.yaml)")
+            raise BadFile(f"{self.path}: not a run folder (it has no config.yaml){self._inside()}")
 
     @classmethod
     def create(
@@ -94,6 +97,13 @@ class RunFolder:
         replace_file(path / "config.yaml", configuration.dump(config).encode())
         sync_folder(out)
         return cls(path)
+
+    def _inside(self) -> str:
+        """The runs in a folder of runs, for whoever named that."""
+        found = sorted(path.parent for path in self.path.glob("*/config.yaml"))
+        shown = ", ".join(str(path) for path in found[-SHOWN:])
+        more = f"the last {SHOWN} of {len(found)} are " if len(found) > SHOWN else ""
+        return f"; it holds runs, name one: {more}{shown}" if found else ""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
