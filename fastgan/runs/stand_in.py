@@ -9,7 +9,6 @@ from typing import Any
 from fastgan.config import Config, DataConfig
 from fastgan.data import Dataset, Item, Unpaired, open_dataset
 from fastgan.data.bundled import LIDC
-from fastgan.data.manifest import split_items
 from fastgan.data.sources import (
     _chosen,
     _classes,
@@ -18,6 +17,7 @@ from fastgan.data.sources import (
     _from_files,
     find_items,
 )
+from fastgan.data.splits import split_items
 
 __all__ = ["StandIn", "is_archive", "stand_in"]
 
