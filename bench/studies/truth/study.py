@@ -35,7 +35,7 @@ _VARIANTS = (
     (16, 400, "1", 3, False, "fixed"),
     (16, 200, "1-3", 3, True, "fixed"),
     (16, 200, "1-3", 2, False, "percentiles"),
-    (24, 100, "1-3", 2, True, "fixed"),
+    (16, 100, "1-3", 2, True, "fixed"),
     (16, 400, "1-3", 2, True, "fixed"),
     (32, 200, "1", 2, False, "fixed"),
     (16, 200, "4", 3, True, "percentiles"),
@@ -99,7 +99,7 @@ def jobs(
     """Replicate after replicate of every fault, so that a part of the study is balanced.
 
     Args:
-        replicates: data sets of each fault; replicate r has seed r.
+        replicates: data sets of each fault, half as many of weak ones; replicate r has seed r.
         only: beginning of the names of faults; "" takes all.
         family: of `FAMILIES`; "" takes all.
         short: the faults of SHORT and clean sets alone.
@@ -108,8 +108,8 @@ def jobs(
     """
     for replicate in range(max(replicates, sets)):
         for name, fault in FAULTS.items():
-            clean = fault.kind == "clean"
-            if replicate >= (max(replicates, sets) if clean else replicates):
+            own = {"clean": max(replicates, sets), "weak": (replicates + 1) // 2}
+            if replicate >= own.get(fault.kind, replicates):
                 continue
             if not fault.name.startswith(only):
                 continue
