@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         only=chosen.only,
         family=chosen.family or ("fields" if chosen.short else ""),
         short=chosen.short,
-        planted=chosen.planted or (20 if chosen.short else 100),
+        planted=chosen.planted or (20 if chosen.short else 60),
         sets=LONG_CLEAN if chosen.long else 0,
     )
     digest = code_digest()

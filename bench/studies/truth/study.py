@@ -74,7 +74,7 @@ class Job:
     """Of FAULTS."""
     setting: Setting
     seed: int
-    planted: int = 100
+    planted: int = 60
 
     @property
     def fault(self) -> Fault:
@@ -93,7 +93,7 @@ def jobs(
     only: str = "",
     family: str = "",
     short: bool = False,
-    planted: int = 100,
+    planted: int = 60,
     sets: int = 0,
 ) -> Iterator[Job]:
     """Replicate after replicate of every fault, so that a part of the study is balanced.
