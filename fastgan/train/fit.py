@@ -69,8 +69,6 @@ def fit(
     command = sys.argv if command is None else command
     run = None if resume is None else RunFolder(resume)
     config, device = _settle(config or (run.config() if run else Config()))
-    if config.train.tensorboard:
-        require_writer()
     record = describe(dataset)
     with ExitStack() as stack:
         found = None
@@ -142,6 +140,8 @@ def _settle(config: Config) -> tuple[Config, torch.device]:
     device = resolve(config.train.device)
     config = config.settled().anchored()
     config.train.precision = resolve_precision(config.train.precision, device)
+    if config.train.tensorboard:
+        require_writer()
     return config, device
 
 
