@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fastgan.config import parse
 from fastgan.data import Batch
+from fastgan.data.normalise import Normalisation
 from fastgan.examples.toy_game.solution import CATEGORIES, LOSSES, PENALTY_WEIGHT, REAL
 from fastgan.gans import AdamSettings, AdversarialGAN, Penalty
 from fastgan.train import fit
@@ -129,7 +130,7 @@ class Categories:
     classes: tuple[str, ...] = ()
     prior = np.ones(1)
     fingerprint = "0" * 64
-    normalisation: dict[str, Any] = {}  # noqa: RUF012
+    normalisation = Normalisation(modality="map", low=-1.0, high=1.0, method="none")
 
     def __len__(self) -> int:
         return 10

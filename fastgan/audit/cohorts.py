@@ -99,6 +99,10 @@ def as_files(volumes: Floats, dataset: Dataset) -> Floats:
 def _cohort(name: str, values: Floats, items: Sequence[Item], labels: Integers | None) -> Cohort:
     columns = {key: _texts([getattr(i, key) for i in items]) for key in ("site", "scanner")}
     columns |= {key: _texts([i.attributes.get(key) for i in items]) for key in ACQUISITION}
+    # Text, such as a name or a date, is of one volume each: no judgement can be made on it.
+    further = {key for item in items for key, cell in item.columns.items() if cell.kind != "text"}
+    for key in sorted(further - set(columns)):
+        columns[key] = _texts([i.columns[key].value if key in i.columns else None for i in items])
     files = tuple(Path(item.path) for item in items)
     return Cohort(
         name,

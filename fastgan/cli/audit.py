@@ -115,19 +115,20 @@ def _say(text: str) -> None:
 
 def _write(found: Audit, facts: Facts, out: Path) -> None:
     from fastgan.audit.report.cards import dataset_card, model_card
+    from fastgan.audit.report.montage import montage
     from fastgan.audit.report.page import page
     from fastgan.audit.report.record import record_of
     from fastgan.durable import replace_file
 
-    record = record_of(found)
+    record, shown = record_of(found), montage(found.evidence, found.options)
     parts = {
         "model_card.md": model_card(record, facts),
         "dataset_card.md": dataset_card(record, facts),
-        "report.html": page(record, found.settled),
+        "report.html": page(record, found.settled, montage=shown),
     }
     if found.options.patient_images:
         whole = record_of(found, patient=True)
-        parts[PATIENT_PAGE] = page(whole, found.settled, patient=True)
+        parts[PATIENT_PAGE] = page(whole, found.settled, montage=shown, patient=True)
     for name, text in parts.items():
         replace_file(out / name, text.encode())
     # Last: a program that finds it finds the rest.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from fastgan.errors import BadFile
+from fastgan.cli.plan import add_budget, bytes_of, lines_of, say
+from fastgan.errors import BadFile, ConfigError, ResourceLimit
 
 if TYPE_CHECKING:
+    from fastgan.config import Config
     from fastgan.data.inspect import Inspection
+    from fastgan.runs.plan import Plan
 
 __all__ = ["add_arguments", "run"]
 
@@ -21,26 +25,58 @@ PROPOSAL = Path("fastgan-config.yaml")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("source", help="folder, manifest.csv, dataset.json or bundled set")
+    parser.add_argument(
+        "source", help="folder, manifest.csv, dataset.json, .npz of volumes, or bundled set"
+    )
     parser.add_argument(
         "--write",
         type=Path,
         metavar="FILE",
         help=f"where the proposed configuration goes (default: {PROPOSAL}, unless it is there)",
     )
+    parser.add_argument(
+        "--exclude",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="GLOB",
+        help="patterns of paths, names or folders to leave out",
+    )
+    parser.add_argument(
+        "--suffix", metavar="PART", help="only files whose name ends so, as T1w in sub-01_T1w.nii"
+    )
+    parser.add_argument(
+        "--volume",
+        type=_volume,
+        metavar="N|each",
+        help="of 4-D files: which volume, from 0, or each as a volume",
+    )
+    add_budget(parser)
+    parser.add_argument(
+        "--no-plan",
+        action="store_true",
+        help="propose without trying what this machine can train in the time",
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was found and write the proposal; 0 also if some files are refused.
+    """Print what was found and write the proposal.
+
+    Returns:
+        0; 10 if files are refused, which `train` would refuse too; 2 if the manifest is.
 
     Raises:
         BadFile: the source cannot be used, or the file named by --write exists.
-        ConfigError: the source is a run of a cyclegan.
+        ConfigError: the source is a run of a cyclegan, or the budget cannot be.
+        ResourceLimit: nothing that this machine could train within the budget.
     """
     from fastgan import config as configuration
     from fastgan.data.inspect import inspect
+    from fastgan.data.listing import Selection
+    from fastgan.runs.plan import check_budget
 
+    check_budget(options.hours, bytes_of(options.memory))
     target: Path = options.write or PROPOSAL
     if options.write is not None and target.exists():
         raise BadFile(f"{target}: exists already, and nothing is overwritten")
@@ -49,21 +85,69 @@ def run(options: argparse.Namespace) -> int:
         from fastgan.train.load import require_generator
 
         require_generator(RunFolder(options.source))
-    found = inspect(options.source)
-    config = configuration.dump(configuration.parse(found.proposal, where="proposal"))
+    selection = Selection(options.suffix, tuple(options.exclude), options.volume)
+    found = inspect(options.source, selection=selection)
+    config = configuration.parse(found.proposal, where="proposal")
+    if not options.json:
+        _print(found)
+    code = _verdict(found, options)
+    # What is refused keeps the training from starting, so there is nothing to plan yet.
+    plan = None if code or options.no_plan else _plan(config, options)
+    if plan is not None:
+        config = plan.config
     if options.json:
         import json
 
-        print(json.dumps(found.as_json(), indent=1))
-    else:
-        _print(found)
+        planned = {"plan": None if plan is None else plan.as_json()}
+        print(json.dumps(found.as_json() | planned, indent=1))
+    elif plan is not None:
+        print("\n".join(["", *lines_of(plan)]))
+    proposal = configuration.dump(config)
     if target.exists():
         # Only the default name can be taken here; the proposal is shown instead.
         print(f"{target} exists and stays as it is; the proposal:", file=sys.stderr)
-        print(config, end="", file=sys.stderr)
-        return 0
-    _write_new(target, config)
+        print(proposal, end="", file=sys.stderr)
+        return code
+    _write_new(target, proposal)
     print(f"proposal written to {target}; next: fastgan train --config {target}", file=sys.stderr)
+    return code
+
+
+def _plan(config: Config, options: argparse.Namespace) -> Plan:
+    from fastgan.runs.plan import plan_for
+
+    try:
+        return plan_for(config, hours=options.hours, memory=bytes_of(options.memory), progress=say)
+    except ResourceLimit as error:
+        raise ResourceLimit(f"{error}; --no-plan proposes without trying") from error
+
+
+def _volume(text: str) -> int | Literal["each"]:
+    if text == "each":
+        return "each"
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a number from 0, or each, is meant, got {text!r}")
+    return int(text)
+
+
+def _verdict(found: Inspection, options: argparse.Namespace) -> int:
+    """The exit code; says how to go on without the files that are refused."""
+    if found.refused:
+        command = ["fastgan", "inspect", options.source]
+        if options.suffix is not None:
+            command += ["--suffix", options.suffix]
+        if options.volume is not None:
+            command += ["--volume", str(options.volume)]
+        patterns = [*options.exclude, *(refused.pattern for refused in found.refused)]
+        print(
+            f"fastgan: {len(found.refused)} files are refused, and train refuses to start with "
+            f"them; to leave them out: {shlex.join([*command, '--exclude', *patterns])}",
+            file=sys.stderr,
+        )
+        return BadFile.exit_code
+    if found.summary is not None and found.summary.problems:
+        print(f"fastgan: {found.source}: {found.summary.problems[0]}", file=sys.stderr)
+        return ConfigError.exit_code
     return 0
 
 
@@ -96,6 +180,12 @@ def _print(found: Inspection) -> None:
         for warning in file.warnings:
             print(f"warning: {file.path}: {warning}")
     print(f"{len(found.files)} volumes readable, {len(found.refused)} refused")
+    if found.summary is not None:
+        print("volumes (subjects):")
+        for line in found.summary.lines():
+            print(f"  {line}")
+        for problem in found.summary.problems:
+            print(f"problem: {problem}")
     for note in found.notes:
         print(f"note: {note}")
 

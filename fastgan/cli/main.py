@@ -21,11 +21,13 @@ VERBS = {
     "doctor": "what works on this machine, and why the rest does not",
     "demo": "train, generate and judge on the bundled data, in minutes",
     "inspect": "look at a data set and propose a configuration",
+    "plan": "measure what a configuration costs here, and fit it into a budget",
     "train": "train a GAN, or resume a run",
     "generate": "write volumes from a trained generator",
     "translate": "bring volumes of one domain of a cyclegan to the other",
     "audit": "judge whether generated volumes may be used",
     "bench": "time the operators on this machine, or certify their GPU kernels",
+    "completion": "print what lets bash or zsh complete commands and flags",
 }
 UNEXPECTED = 70
 """EX_SOFTWARE: an error nobody foresaw, so a fault of fastgan."""

@@ -52,16 +52,30 @@ def run(options: argparse.Namespace) -> int:
     from fastgan.cli.process import keep_freed_memory
 
     keep_freed_memory()
-    from fastgan.train import describe, fit
+    from fastgan.data.check import check_data
+    from fastgan.train import RunFolder, describe, fit
     from fastgan.train.build import data_of, summary, variant_of
+    from fastgan.train.fit import rehearse
 
     runs = options.out if options.resume is None else options.resume.parent
     cache = None if options.dry_run else runs / "cache"
+    if options.resume is not None:
+        RunFolder(options.resume).require_sources(config)
     dataset = data_of(config, "train", cache_dir=cache)
+    for sentence in check_data(config.data, dataset, cache_dir=cache):
+        print(f"warning: {sentence}", file=sys.stderr)
     record = describe(dataset)
     variant = variant_of(config, record)
     if options.dry_run:
-        print(configuration.dump(config.settled()), end="")
+        settled = rehearse(
+            variant,
+            dataset,
+            config,
+            out=options.out,
+            resume=options.resume,
+            allow_change=options.allow_change,
+        )
+        print(configuration.dump(settled), end="")
         for line in summary(record, variant).splitlines():
             print(f"# {line}")
         return 0
@@ -123,16 +137,19 @@ def _leaf_names(flags: Sequence[str]) -> list[str]:
     leaves = {f"--{key.rpartition('.')[2].replace('_', '-')}": key for key in known_keys()}
     known = {**leaves, **{f"--{key.replace('_', '-')}": key for key in leaves.values()}}
     switches = {f"--no-{leaf[2:]}" for leaf in leaves}
-    short = []
+    short: list[str] = []
     for flag in flags:
         if not flag.startswith("--"):
-            short.append(flag)
+            # CT is as good a name as ct.
+            short.append(flag.lower() if short[-1:] in (["--modality"], ["--modality-b"]) else flag)
             continue
         name, equals, value = flag.partition("=")
         name = name.replace("_", "-")
         if name not in known and name not in switches and name != "--help":
             raise ConfigError(f"train: unknown flag {flag!r}{nearest(name, list(known))}")
         leaf = known.get(name, name).rpartition(".")[2].replace("_", "-").removeprefix("--")
+        if leaf.startswith("modality"):
+            value = value.lower()
         short.append(f"--{leaf}{equals}{value}")
     return short
 

@@ -7,8 +7,10 @@ Functions named like their module stay there: `inspect.inspect`, `augment.augmen
 from __future__ import annotations
 
 from fastgan.data.dataset import Batch, Dataset
-from fastgan.data.manifest import Item, holdout_subjects, read_manifest, scan_folder
+from fastgan.data.listing import scan_folder
+from fastgan.data.manifest import Item, read_manifest
 from fastgan.data.sources import open_dataset
+from fastgan.data.splits import holdout_subjects
 from fastgan.data.unpaired import Unpaired, UnpairedBatch, open_unpaired
 from fastgan.data.volume import Source, Volume, read_volume, restore
 from fastgan.data.writer import save_volume

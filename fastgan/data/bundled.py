@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fastgan.data.array_file import read_npz
+from fastgan.data.formats.array_file import read_npz
 from fastgan.data.manifest import Item
 from fastgan.data.stream import opened
 from fastgan.errors import BadFile, ConfigError
@@ -83,7 +82,7 @@ def read_lidc(shape: tuple[int, int, int], conditional: bool) -> Archive:
 def _nodule(arrays: dict[str, np.ndarray], i: int) -> Item:
     malignancy = float(arrays["malignancy"][i])
     label = None if malignancy == 3.0 else "benign" if malignancy < 3.0 else "malignant"
-    attributes: dict[str, Any] = {name: float(arrays[name][i]) for name in NUMBERS}
+    attributes: dict[str, float | str | None] = {name: float(arrays[name][i]) for name in NUMBERS}
     attributes["readers"] = int(arrays["readers"][i])
     attributes["contrast_used"] = bool(arrays["contrast_used"][i])
     index = int(arrays["index"][i])
@@ -112,7 +111,10 @@ def read_archive(path: Path | str) -> Archive:
     if not parts:
         key = next((k for k in ("volumes", "images") if k in arrays), None)
         if key is None:
-            raise BadFile(f"{path}: no array named volumes, images or train_images: {list(arrays)}")
+            raise BadFile(
+                f"{path}: no array named volumes, images or train_images, but {list(arrays)}; of "
+                "a file of one volume name its folder"
+            )
         parts = [("", arrays[key], arrays.get("labels"))]
     volumes: list[np.ndarray] = []
     items: list[Item] = []

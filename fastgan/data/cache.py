@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from fastgan.data.normalise import Normalisation
 from fastgan.data.stream import open_regular
 from fastgan.durable import replace_file
 from fastgan.errors import BadFile
 
 __all__ = ["FORMAT", "Prepared", "cached", "dequantise", "file_digest", "quantise"]
 
-FORMAT = 2  # raised when the preparation changes, so that older files are made again
+FORMAT = 3  # raised when the preparation changes, so that older files are made again
 STEPS = 32767  # int16 over [-1, 1]: 0.03 HU of a 2000 HU window, float16 would leave 0.5
 
 
@@ -34,7 +34,7 @@ class Prepared:
 
     array: np.ndarray
     affine: np.ndarray
-    record: dict[str, Any]
+    record: Normalisation
 
 
 def quantise(values: np.ndarray) -> np.ndarray:
@@ -59,7 +59,10 @@ def file_digest(path: Path | str) -> str:
 
 
 def cached(
-    folder: Path | None, digest: str, settings: dict[str, Any], prepare: Callable[[], Prepared]
+    folder: Path | None,
+    digest: str,
+    settings: Mapping[str, object],
+    prepare: Callable[[], Prepared],
 ) -> Prepared:
     """The prepared volume from the cache if it is there and intact, otherwise made and stored.
 

@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from fastgan.data.augment import augment
 from fastgan.data.cache import dequantise
 from fastgan.data.manifest import Item
-from fastgan.data.normalise import Values, denormalise
+from fastgan.data.normalise import Normalisation, Values, denormalise
 from fastgan.errors import ConfigError
 
 __all__ = ["Batch", "Dataset"]
@@ -46,7 +45,7 @@ class Dataset:
         shape: (D, H, W) of every volume drawn.
         spacing: mm along D, H, W.
         classes: names in the order of the labels; () draws without labels.
-        normalisation: record with "low" and "high" in physical units, JSON-able.
+        normalisation: of all its volumes.
         fingerprint: sha256 hex of what was read.
         patch: draw a random crop instead of the centre.
         balanced: draw every class equally often.
@@ -67,12 +66,12 @@ class Dataset:
         shape: tuple[int, int, int],
         spacing: tuple[float, float, float],
         classes: tuple[str, ...] = (),
-        normalisation: dict[str, Any],
+        normalisation: Normalisation,
         fingerprint: str,
         patch: bool = False,
         balanced: bool = False,
         classic: Sequence[str] = (),
-        records: Sequence[dict[str, Any]] | None = None,
+        records: Sequence[Normalisation] | None = None,
         affines: Sequence[np.ndarray] | None = None,
     ) -> None:
         if not items:

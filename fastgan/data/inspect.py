@@ -2,52 +2,51 @@
 
 from __future__ import annotations
 
-import math
+import glob
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastgan.data.bundled import LIDC
-from fastgan.data.manifest import Item, holdout_subjects
-from fastgan.data.sources import find_items
-from fastgan.data.volume import Volume, read_volume
-from fastgan.errors import BadFile, FastganError
+from fastgan.data.bundled import LIDC, Archive, read_archive
+from fastgan.data.geometry import Orientation
+from fastgan.data.guess import contrast_of, doubts, guess_modality
+from fastgan.data.listing import Selection, relative, suffix_of
+from fastgan.data.manifest import Item
+from fastgan.data.normalise import intensity_range
+from fastgan.data.proposal import BUDGET, HOLDOUT, FileFacts, propose
+from fastgan.data.sources import is_archive, list_source
+from fastgan.data.summary import Summary, mixed_contrasts, summarise
+from fastgan.data.volume import Source, Volume, read_volume
+from fastgan.errors import BadFile, CorruptFile, FastganError, ResourceLimit, UnsafeFile
 
 __all__ = ["BUDGET", "FileFacts", "Inspection", "Refused", "guess_modality", "inspect"]
 
-BUDGET = 64**3  # voxels: what a first run fits on a small GPU
-HOLDOUT = 0.2
-STRIDE = 8  # three halvings of the default network
-AIR = -200.0  # HU; MR and maps have no such values, CT nearly always
-
-
-@dataclass(frozen=True)
-class FileFacts:
-    """One readable volume; shape and spacing in right, front, up order."""
-
-    path: str
-    subject: str
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-    orientation: str
-    dtype: str
-    low: float
-    high: float
-    modality: str
-    warnings: tuple[str, ...]
+ADVICE: dict[type[FastganError], str] = {
+    CorruptFile: "damaged: copy or export it again, or leave it out",
+    UnsafeFile: "put the file itself there, or leave it out",
+    ResourceLimit: "cut it, or leave it out",
+}
 
 
 @dataclass(frozen=True)
 class Refused:
-    """One file that cannot be used, and why."""
+    """One file that cannot be used, and why.
+
+    Attributes:
+        path: as it was found.
+        kind: name of the error.
+        reason: file, what was found, what to do.
+        pattern: what leaves it out, for `data.exclude`.
+    """
 
     path: str
     kind: str
     reason: str
+    pattern: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,8 @@ class Inspection:
         source: what was looked at.
         files: readable volumes.
         refused: the others; training refuses to start while they are there.
+        summary: who and what the volumes are of.
+        unread: kind to count of files that hold no volume.
         proposal: a mapping `fastgan.config.parse` accepts unchanged.
         notes: what a person should know before following the proposal.
     """
@@ -65,6 +66,8 @@ class Inspection:
     source: str
     files: tuple[FileFacts, ...]
     refused: tuple[Refused, ...]
+    summary: Summary | None
+    unread: dict[str, int]
     proposal: dict[str, Any]
     notes: tuple[str, ...]
 
@@ -74,66 +77,118 @@ class Inspection:
             "source": self.source,
             "files": [asdict(f) for f in self.files],
             "refused": [asdict(r) for r in self.refused],
+            "summary": None if self.summary is None else asdict(self.summary),
+            "unread": self.unread,
             "proposal": self.proposal,
             "notes": list(self.notes),
         }
 
 
-def inspect(source: Path | str, *, budget: int = BUDGET) -> Inspection:
+def inspect(
+    source: Path | str, *, budget: int = BUDGET, selection: Selection | None = None
+) -> Inspection:
     """Read every volume of a folder or manifest and propose how to train on it.
 
-    Spacing is the median per axis. The shape is the smallest extent at that spacing, shrunk to the
-    budget of voxels, each axis a multiple of 8 (of 2 below 8); where it holds most of every volume
-    whole volumes are proposed, otherwise patches. A file that cannot be read is listed, not raised.
+    A file that cannot be read, holds one value alone or is a label map is listed, not raised. Of
+    several contrasts that the file names tell apart, the most frequent is proposed.
 
     Args:
-        source: folder, manifest.csv, dataset.json, or the name of the bundled set.
+        source: folder, manifest.csv, dataset.json, .npz of many volumes, or the name of the
+            bundled set.
         budget: most voxels of the proposed shape.
+        selection: which files are meant; goes into the proposal.
 
     Raises:
         BadFile, ConfigError: the source itself cannot be used, or none of its files can.
     """
+    selection = selection or Selection()
     if str(source) == LIDC:
         note = "bundled masks of 48 mm cubes; 48 x 48 x 48 is the other size"
         data = {"source": LIDC, "shape": [32, 32, 32], "modality": "mask", "holdout": HOLDOUT}
-        return Inspection(LIDC, (), (), {"data": data}, (note,))
+        return Inspection(LIDC, (), (), None, {}, {"data": data}, (note,))
+    root = Path(source)
+    if is_archive(root):
+        archive = read_archive(root)
+        return _proposed(str(source), _facts_of(archive), (), archive.items, {}, [], budget)
+    listing = list_source(root, selection=selection)
     files, refused = [], []
-    for item in find_items(Path(source)):
+    below = root if root.is_dir() else root.parent
+    for item in listing.items:
         try:
             files.append(_facts(item))
         except FastganError as error:
-            refused.append(Refused(item.path, type(error).__name__, str(error)))
+            pattern = glob.escape(relative(item.path, below))
+            kind = type(error).__name__
+            refused.append(Refused(item.path, kind, _with_advice(error), pattern))
     if not files:
         raise BadFile(
             f"{source}: none of {len(refused)} files is readable; first: {refused[0].reason}"
         )
-    data, notes = _propose(str(source), files, budget)
+    notes = listing.notes()
+    items = listing.items
     if refused:
         notes.append(f"{len(refused)} files are refused: repair them or leave them out")
-    return Inspection(str(source), tuple(files), tuple(refused), {"data": data}, tuple(notes))
+        gone = {one.path for one in refused}
+        items = [item for item in items if item.path not in gone]
+    if selection.suffix is None and mixed_contrasts(items):
+        suffix = Counter(suffix_of(item.path) for item in items).most_common(1)[0][0]
+        if contrast_of(suffix) is not None:
+            selection = replace(selection, suffix=suffix)
+            notes.append(f"the proposal takes the files that end in {suffix} alone (data.suffix)")
+    unread = dict(listing.unread)
+    return _proposed(str(source), files, tuple(refused), items, unread, notes, budget, selection)
 
 
-def guess_modality(volume: Volume) -> str:
-    """One of "ct", "mr", "map", "mask", from the values: air in HU, 0 to 1, two levels.
+def _proposed(
+    source: str,
+    files: Sequence[FileFacts],
+    refused: tuple[Refused, ...],
+    items: Sequence[Item],
+    unread: dict[str, int],
+    notes: list[str],
+    budget: int,
+    selection: Selection | None = None,
+) -> Inspection:
+    chosen = selection or Selection()
+    taken = [f for f in files if chosen.suffix in (None, suffix_of(f.path))]
+    summary = summarise(items, HOLDOUT)
+    splits = {item.split for item in items if item.split is not None}
+    data, more = propose(source, taken, budget, splits=splits)
+    keys = {"suffix": chosen.suffix, "exclude": list(chosen.exclude), "volume": chosen.volume}
+    data |= {key: value for key, value in keys.items() if value not in (None, [])}
+    if summary.classes:
+        data["conditional"] = True
+        more.append(f"classes {', '.join(summary.classes)}: conditional training is proposed")
+    every = (*notes, *more, *summary.notes)
+    return Inspection(source, tuple(files), refused, summary, unread, {"data": data}, every)
 
-    Integers from 0 up with few levels are taken for MR, not for label maps.
-    """
-    array = volume.array
-    low, high = float(array.min()), float(array.max())
-    if low < AIR:
-        return "ct"
-    if low >= 0.0 and high <= 1.0:
-        sample = np.unique(array.reshape(-1)[:: max(1, array.size // 100_000)])
-        return "mask" if len(sample) <= 2 else "map"
-    return "mr"
+
+def _with_advice(error: FastganError) -> str:
+    """What is wrong and, behind a semicolon, what to do: what holds for all of a kind."""
+    text = str(error)
+    return text if ";" in text else f"{text}; {ADVICE.get(type(error), 'leave it out')}"
 
 
 def _facts(item: Item) -> FileFacts:
-    volume = read_volume(item.path)
+    return _facts_from(read_volume(item.path), item)
+
+
+def _facts_from(volume: Volume, item: Item) -> FileFacts:
     shape, source = volume.array.shape, volume.source
     low, high = float(volume.array.min()), float(volume.array.max())
     if low == high:
-        raise BadFile(f"{item.path}: constant volume, every voxel is {low:g}")
+        raise BadFile(f"{item.path}: constant volume, every voxel is {low:g}; leave it out")
+    found = guess_modality(volume)
+    if item.modality in (None, "ct", "mr") and found == "labels":
+        raise BadFile(
+            f"{item.path}: a label map (whole numbers in regions of one value), no image; leave it "
+            "out, or make a mask of 0 and 1 of each label"
+        )
+    warnings = source.warnings
+    if item.modality in ("ct", "mr"):
+        intensity_range(volume, item.modality)  # raises what training would
+    if item.modality is not None:
+        warnings += tuple(doubts(volume, item.modality))
     return FileFacts(
         item.path,
         item.subject,
@@ -143,64 +198,18 @@ def _facts(item: Item) -> FileFacts:
         source.dtype,
         low,
         high,
-        item.modality or guess_modality(volume),
-        source.warnings,
+        item.modality or found,
+        warnings,
     )
 
 
-def _propose(
-    source: str, files: Sequence[FileFacts], budget: int
-) -> tuple[dict[str, Any], list[str]]:
-    notes = []
-    modalities = Counter(f.modality for f in files)
-    modality = modalities.most_common(1)[0][0]
-    if len(modalities) > 1:
-        notes.append(f"several modalities {dict(modalities)}: one network trains on one")
-    spacings = np.array([f.spacing for f in files])
-    spacing = np.median(spacings, axis=0)
-    if np.ptp(spacings, axis=0).max() > 0.01 * spacing.min():
-        notes.append("voxel sizes differ: every volume is resampled to the median")
-    extents = np.array([f.shape for f in files]) * spacings / spacing
-    # Whole voxels as resampling will give them, so that a patch fits into every volume.
-    extents = np.maximum(np.rint(extents), 1).astype(int)
-    shape = _shape(extents.min(axis=0), budget)
-    whole = bool((extents <= np.array(shape) * 1.25).all())
-    if not whole:
-        notes.append(
-            "shape is smaller than the volumes: random patches; for whole volumes raise "
-            "data.spacing or the budget"
-        )
-    if (extents < shape).any():
-        notes.append("some volumes are smaller than the shape and are padded with the low value")
-        whole = True
-    subjects = {f.subject for f in files}
-    data: dict[str, Any] = {
-        "source": source,
-        "shape": shape,
-        "spacing": [round(float(s), 4) for s in spacing],
-        "sampling": "whole" if whole else "patch",
-        "modality": modality,
-        "holdout": HOLDOUT if len(subjects) > 1 else 0.0,
-    }
-    if len(subjects) > 1:
-        held = holdout_subjects(subjects, HOLDOUT)
-        notes.append(f"{len(held)} of {len(subjects)} subjects are held out")
-    else:
-        notes.append("one subject: nothing can be held out, and one anatomy teaches one anatomy")
-    if any(f.warnings for f in files):
-        notes.append(f"{sum(bool(f.warnings) for f in files)} files have header warnings")
-    return data, notes
-
-
-def _shape(extents: np.ndarray, budget: int) -> list[int]:
-    """Extents cut to the budget, the longest axis first, as multiples of the network's stride."""
-    sizes = [_floor(int(n)) for n in extents]
-    while math.prod(sizes) > budget and max(sizes) > 2:
-        longest = sizes.index(max(sizes))
-        sizes[longest] = _floor(sizes[longest] - 1)
-    return sizes
-
-
-def _floor(extent: int) -> int:
-    step = STRIDE if extent >= STRIDE else 2
-    return max(extent // step * step, 2)
+def _facts_of(archive: Archive) -> list[FileFacts]:
+    """Of an archive the facts of each volume; all share one grid."""
+    facts = []
+    affine = np.diag([*archive.spacing, 1.0])
+    upright = Orientation((0, 1, 2), (False, False, False))
+    for array, item in zip(archive.arrays, archive.items, strict=True):
+        name = archive.arrays.dtype.name
+        source = Source(item.path, affine, upright, array.shape, name, 1.0, 0.0, archive.digest)
+        facts.append(_facts_from(Volume(array.astype(np.float32), affine, source), item))
+    return facts

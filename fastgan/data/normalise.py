@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from fastgan.errors import BadFile, ConfigError
 
 __all__ = [
     "CT_WINDOW",
+    "Normalisation",
     "Values",
     "denormalise",
     "intensity_range",
@@ -26,9 +27,30 @@ MR_PERCENTILES = (0.5, 99.5)
 CT_PADDING = -1500.0  # HU; scanners fill the corners with -2000 or -3024, nothing real is so low
 
 
+class Normalisation(TypedDict):
+    """How values of a file became [-1, 1], as JSON values; of a data set, its volumes' medians."""
+
+    modality: str
+    """ct | mr | map | mask."""
+    low: float
+    high: float
+    """The file's units that became -1 and 1."""
+    method: str
+    clipped: NotRequired[float]
+    """Share of voxels outside the range."""
+    padding: NotRequired[float]
+    """Share of voxels below -1500 HU."""
+    share: NotRequired[float]
+    """Of masks: what partial voxels have of [-1, 1]."""
+    warnings: NotRequired[list[str]]
+    """Oddities of one file."""
+    per_volume: NotRequired[bool]
+    """Of a data set: whether volumes have ranges of their own."""
+
+
 def intensity_range(
     volume: Volume, modality: str, window: tuple[float, float] | None = None
-) -> dict[str, Any]:
+) -> Normalisation:
     """The record of how one volume is brought to [-1, 1].
 
     ct takes -1000 to 1000 HU; mr the 0.5 and 99.5 percentiles of the foreground (what lies a tenth
@@ -41,9 +63,7 @@ def intensity_range(
         window: (low, high) in the file's units.
 
     Returns:
-        JSON-able {"modality", "low", "high", "method", "clipped", "padding"}; clipped and padding
-        are shares of the voxels outside the range and below -1500 HU. Of masks also "share", which
-        partial voxels have of [-1, 1].
+        The record, with clipped, padding and, of masks, share.
 
     Raises:
         BadFile: a constant MR volume; a CT stored unsigned without offset; a mask outside 0 to 1.
@@ -79,7 +99,7 @@ def intensity_range(
     else:
         raise ConfigError(f"modality: {modality!r} is not ct, mr, map or mask")
     clipped = float(((array < low) | (array > high)).mean())
-    record = {
+    record: Normalisation = {
         "modality": modality,
         "low": low,
         "high": high,
@@ -92,7 +112,7 @@ def intensity_range(
     return record
 
 
-def record_like(volume: Volume, record: dict[str, Any]) -> dict[str, Any]:
+def record_like(volume: Volume, record: Normalisation) -> Normalisation:
     """The record of a new volume, by the rule that a data set's `record` was made by.
 
     A window stays the window; MR takes the volume's own percentiles.
@@ -112,7 +132,7 @@ def record_like(volume: Volume, record: dict[str, Any]) -> dict[str, Any]:
     return intensity_range(volume, record["modality"], window)
 
 
-def normalise(array: np.ndarray, record: dict[str, Any]) -> np.ndarray:
+def normalise(array: np.ndarray, record: Normalisation) -> np.ndarray:
     """float32 in [-1, 1] of any shape: linear from low to high of the record, then clipped.
 
     To be shown to a network by `on_grid` once it has its final grid.
@@ -123,7 +143,7 @@ def normalise(array: np.ndarray, record: dict[str, Any]) -> np.ndarray:
     return clipped
 
 
-def on_grid(array: np.ndarray, record: dict[str, Any], spacing: Sequence[float]) -> np.ndarray:
+def on_grid(array: np.ndarray, record: Normalisation, spacing: Sequence[float]) -> np.ndarray:
     """What a network sees of a normalised volume [..., D, H, W]: a mask's levels, others as is.
 
     Distances to a border are those of the grid, so this follows resampling and padding.
@@ -131,7 +151,7 @@ def on_grid(array: np.ndarray, record: dict[str, Any], spacing: Sequence[float])
     return levels(array, spacing) if "share" in record else array
 
 
-def denormalise(array: Values, record: dict[str, Any]) -> Values:
+def denormalise(array: Values, record: Normalisation) -> Values:
     """The file's units (HU for CT) of values, or a mask's levels, in [-1, 1]; clipping stays."""
     low, high = float(record["low"]), float(record["high"])
     if "share" in record:

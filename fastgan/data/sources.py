@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,20 +15,24 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fastgan.data.bundled import LIDC, Archive, read_archive, read_lidc
-from fastgan.data.cache import Prepared, cached, dequantise, file_digest, quantise
+from fastgan.data.cache import Prepared, cached, dequantise, quantise
+from fastgan.data.columns import MISSING
 from fastgan.data.dataset import Dataset
 from fastgan.data.geometry import Orientation
+from fastgan.data.guess import doubts, refuse_labels
 from fastgan.data.level import SHARE
-from fastgan.data.manifest import Item, read_dataset_json, read_manifest, scan_folder, split_items
-from fastgan.data.normalise import intensity_range, normalise, on_grid
+from fastgan.data.listing import Listing, Selection, list_beside, list_folder, select
+from fastgan.data.manifest import Item, read_dataset_json, read_manifest
+from fastgan.data.normalise import Normalisation, intensity_range, normalise, on_grid
 from fastgan.data.resample import crop_or_pad, resample
-from fastgan.data.volume import Source, Volume, read_spacing, read_volume
+from fastgan.data.splits import split_items
+from fastgan.data.volume import Source, Volume, content_digest, read_spacing, read_volume
 from fastgan.errors import BadFile, ConfigError
 
 if TYPE_CHECKING:
     from fastgan.config import DataConfig
 
-__all__ = ["find_items", "open_dataset"]
+__all__ = ["find_items", "is_archive", "list_source", "open_dataset"]
 
 Split = Literal["train", "holdout"]
 Triple = tuple[float, float, float]
@@ -52,39 +58,63 @@ def open_dataset(config: DataConfig, split: Split, *, cache_dir: Path | None = N
         raise ConfigError(f"split: must be 'train' or 'holdout', got {split!r}")
     if any(extent < 1 for extent in config.shape):
         raise ConfigError(f"data.shape: extents must be positive, got {config.shape}")
+    if config.source == LIDC or is_archive(Path(config.source)):
+        for key in ("suffix", "exclude", "volume"):
+            if getattr(config, key) != type(config).model_fields[key].default:
+                raise ConfigError(
+                    f"data.{key}: chooses among files, and {config.source} is one archive; leave "
+                    "it out"
+                )
     if config.source == LIDC:
         archive = read_lidc(config.shape, config.conditional)
         return _from_archive(archive, config, split)
     path = Path(config.source)
-    if path.is_file() and path.name.lower().endswith(".npz"):
+    if is_archive(path):
         return _from_archive(read_archive(path), config, split)
-    return _from_files(
-        find_items(path, labels=config.conditional), config, split, config.cache_dir or cache_dir
-    )
+    items = find_items(path, labels=config.conditional, selection=Selection.of(config))
+    return _from_files(items, config, split, config.cache_dir or cache_dir)
 
 
-def find_items(path: Path, *, labels: bool = False) -> list[Item]:
+def is_archive(path: Path) -> bool:
+    """Whether a source is one .npz of many volumes."""
+    return path.is_file() and path.name.lower().endswith(".npz")
+
+
+def find_items(
+    path: Path, *, labels: bool = False, selection: Selection | None = None
+) -> list[Item]:
     """Items of a manifest.csv, a dataset.json or a folder (which may hold either).
 
     Raises:
         ConfigError: neither a file nor a folder.
         BadFile: a file of another kind, or unusable content.
     """
+    return list_source(path, labels=labels, selection=selection).items
+
+
+def list_source(path: Path, *, labels: bool = False, selection: Selection | None = None) -> Listing:
+    """`find_items`, and what else lies there."""
+    selection = selection or Selection()
     if path.is_dir():
-        if (path / "manifest.csv").exists():
-            return read_manifest(path / "manifest.csv")
-        if (path / "dataset.json").exists():
-            return read_dataset_json(path / "dataset.json")
-        return scan_folder(path, labels_from_folders=labels)
+        for name in ("manifest.csv", "dataset.json"):
+            if (path / name).exists():
+                listing = list_source(path / name, selection=selection)
+                # What a selection leaves out is named all the same.
+                every = listing.items if not listing.excluded else list_source(path / name).items
+                return replace(listing, unread=list_beside(path, every, name))
+        return list_folder(path, selection, labels_from_folders=labels)
     if not path.exists():
         near = difflib.get_close_matches(str(path), [LIDC], n=1, cutoff=0.6)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"data.source: {str(path)!r} is no bundled set, file or folder{hint}")
-    if path.suffix.lower() == ".csv":
-        return read_manifest(path)
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return select(read_manifest(path), selection, path.parent)
     if path.suffix.lower() == ".json":
-        return read_dataset_json(path)
-    raise BadFile(f"{path}: data.source: a folder, .csv, dataset.json or .npz is meant")
+        return select(read_dataset_json(path), selection, path.parent)
+    raise BadFile(
+        f"{path}: data.source: a folder, .csv, dataset.json or .npz is meant; of a single volume "
+        "name its folder"
+    )
 
 
 def _classes(items: Sequence[Item], config: DataConfig) -> tuple[str, ...]:
@@ -97,6 +127,13 @@ def _classes(items: Sequence[Item], config: DataConfig) -> tuple[str, ...]:
             f"label, first {unlabelled[0].path}"
         )
     names = {item.label for item in items if item.label is not None}
+    empty = Counter(item.label for item in items if (item.label or "").lower() in MISSING)
+    if empty:
+        label, count = empty.most_common(1)[0]
+        raise ConfigError(
+            f"data.conditional: the label {label!r} of {count} volumes reads like a missing value; "
+            "leave these rows out, or give it a name"
+        )
     if len(names) < 2:
         raise ConfigError(f"data.conditional: two classes are needed, found {sorted(names)}")
     # Numbers in the order of numbers: "10" comes after "9".
@@ -116,7 +153,7 @@ def _fingerprint(digests: Sequence[str], items: Sequence[Item], config: DataConf
     return hashlib.sha256(json.dumps([facts, _settings(config)]).encode()).hexdigest()
 
 
-def _settings(config: DataConfig) -> dict[str, Any]:
+def _settings(config: DataConfig) -> dict[str, object]:
     return {
         "shape": config.shape,
         "spacing": config.spacing,
@@ -143,7 +180,7 @@ def _from_archive(archive: Archive, config: DataConfig, split: Split) -> Dataset
         )
     picked = [items[i] for i in chosen]
     modality = picked[0].modality or config.modality
-    record: dict[str, Any]
+    record: Normalisation
     if archive.low is not None and archive.high is not None and config.window is None:
         record = {"modality": modality, "low": archive.low, "high": archive.high, "method": "full"}
         if modality == "mask":
@@ -190,7 +227,7 @@ def _from_files(
     prepared, digests = [], []
     for item in picked:
         modality = item.modality or config.modality
-        digest = file_digest(item.path)
+        digest = content_digest(item.path)
         settings = _settings(config) | {"spacing": spacing, "modality": modality}
         if config.sampling == "patch":
             # The whole volume is kept, so that another patch shape needs no second preparation.
@@ -198,19 +235,17 @@ def _from_files(
         prepare = partial(_prepare, item, modality, spacing, config)
         prepared.append(cached(folder, digest, settings, prepare))
         digests.append(digest)
-    modalities = {item.modality or config.modality for item in picked}
-    if len(modalities) > 1:
-        raise ConfigError(f"data.modality: one network, one modality; found {sorted(modalities)}")
+    _require_one_modality(picked, config)
     records = [p.record for p in prepared]
-    common = dict(
-        records[0],
-        clipped=float(np.mean([r["clipped"] for r in records])),
-        padding=float(np.mean([r["padding"] for r in records])),
-    )
-    common["per_volume"] = len({(r["low"], r["high"]) for r in records}) > 1
-    common["low"], common["high"] = (
-        float(np.median([r[k] for r in records])) for k in ("low", "high")
-    )
+    common: Normalisation = {
+        **records[0],
+        "clipped": float(np.mean([r.get("clipped", 0.0) for r in records])),
+        "padding": float(np.mean([r.get("padding", 0.0) for r in records])),
+        "per_volume": len({(r["low"], r["high"]) for r in records}) > 1,
+        "low": float(np.median([r["low"] for r in records])),
+        "high": float(np.median([r["high"] for r in records])),
+    }
+    common.pop("warnings", None)
     return Dataset(
         [p.array for p in prepared],
         picked,
@@ -225,6 +260,17 @@ def _from_files(
     )
 
 
+def _require_one_modality(items: Sequence[Item], config: DataConfig) -> None:
+    counts = Counter(item.modality or config.modality for item in items)
+    if len(counts) > 1:
+        rare = min(counts, key=lambda name: counts[name])
+        example = next(i.path for i in items if (i.modality or config.modality) == rare)
+        raise ConfigError(
+            f"data.modality: one network, one modality; found {dict(counts)}, {rare} for example "
+            f"{example}; leave those out by data.exclude"
+        )
+
+
 def _drawing(config: DataConfig, split: Split) -> dict[str, Any]:
     train = split == "train"
     return {
@@ -236,8 +282,10 @@ def _drawing(config: DataConfig, split: Split) -> dict[str, Any]:
 
 def _prepare(item: Item, modality: str, spacing: Triple, config: DataConfig) -> Prepared:
     volume = read_volume(item.path)
+    if config.window is None:
+        refuse_labels(volume, modality)
     record = intensity_range(volume, modality, config.window)
-    record["warnings"] = list(volume.source.warnings)
+    record["warnings"] = [*volume.source.warnings, *doubts(volume, modality)]
     # Normalised before resampling: padding of -3024 HU must not bleed into the patient.
     array, affine = resample(normalise(volume.array, record), volume.affine, spacing)
     if config.sampling == "whole":

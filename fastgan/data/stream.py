@@ -81,6 +81,14 @@ class PlainReader:
             left -= len(part)
         return b"".join(parts)
 
+    def skip(self, count: int) -> None:
+        """Read past `count` bytes, fewer only at the end of the content; none are kept."""
+        while count > 0:
+            part = self._some(min(count, CHUNK))
+            if not part:
+                break
+            count -= len(part)
+
     def finish(self) -> None:
         """Check that the content ends here."""
         if self._some(1):
@@ -141,8 +149,12 @@ Reader = PlainReader
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Reader]:
+def opened(path: Path, packed: bool | None = None) -> Iterator[Reader]:
     """A reader of a file's content, gzip unpacked; the file must not change meanwhile.
+
+    Args:
+        path: a regular file.
+        packed: whether it has to be gzip; None: where its name ends in .gz.
 
     Raises:
         BadFile: as `open_regular`, or the name's .gz and the content disagree.
@@ -150,12 +162,13 @@ def opened(path: Path) -> Iterator[Reader]:
     """
     with open_regular(path) as file:
         before = os.fstat(file.fileno())
-        packed = file.read(2) == GZIP_MAGIC
+        found = file.read(2) == GZIP_MAGIC
         file.seek(0)
-        if packed != path.name.lower().endswith(".gz"):
-            kind = "gzip data without .gz in its name" if packed else "named .gz but is no gzip"
+        if found != (path.name.lower().endswith(".gz") if packed is None else packed):
+            wrong = f"named {path.suffix} but is no gzip"
+            kind = "gzip data without .gz in its name" if found else wrong
             raise BadFile(f"{path}: {kind}; rename it")
-        yield (GzipReader if packed else PlainReader)(path, file)
+        yield (GzipReader if found else PlainReader)(path, file)
         after = os.fstat(file.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise CorruptFile(f"{path}: changed while it was read")

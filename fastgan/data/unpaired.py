@@ -17,7 +17,7 @@ from fastgan.errors import ConfigError, FastganError
 if TYPE_CHECKING:
     from fastgan.config import DataConfig
 
-__all__ = ["Unpaired", "UnpairedBatch", "open_unpaired"]
+__all__ = ["Unpaired", "UnpairedBatch", "domain_b", "open_unpaired"]
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def open_unpaired(
     """One split of both domains; each splits its own subjects.
 
     Args:
-        config: `source`, `modality` and `window` are of domain A; `source_b`, `modality_b` and
-            `window_b` of domain B; the rest holds for both.
+        config: `source`, `suffix`, `modality` and `window` are of domain A; `source_b`, `suffix_b`,
+            `modality_b` and `window_b` of domain B; the rest holds for both.
         split: train | holdout.
         cache_dir: see `open_dataset`.
 
@@ -90,20 +90,31 @@ def open_unpaired(
         ConfigError, BadFile and its kinds: as `open_dataset`, naming data.source_b where domain B
             is meant; or the domains do not fit each other.
     """
-    if config.source_b is None:
-        raise ConfigError("data.source_b: missing; domain B of two unpaired sets")
+    of_b = domain_b(config)
     a = open_dataset(config, split, cache_dir=cache_dir)
-    own: dict[str, Any] = {
-        "source": config.source_b,
-        "modality": config.modality_b,
-        "window": config.window_b,
-    }
     try:
-        b = open_dataset(config.model_copy(update=own), split, cache_dir=cache_dir)
+        b = open_dataset(of_b, split, cache_dir=cache_dir)
     except FastganError as error:
         # The error speaks of data.source, data.window, ...: say whose.
         raise type(error)(f"domain B (data.source_b {config.source_b}): {error}") from error
     return Unpaired(a, b)
+
+
+def domain_b(config: DataConfig) -> DataConfig:
+    """The configuration of domain B as that of a set of its own.
+
+    Raises:
+        ConfigError: it names no domain B.
+    """
+    if config.source_b is None:
+        raise ConfigError("data.source_b: missing; domain B of two unpaired sets")
+    own: dict[str, Any] = {
+        "source": config.source_b,
+        "suffix": config.suffix_b,
+        "modality": config.modality_b,
+        "window": config.window_b,
+    }
+    return config.model_copy(update=own)
 
 
 def _mm(spacing: tuple[float, float, float]) -> str:

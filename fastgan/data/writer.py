@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from fastgan.data.formats.nifti_header import Placement
+from fastgan.data.formats.nifti_pack import MAX_EXTENT, header_bytes, pack_header, placement_of
 from fastgan.data.geometry import spacing_of
-from fastgan.data.nifti import Placement
-from fastgan.data.nifti_pack import MAX_EXTENT, header_bytes, pack_header, placement_of
 from fastgan.durable import put_file
 from fastgan.errors import ConfigError, NumericsError
 

@@ -50,6 +50,7 @@ def evidence_of_run(
         ConfigError: `generated` for a cyclegan, `truth` for anything else.
     """
     config = folder.config()
+    folder.require_sources(config)
     if config.translates:
         if generated is not None:
             raise ConfigError("--generated: a cyclegan's held-out volumes are translated here")

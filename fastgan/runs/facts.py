@@ -8,8 +8,7 @@ from pathlib import Path
 from fastgan.audit.evidence import Cohort, Evidence
 from fastgan.audit.leakage.file_fields import file_fields
 from fastgan.audit.report.cards import Fact, Facts
-from fastgan.config import Config
-from fastgan.data.bundled import LIDC
+from fastgan.config import BUNDLED, Config
 from fastgan.errors import AuditError
 
 __all__ = ["NOT_KNOWN", "facts_of", "facts_of_foreign", "named_source"]
@@ -74,8 +73,7 @@ def facts_of_foreign(config: Config, evidence: Evidence) -> Facts:
 
 def named_source(config: Config) -> str:
     """What data a configuration names, without the place where they lie."""
-    source = config.data.source
-    return source if source == LIDC else "local files (their place is not written here)"
+    return Path(config.data.source).name
 
 
 def _data(config: Config, by: str) -> tuple[Fact, ...]:
@@ -86,7 +84,7 @@ def _data(config: Config, by: str) -> tuple[Fact, ...]:
 
 
 def _attribution(config: Config) -> str:
-    return LIDC_ATTRIBUTION if config.data.source == LIDC else ""
+    return LIDC_ATTRIBUTION if config.data.source == BUNDLED else ""
 
 
 def _marked(generated: Cohort | None) -> tuple[Fact, ...]:

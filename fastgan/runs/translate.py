@@ -12,15 +12,14 @@ import numpy as np
 import torch
 
 from fastgan.data import Item, read_volume, save_volume
-from fastgan.data.cache import file_digest
 from fastgan.data.manifest import stem_of, subject_of
 from fastgan.data.sources import find_items
-from fastgan.data.volume import SUFFIXES
+from fastgan.data.volume import SUFFIXES, content_digest, parted
 from fastgan.durable import replace_file
 from fastgan.errors import ConfigError
 from fastgan.measures.structure import ALARMS, same_contrast, structure
 from fastgan.nn.choices import check_choice
-from fastgan.pictures.slices import triptychs, write_png
+from fastgan.pictures.sheets import write_sheet
 from fastgan.runs.synthetic import description, make_empty, origin, require_empty, write_manifest
 from fastgan.runs.whole_volume import Domain, Translated, check_volume, translate_volume
 from fastgan.train import load_translator
@@ -30,8 +29,6 @@ from fastgan.train.load import DIRECTIONS
 from fastgan.train.run_folder import RunFolder
 
 __all__ = ["translate"]
-
-LEAST_HEIGHT = 160  # pixels of a picture, where whole multiples of the voxels reach it
 
 
 def translate(
@@ -93,7 +90,7 @@ def translate(
         made = translate_volume(
             network, volume, here, there, overlap=overlap, pad=pad, device=place
         )
-        digest = file_digest(item.path)
+        digest = content_digest(item.path)
         how = {
             "direction": direction,
             "source_sha256": digest,
@@ -109,7 +106,7 @@ def translate(
             provenance=origin(found) | how,
             placement=volume.source.placement,
         )
-        write_png(out / f"{name}.png", _picture(made))
+        _draw(out / f"{name}.png", made, direction)
         values, alarms = _judge(made, alike)
         for line in _told(f"{name}.nii.gz", values, alarms):
             report(line)
@@ -133,12 +130,14 @@ def translate(
 
 def _items(source: Path, modality: str) -> list[Item]:
     """The volumes asked for; none may be of another modality than the domain."""
-    if not source.exists():
+    file, part = parted(source)
+    if not file.exists():
         raise ConfigError(f"--in: {source}: no such file or folder")
-    if source.is_dir() or not source.name.lower().endswith(SUFFIXES):
+    # A volume of a 4-D file, or one DICOM series of several, is asked for by name.
+    if part is None and (file.is_dir() or not file.name.lower().endswith(SUFFIXES)):
         items = find_items(source)
     else:
-        items = [Item(str(source), None, subject_of(source))]
+        items = [Item(str(source), None, subject_of(file))]
     for item in items:
         if item.modality not in (None, modality):
             raise ConfigError(
@@ -197,18 +196,21 @@ def _told(name: str, values: dict[str, float | None], alarms: list[str]) -> list
     return [f"{name}: {about}", *(f"warning: {name}: {alarm}" for alarm in alarms)]
 
 
-def _picture(made: Translated) -> np.ndarray:
-    """[height, width] uint8: source, translation and difference, each axial, coronal, sagittal.
+def _draw(path: Path, made: Translated, direction: str) -> None:
+    """Write source, translation and difference, each axial, coronal, sagittal.
 
     Head and front are up, the patient's right is right. The difference is half of translation
-    minus source: grey is no change. Small volumes are enlarged.
+    minus source: grey is no change.
     """
     change = 0.5 * (made.result - made.source)
     # The slices' rows run down: from the head, and from the front.
     upright = [v.transpose(2, 1, 0)[None, ::-1, ::-1] for v in (made.source, made.result, change)]
-    picture = triptychs(upright, columns=3)
-    factor = max(1, LEAST_HEIGHT // picture.shape[0])
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    titles = ("source", "translation", "difference")
+    caption = (
+        f"{path.stem}, {direction.replace('_', ' ')}. Middle slices of source, translation, and "
+        "half of translation minus source, where grey is no change. Head and front are up."
+    )
+    write_sheet(path, np.stack(upright), columns=3, caption=caption, titles=titles)
 
 
 def _row(name: str, item: Item, modality: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan.data.normalise import denormalise, normalise, on_grid, record_like
+from fastgan.data.normalise import Normalisation, denormalise, normalise, on_grid, record_like
 from fastgan.data.resample import resample, resampled_shape
 from fastgan.data.volume import Volume, restore
 from fastgan.errors import ConfigError, FastganError
@@ -33,7 +33,7 @@ class Domain:
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     channels: int
-    normalisation: Mapping[str, Any]
+    normalisation: Normalisation
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Domain:
@@ -60,12 +60,12 @@ class Translated:
     array: np.ndarray
     source: np.ndarray
     result: np.ndarray
-    record: dict[str, Any]
+    record: Normalisation
     resampled: bool
     padded: bool
 
 
-def check_volume(volume: Volume, source: Domain, *, pad: bool = False) -> dict[str, Any]:
+def check_volume(volume: Volume, source: Domain, *, pad: bool = False) -> Normalisation:
     """The record of a volume's normalisation, if it can be translated.
 
     Raises:
@@ -78,7 +78,7 @@ def check_volume(volume: Volume, source: Domain, *, pad: bool = False) -> dict[s
         raise ConfigError(
             f"{path}: holds one channel, the networks were trained on {source.channels}"
         )
-    record = record_like(volume, dict(source.normalisation))
+    record = record_like(volume, source.normalisation)
     try:
         extents = resampled_shape(volume.array.shape, volume.spacing, source.spacing)
     except FastganError as error:
@@ -137,7 +137,7 @@ def translate_volume(
         raise ConfigError(f"translator: must give 1 channel, got {result.shape[0]}")
     made = result[0].clamp(-1.0, 1.0).numpy()
     back, _ = resample(made, affine, volume.spacing, volume.array.shape)
-    stored = restore(volume, denormalise(back, dict(target.normalisation)))
+    stored = restore(volume, denormalise(back, target.normalisation))
     return Translated(
         array=stored.reshape(volume.source.shape[:3]),
         source=seen,

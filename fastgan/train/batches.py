@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastgan.data import Batch
+from fastgan.data.normalise import Normalisation
 from fastgan.random import Draws
 from fastgan.train.spans import span
 
@@ -27,7 +28,7 @@ class TrainingSet(Protocol):
     spacing: tuple[float, float, float]  # mm along D, H, W
     classes: tuple[str, ...]  # () without labels
     prior: np.ndarray  # [K] share of each class
-    normalisation: dict[str, Any]  # how [-1, 1] relates to the files' units, as JSON values
+    normalisation: Normalisation  # how [-1, 1] relates to the files' units, as JSON values
 
     def __len__(self) -> int: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -22,7 +23,8 @@ class Progress:
     def __init__(self, steps: int, start: int = 0, stream: TextIO | None = None) -> None:
         self._steps, self._start = steps, start
         self._stream = stream or sys.stderr
-        self._began = time.monotonic()
+        self._began, self._first = time.monotonic(), math.inf
+        self._figures = ""
         self._bar: Any = None
         self._task: Any = None
         if self._stream.isatty():
@@ -50,20 +52,30 @@ class Progress:
 
     def advance(self, step: int) -> None:
         """Move the bar to `step` steps done; says nothing where there is no bar."""
+        if step == self._start + 1:
+            self._first = time.monotonic()
         if self._bar is not None:
-            self._bar.update(self._task, completed=step)
+            line = f"{self._figures}  left {clock(self._left(step))}" if self._figures else ""
+            self._bar.update(self._task, completed=step, description=line)
 
     def report(
         self, step: int, metrics: Mapping[str, float], volumes_per_second: float, memory: int
     ) -> None:
         """Show the figures after `step` steps; memory in bytes."""
-        done = step - self._start
-        left = (time.monotonic() - self._began) / max(done, 1) * (self._steps - step)
-        line = describe(metrics, volumes_per_second, left, memory)
+        self._figures = describe(metrics, volumes_per_second, memory)
+        line = f"{self._figures}  left {clock(self._left(step))}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description=line)
         else:
             self.say(f"step {step}/{self._steps}  {line}")
+
+    def _left(self, step: int) -> float:
+        """Seconds to the end, by the steps after the first, which is slower than the others."""
+        now, done = time.monotonic(), step - self._start
+        each = (now - self._first) / (done - 1) if done > 1 else now - self._began
+        if not math.isfinite(each):
+            each = (now - self._began) / done
+        return each * (self._steps - step)
 
     def say(self, text: str) -> None:
         """Print one line without breaking the bar."""
@@ -73,12 +85,18 @@ class Progress:
             print(text, file=self._stream, flush=True)
 
 
-def describe(
-    metrics: Mapping[str, float], volumes_per_second: float, seconds_left: float, memory: int
-) -> str:
-    """The figures of a report in one line."""
-    minutes, seconds = divmod(int(seconds_left), 60)
-    hours, minutes = divmod(minutes, 60)
+def describe(metrics: Mapping[str, float], volumes_per_second: float, memory: int) -> str:
+    """The figures of a report in one line.
+
+    Volumes are real ones, as many as the critic consumes in a second: of a step with five updates
+    of the critic, five batches.
+    """
     values = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    left = f"{hours}:{minutes:02d}:{seconds:02d}"
-    return f"{values}  {volumes_per_second:.1f} volumes/s  {memory / 2**30:.2f} GiB  left {left}"
+    return f"{values}  {volumes_per_second:.3g} real volumes/s  {memory / 2**30:.2f} GiB"
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -96,3 +97,29 @@ def test_bundled_and_unusable(tmp_path: Path) -> None:
     (tmp_path / "a.nii").write_bytes(b"no volume")
     with pytest.raises(BadFile, match="none of 1 files"):
         inspect(tmp_path)
+
+
+def test_refuses_what_training_would(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cube = rng.uniform(1.0, 900.0, (8, 8, 8)).astype(np.float32)
+    save_volume(tmp_path / "good.nii", cube, np.eye(4))
+    regions = np.kron(rng.integers(0, 40, (2, 2, 2)), np.ones((4, 4, 4)))
+    save_volume(tmp_path / "regions.nii", regions.astype(np.int16), np.eye(4))
+    nibabel.save(nibabel.Nifti1Image(cube.astype(np.uint16), np.eye(4)), tmp_path / "raw.nii")
+    (tmp_path / "manifest.csv").write_text(
+        "path,modality\ngood.nii,mr\nregions.nii,mr\nraw.nii,ct\n"
+    )
+    found = inspect(tmp_path)
+    assert [Path(r.path).name for r in found.refused] == ["regions.nii", "raw.nii"]
+    assert "label map" in found.refused[0].reason and "unsigned" in found.refused[1].reason
+
+
+def test_a_window_is_proposed_for_maps(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        save_volume(tmp_path / f"z{i}.nii", 3.0 * rng.standard_normal((8, 8, 8)), np.eye(4))
+    found = inspect(tmp_path)
+    data = config.parse(found.proposal).data
+    assert data.modality == "map" and data.window is not None
+    assert data.window == (min(f.low for f in found.files), max(f.high for f in found.files))
+    assert len(open_dataset(data, "train")) + len(open_dataset(data, "holdout")) == 3

@@ -12,7 +12,7 @@ import pytest
 import fastgan.data
 from fastgan.config import DataConfig
 from fastgan.data import open_dataset
-from fastgan.data.array_file import read_npz
+from fastgan.data.formats.array_file import read_npz
 from fastgan.data.make_lidc_nodules import (
     Annotation,
     cluster,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fastgan.data import Item, holdout_subjects, read_manifest, scan_folder
-from fastgan.data.manifest import read_dataset_json, split_items, subject_of
+from fastgan.data.manifest import read_dataset_json, subject_of
+from fastgan.data.splits import split_items
 from fastgan.errors import BadFile, ConfigError, UnsafeFile
 
 
@@ -53,7 +54,10 @@ def test_a_file_that_names_no_subject_counts_as_one_and_says_so(folder: Path) ->
         ("", "empty"),
         ("path\n", "no rows"),
         ("path,lable\na/x.nii,1\n", "did you mean 'label'"),
-        ("path,zzz\na/x.nii,1\n", "known: path"),
+        ("file,label\na/x.nii,1\n", "column 'file': did you mean 'path'"),
+        ("path,Patient ID\na/x.nii,1\n", "column 'Patient ID': did you mean 'subject'"),
+        ("path,,age\na/x.nii,1,2\n", "no name"),
+        ("Path,path\na/x.nii,a/x.nii\n", "none may repeat"),
         ("path,path\na/x.nii,a/x.nii\n", "none may repeat"),
         ("label\n1\n", "'path' is needed"),
         ("path,label\na/x.nii\n", "line 2: 1 values"),

@@ -45,7 +45,7 @@ def test_what_a_run_leaves(tiny, tmp_path, quiet):
     config = tiny.tiny_config(steps=5, log_every=2, checkpoint_every=2, sample_every=4)
     run = fit(tiny.TinyVariant(), tiny.TinyDataset(), config, out=tmp_path, progress=quiet)
     assert checkpoint.steps(run.path) == [5, 4]
-    assert [row["step"] for row in tiny.rows(run.path)] == [2, 4, 5]
+    assert [row["step"] for row in tiny.rows(run.path)] == [1, 2, 4, 5]
     assert sorted(p.name for p in (run.path / "samples").iterdir()) == [
         "step-0000004.png",
         "step-0000005.png",
@@ -234,7 +234,50 @@ def test_plain_progress():
         progress.advance(51)
         progress.report(60, {"critic/loss": -0.123456}, volumes_per_second=12.5, memory=2**30)
     (line,) = stream.getvalue().splitlines()
-    assert line.startswith("step 60/100  critic/loss -0.1235  12.5 volumes/s  1.00 GiB  left 0:0")
+    assert line.startswith(
+        "step 60/100  critic/loss -0.1235  12.5 real volumes/s  1.00 GiB  left 0:0"
+    )
+
+
+def test_the_first_step_is_told_at_once(tiny, tmp_path):
+    config = tiny.tiny_config(steps=4, log_every=100, checkpoint_every=2, sample_every=100)
+    lines = io.StringIO()
+    progress = Progress(4, stream=lines)
+    run = fit(tiny.TinyVariant(), tiny.TinyDataset(), config, out=tmp_path, progress=progress)
+    told = [line for line in lines.getvalue().splitlines() if line.startswith("step")]
+    assert [line.split()[1] for line in told] == ["1/4", "4/4"]
+    assert "left 0:00:0" in told[0] and "real volumes/s" in told[0]
+    assert [row["step"] for row in tiny.rows(run.path)] == [1, 4]
+
+
+def test_a_resumed_run_tells_its_first_step_but_keeps_the_rows(tiny, tmp_path, quiet):
+    settings = {"log_every": 4, "checkpoint_every": 2, "sample_every": 100}
+    short = tiny.tiny_config(steps=2, **settings)
+    run = fit(tiny.TinyVariant(), tiny.TinyDataset(), short, out=tmp_path, progress=quiet)
+    lines = io.StringIO()
+    fit(
+        tiny.TinyVariant(),
+        tiny.TinyDataset(),
+        tiny.tiny_config(steps=8, **settings),
+        resume=run.path,
+        progress=Progress(8, start=2, stream=lines),
+    )
+    told = [line.split()[1] for line in lines.getvalue().splitlines() if line.startswith("step")]
+    assert told == ["3/8", "4/8", "8/8"]
+    assert [row["step"] for row in tiny.rows(run.path)] == [1, 2, 4, 8]
+
+
+def test_time_left_leaves_the_slow_first_step_out(monkeypatch):
+    now = iter([0.0, 100.0, 100.0, 110.0, 110.0])
+    monkeypatch.setattr("fastgan.train.progress.time.monotonic", lambda: next(now))
+    stream = io.StringIO()
+    progress = Progress(101, stream=stream)
+    progress.advance(1)
+    progress.report(1, {}, volumes_per_second=1.0, memory=0)
+    progress.advance(11)
+    progress.report(11, {}, volumes_per_second=1.0, memory=0)
+    first, later = stream.getvalue().splitlines()
+    assert first.endswith("left 2:46:40") and later.endswith("left 0:01:30")
 
 
 def test_progress_on_a_terminal(monkeypatch):
@@ -247,6 +290,8 @@ def test_progress_on_a_terminal(monkeypatch):
     with Progress(4, stream=stream) as progress:
         progress.advance(1)
         progress.report(2, {"critic/loss": 0.5}, volumes_per_second=3.0, memory=0)
+        progress.advance(3)
         progress.say("[bold] is printed as it is")
     shown = stream.getvalue()
-    assert "[bold] is printed as it is" in shown and "critic/loss 0.5" in shown and "2/4" in shown
+    assert "[bold] is printed as it is" in shown and "critic/loss 0.5" in shown and "3/4" in shown
+    assert "3 real volumes/s" in shown and "left 0:00:0" in shown

@@ -95,6 +95,7 @@ def test_free_keys_may_change(tmp_path, key):
         "data.cache_dir": "/c",
         "train.device": "cpu",
         "train.non_finite": "skip",
+        "train.tensorboard": True,
     }
     section, _, leaf = key.rpartition(".")
     value = values.get(key, 7)
@@ -174,3 +175,18 @@ def test_where_flock_does_not_reach(tmp_path):
     (tmp_path / "lock").write_text("\0\0")
     with lock.hold(tmp_path):
         pass
+
+
+def test_a_folder_of_runs_names_them(tmp_path):
+    for number in range(7):
+        folder = tmp_path / f"{number:05d}-ct-seed0"
+        folder.mkdir()
+        (folder / "config.yaml").write_text("")
+    with pytest.raises(
+        BadFile, match=r"holds runs, name one: the last 5 of 7 are .*00006-ct"
+    ) as caught:
+        RunFolder(tmp_path)
+    assert "00001-ct" not in str(caught.value)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadFile, match=r"\(it has no config.yaml\)$"):
+        RunFolder(tmp_path / "empty")

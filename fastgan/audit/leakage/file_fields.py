@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fastgan.arrays import Floats
-from fastgan.data.nifti import HEADER_1
+from fastgan.data.formats.nifti_header import HEADER_1
 from fastgan.data.stream import open_regular
 from fastgan.errors import AuditError, BadFile, FastganError
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from fastgan.audit.report.record import Record
-from fastgan.audit.report.words import template
+from fastgan.pictures.html import template
 
 __all__ = ["Fact", "Facts", "dataset_card", "inert", "model_card"]
 
@@ -56,5 +57,10 @@ def inert(text: object) -> str:
 
 
 def _filled(name: str, record: Record, facts: Facts) -> str:
-    text: str = template(name, inert=inert).render(record=record, facts=facts)
+    text: str = _template(name).render(record=record, facts=facts)
     return text
+
+
+@cache
+def _template(name: str) -> Any:
+    return template("fastgan.audit.report", name, inert=inert)

@@ -7,13 +7,14 @@ import struct
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fastgan.data.formats.shapes import SPACING_RANGE, affine_fault, check_extents, choose_volume
 from fastgan.data.geometry import from_quaternion, spacing_of
 from fastgan.errors import BadFile, CorruptFile, ResourceLimit
 
-__all__ = ["MAX_VOXELS", "Header", "Placement", "parse_header", "walk_extensions"]
+__all__ = ["HEADER_1", "Header", "Placement", "parse_header", "walk_extensions"]
 
-MAX_VOXELS = 1 << 30  # 4 GiB as float32
 DATATYPES = {
     2: "u1",
     4: "i2",
@@ -36,10 +37,11 @@ REFUSED = {
     2304: "RGBA",
 }
 UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # code of xyzt_units -> millimetres
-SPACING_RANGE = (1e-3, 100.0)  # mm; beyond it a header is wrong, not a scanner unusual
 HEADER_1 = struct.Struct("i10s18sihcB8h3fhhhh8ffffhBBffffii80s24shh6f4f4f4f16s4s")
 HEADER_2 = struct.Struct("i8shh8q3d8dq6dqq80s24sii6d4d4d4diii16sB15s")
-DETACHED = "a detached header; join it and its .img into one .nii"
+LABELS = 1002  # intent: names of regions
+STATISTICS = range(2, 25)  # intents: correlation, t, F, z, ..., p
+SURFACES = range(3000, 3100)  # intents of CIFTI
 
 
 Coded = tuple[int, tuple[float, ...]]
@@ -77,25 +79,37 @@ class Header:
         slope, intercept: value = slope * stored + intercept.
         offset: bytes before the data.
         affine: [4, 4] float64, mm, from the sform, the qform or the voxel sizes.
+        volumes: how many the file holds, one after the other.
+        says: "map" of a statistic, "labels" of regions, by the intent code; else None.
         warnings: oddities that do not stop the reading.
     """
 
     shape: tuple[int, int, int]
     placement: Placement
-    dtype: np.dtype
+    dtype: np.dtype[np.generic]
     slope: float
     intercept: float
     offset: int
-    affine: np.ndarray
+    affine: NDArray[np.float64]
+    volumes: int = 1
+    says: str | None = None
     warnings: list[str] = field(default_factory=list)
 
     @property
     def data_bytes(self) -> int:
-        """Bytes of the stored numbers."""
+        """Bytes of the stored numbers of one volume."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def parse_header(content: bytes, name: str, file_size: int, compressed: bool) -> Header:
+def parse_header(
+    content: bytes,
+    name: str,
+    file_size: int,
+    compressed: bool,
+    *,
+    several: bool = False,
+    pair: bool = False,
+) -> Header:
     """Check the first 348 or 540 bytes of a file.
 
     Args:
@@ -103,9 +117,11 @@ def parse_header(content: bytes, name: str, file_size: int, compressed: bool) ->
         name: the file, for messages.
         file_size: bytes on disk, which bound what the header may promise.
         compressed: whether those are gzip bytes.
+        several: whether 4-D is fine; one volume of it is then read.
+        pair: whether the data lie in an .img of their own, whose size `file_size` is.
 
     Raises:
-        BadFile: a kind of file that is not read (Analyze, detached, 4-D, complex, RGB).
+        BadFile: a kind of file that is not read (detached, 4-D, complex, RGB, CIFTI).
         CorruptFile: fields that contradict each other or the file's size.
         ResourceLimit: more voxels than MAX_VOXELS.
     """
@@ -120,29 +136,27 @@ def parse_header(content: bytes, name: str, file_size: int, compressed: bool) ->
         units = fields[35]
         qform_code, sform_code, rotation = fields[44], fields[45], fields[46:52]
         rows, magic = fields[52:64], fields[65]
-        wanted, detached = b"n+1\0", b"ni1\0"
+        intent, magics = fields[18], (b"n+1\0", b"ni1\0")
     else:
         magic, datatype, bitpix = fields[1:4]
         dim, pixdim = fields[4:12], fields[15:23]
         raw_offset, slope, intercept = fields[23:26]
         qform_code, sform_code, rotation = fields[34], fields[35], fields[36:42]
         rows, units = fields[42:54], fields[55]
-        wanted, detached = b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n"
-    if magic == detached:
-        raise BadFile(f"{name}: magic: {DETACHED}")
-    if magic != wanted:
-        if version == 1 and not magic.strip(b"\0"):
-            raise BadFile(f"{name}: magic: Analyze 7.5, whose orientation is unknown; convert it")
-        raise CorruptFile(f"{name}: magic: {magic!r} is not NIfTI's")
-    shape, trailing = _extents(dim, name)
+        intent, magics = fields[56], (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")
+    _check_magic(magic, magics, version, pair, name)
+    if intent in SURFACES:
+        raise BadFile(f"{name}: intent: CIFTI, values on a surface, not a 3-D volume; leave it out")
+    shape, trailing, volumes = _extents(dim, several, name)
     dtype = _dtype(datatype, bitpix, order, name)
-    offset = _offset(raw_offset, layout.size + 4, name)
-    promised = math.prod(shape) * dtype.itemsize + offset
-    if math.prod(shape) > MAX_VOXELS:
-        raise ResourceLimit(f"{name}: dim: {shape} is more than {MAX_VOXELS} voxels")
+    offset = _offset(raw_offset, 0 if pair else layout.size + 4, name)
+    promised = math.prod(shape) * volumes * dtype.itemsize + offset
     # Deflate cannot exceed 1032 to 1, so a larger promise is a lie and is refused unallocated.
     if promised > file_size * (1100 if compressed else 1):
-        raise CorruptFile(f"{name}: dim: {promised} bytes promised, the file has {file_size}")
+        raise CorruptFile(
+            f"{name}: dim: {promised} bytes promised, the file has {file_size}: cut or damaged; "
+            "copy it again"
+        )
     if compressed and promised > (256 << 20) and promised > 200 * file_size:
         raise ResourceLimit(f"{name}: gzip: unpacks {promised // file_size} to 1, over 200 to 1")
     if not (math.isfinite(slope) and math.isfinite(intercept)):
@@ -154,7 +168,8 @@ def parse_header(content: bytes, name: str, file_size: int, compressed: bool) ->
     placement = Placement(
         version, trailing, pixdim, units, (qform_code, rotation), (sform_code, rows)
     )
-    header = Header(shape, placement, dtype, slope, intercept, offset, np.eye(4))
+    header = Header(shape, placement, dtype, slope, intercept, offset, np.eye(4), volumes)
+    header.says = "labels" if intent == LABELS else "map" if intent in STATISTICS else None
     _place(header, name)
     return header
 
@@ -184,24 +199,49 @@ def _version(content: bytes, name: str) -> tuple[str, int]:
     raise CorruptFile(f"{name}: sizeof_hdr: not 348 or 540 in either byte order; no NIfTI file")
 
 
-def _extents(dim: tuple[int, ...], name: str) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+def _check_magic(
+    magic: bytes, magics: tuple[bytes, bytes], version: int, pair: bool, name: str
+) -> None:
+    joined, detached = magics
+    if magic == (detached if pair else joined):
+        return
+    if pair and magic == joined:
+        raise BadFile(f"{name}: magic: header and data in one file; name it .nii")
+    if magic == detached:
+        raise BadFile(f"{name}: magic: a detached header; name it .hdr, and its data .img")
+    if version == 1 and not magic.strip(b"\0"):
+        raise BadFile(f"{name}: magic: Analyze 7.5 named .nii; convert it to NIfTI")
+    raise CorruptFile(f"{name}: magic: {magic!r} is not NIfTI's; copy the file again")
+
+
+def _extents(
+    dim: tuple[int, ...], several: bool, name: str
+) -> tuple[tuple[int, int, int], tuple[int, ...], int]:
+    """(shape, trailing extents of 1, number of volumes)."""
     count = dim[0]
     if not 1 <= count <= 7:
         raise CorruptFile(f"{name}: dim[0]: {count} is not 1 to 7")
     extents = dim[1 : count + 1]
     if any(e < 1 for e in extents):
         raise CorruptFile(f"{name}: dim: {extents} has an extent below 1")
-    if count < 3:
-        raise BadFile(f"{name}: dim: {count}-D {extents} where a 3-D volume is meant")
-    if any(e != 1 for e in extents[3:]):
-        raise BadFile(f"{name}: dim: {count}-D {extents} where a 3-D volume is meant; split it")
-    return (extents[0], extents[1], extents[2]), tuple(extents[3:])
+    shape = check_extents(extents[:3], f"{name}: dim")
+    if any(e != 1 for e in extents[4:]):
+        raise BadFile(
+            f"{name}: dim: {count}-D {extents}, a vector per voxel, where a 3-D volume is meant; "
+            "save one component"
+        )
+    volumes = extents[3] if count > 3 else 1
+    if volumes > 1 and not several:
+        choose_volume(volumes, None, f"{name}: dim")
+    return shape, (1,) * (count - 3) if volumes == 1 else (), volumes
 
 
-def _dtype(code: int, bitpix: int, order: str, name: str) -> np.dtype:
+def _dtype(code: int, bitpix: int, order: str, name: str) -> np.dtype[np.generic]:
     if code not in DATATYPES:
         kind = REFUSED.get(code, "unknown")
-        raise BadFile(f"{name}: datatype: {code} ({kind}) where real numbers are meant")
+        raise BadFile(
+            f"{name}: datatype: {code} ({kind}) where real numbers are meant; save it as float"
+        )
     dtype = np.dtype(order + DATATYPES[code])
     if bitpix != 8 * dtype.itemsize:
         raise CorruptFile(f"{name}: bitpix: {bitpix} contradicts datatype {code} ({dtype.name})")
@@ -260,13 +300,9 @@ def _place(header: Header, name: str) -> None:
             header.warnings.append(f"qform and sform are {apart:.3g} mm apart: sform used")
 
 
-def _check_affine(affine: np.ndarray, which: str, header: Header, name: str) -> None:
-    if not np.isfinite(affine).all() or np.abs(affine).max() > 1e6:
-        raise CorruptFile(f"{name}: {which}: not finite, or beyond a kilometre")
-    sizes = np.array(spacing_of(affine))
-    low, high = SPACING_RANGE
-    volume = abs(np.linalg.det(affine[:3, :3]))
-    if volume < 1e-2 * sizes.prod() or not ((sizes >= low) & (sizes <= high)).all():
-        raise CorruptFile(f"{name}: {which}: singular, or voxels outside {low} to {high} mm")
-    if volume < 0.999 * sizes.prod():
+def _check_affine(affine: NDArray[np.float64], which: str, header: Header, name: str) -> None:
+    fault = affine_fault(affine)
+    if fault is not None:
+        raise CorruptFile(f"{name}: {which}: {fault}")
+    if abs(float(np.linalg.det(affine[:3, :3]))) < 0.999 * np.prod(spacing_of(affine)):
         header.warnings.append(f"{which} is sheared: axes are not at right angles")

@@ -6,8 +6,8 @@ import struct
 
 import numpy as np
 
+from fastgan.data.formats.nifti_header import DATATYPES, HEADER_1, HEADER_2, Placement
 from fastgan.data.geometry import quaternion, spacing_of
-from fastgan.data.nifti import DATATYPES, HEADER_1, HEADER_2, Placement
 
 __all__ = ["MAX_EXTENT", "header_bytes", "pack_header", "placement_of"]
 

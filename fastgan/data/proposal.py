@@ -1,0 +1,121 @@
+"""A data section that fits the volumes found."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastgan.data.splits import holdout_subjects
+
+__all__ = ["BUDGET", "HOLDOUT", "FileFacts", "propose", "shape_within"]
+
+BUDGET = 64**3  # voxels: what a first run fits on a small GPU
+HOLDOUT = 0.2
+STRIDE = 8  # three halvings of the default network
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """One readable volume; shape and spacing in right, front, up order."""
+
+    path: str
+    subject: str
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    orientation: str
+    dtype: str
+    low: float
+    high: float
+    modality: str
+    warnings: tuple[str, ...]
+
+
+def propose(
+    source: str, files: Sequence[FileFacts], budget: int, *, splits: Collection[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """(data section as a mapping, sentences on what it settles).
+
+    Spacing is the median per axis. The shape is the smallest extent at that spacing, shrunk to the
+    budget of voxels, each axis a multiple of 8 (of 2 below 8); where it holds most of every volume
+    whole volumes are proposed, otherwise patches.
+
+    Args:
+        source: as it goes into the proposal.
+        files: at least one.
+        budget: most voxels of the shape.
+        splits: that the manifest names.
+    """
+    notes: list[str] = []
+    modality = _modality(files, notes)
+    spacings = np.array([f.spacing for f in files])
+    spacing = np.median(spacings, axis=0)
+    if np.ptp(spacings, axis=0).max() > 0.01 * spacing.min():
+        notes.append("voxel sizes differ: every volume is resampled to the median")
+    extents = np.array([f.shape for f in files]) * spacings / spacing
+    # Whole voxels as resampling will give them, so that a patch fits into every volume.
+    extents = np.maximum(np.rint(extents), 1).astype(int)
+    shape = shape_within(extents.min(axis=0), budget)
+    whole = bool((extents <= np.array(shape) * 1.25).all())
+    if not whole:
+        notes.append(
+            "shape is smaller than the volumes: random patches; for whole volumes raise "
+            "data.spacing or the budget"
+        )
+    if (extents < shape).any():
+        notes.append("some volumes are smaller than the shape and are padded with the low value")
+        whole = True
+    subjects = {f.subject for f in files}
+    data: dict[str, Any] = {
+        "source": source,
+        "shape": shape,
+        "spacing": [round(float(s), 4) for s in spacing],
+        "sampling": "whole" if whole else "patch",
+        "modality": modality,
+        "holdout": HOLDOUT if len(subjects) > 1 else 0.0,
+    }
+    low, high = min(f.low for f in files), max(f.high for f in files)
+    if modality in ("map", "mask") and (low < -1e-3 or high > 1.0 + 1e-3):
+        data["window"] = [low, high]
+        notes.append(f"{modality} from {low:g} to {high:g}: this range is proposed as the window")
+    if splits:
+        says = (
+            "who is held out" if "holdout" in splits else "that nobody is held out: no audit then"
+        )
+        notes.append(f"the manifest says {says}")
+    elif len(subjects) > 1:
+        held = holdout_subjects(subjects, HOLDOUT)
+        notes.append(f"{len(held)} of {len(subjects)} subjects are held out")
+    else:
+        notes.append("one subject: nothing can be held out, and one anatomy teaches one anatomy")
+    if any(f.warnings for f in files):
+        notes.append(f"{sum(bool(f.warnings) for f in files)} files have warnings")
+    return data, notes
+
+
+def shape_within(extents: Sequence[int] | np.ndarray, budget: int) -> list[int]:
+    """Extents cut to the budget, the longest axis first, as multiples of the network's stride."""
+    sizes = [_floor(int(n)) for n in extents]
+    while math.prod(sizes) > budget and max(sizes) > 2:
+        longest = sizes.index(max(sizes))
+        sizes[longest] = _floor(sizes[longest] - 1)
+    return sizes
+
+
+def _modality(files: Sequence[FileFacts], notes: list[str]) -> str:
+    modalities = Counter(f.modality for f in files)
+    modality = modalities.most_common(1)[0][0]
+    if len(modalities) > 1:
+        notes.append(f"several modalities {dict(modalities)}: one network trains on one")
+        others = [f for f in files if f.modality != modality]
+        notes += [f"{f.path} looks like {f.modality}, most look like {modality}" for f in others]
+    return modality
+
+
+def _floor(extent: int) -> int:
+    step = STRIDE if extent >= STRIDE else 2
+    return max(extent // step * step, 2)

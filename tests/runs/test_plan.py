@@ -1,0 +1,347 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastgan.config import Config, parse
+from fastgan.errors import BadFile, ConfigError, ResourceLimit
+from fastgan.runs.estimates import along_line
+from fastgan.runs.plan import plan_for
+from fastgan.runs.prediction import predict
+from fastgan.runs.probe import Measurement, measure
+from fastgan.runs.probe_child import probe
+from tests.runs.pretended import GB, Machine, made_up
+from tests.runs.volumes import tiny, write_volumes
+
+
+def wish(**sections: dict) -> Config:
+    data = {"source": "folder", "shape": [64, 64, 64], "spacing": [1.0, 1.0, 1.0]}
+    rest = {name: keys for name, keys in sections.items() if name != "data"}
+    return parse({"data": data | sections.get("data", {}), "train": {"device": "cpu"}} | rest)
+
+
+def planned(config: Config, machine: Machine, hours: float = 8.0, **more):
+    return plan_for(config, hours=hours, **({"memory": 100 * GB} | more), measured_by=machine)
+
+
+@pytest.fixture(autouse=True)
+def _plain_machine(monkeypatch):
+    """The same choices on every machine: without matrix units, with memory."""
+    monkeypatch.setattr("fastgan.train.precision._cpu_flags", set)
+    monkeypatch.setattr("fastgan.runs.plan.free_memory", lambda device: 200 * GB)
+
+
+def test_arithmetic_of_a_prediction():
+    train = {"steps": 1000, "checkpoint_every": 100, "sample_every": 250}
+    train |= {"batch_size": 4, "keep_checkpoints": 2}
+    config = wish(train=train, gan={"critic_steps": 2})
+    found = predict(config, made_up(), count=7)
+    # Data, the first checkpoint, the last with its picture, steps, ten checkpoints, four pictures.
+    assert found.train_seconds == pytest.approx(40 * 0.25 + 2 * 2 + 3 + 1000 + 10 * 2 + 4 * 3)
+    assert found.prepare_seconds == pytest.approx(10.0)
+    assert found.volumes_per_second == pytest.approx(8.0)
+    assert found.checkpoints_bytes == 3000 and found.pictures_bytes == 40
+    assert found.cache_bytes == 50 * 2000
+    assert found.generate_seconds == pytest.approx(3.5) and found.generated_bytes == 700
+    assert found.disk_bytes == 3000 + 40 + 100_000 + 700
+    assert found.host_bytes == pytest.approx(GB + 39 * 2000, abs=2)
+
+
+def test_archives_are_read_once_and_kept_in_no_cache():
+    found = predict(wish(train={"steps": 10}), made_up(prepared=False))
+    assert found.prepare_seconds == 0.25 and found.cache_bytes == 0 and found.host_bytes == GB
+
+
+def test_an_audit_is_counted_by_volumes_and_voxels():
+    config = wish(data={"shape": [10, 10, 10]})
+    small = predict(config, made_up(volumes=80, heldout=20), count=100)
+    assert small.audit_seconds == pytest.approx(5.0 + 0.15e-6 * 200 * 1000)
+    many = made_up(volumes=800, heldout=200)
+    large = predict(config, many, count=100).audit_seconds
+    assert large == pytest.approx(5.0 + 0.15e-6 * 1100 * 1000 + 0.05 * 1100)
+    config.data.conditional = True
+    labelled = predict(config, many, count=100).audit_seconds
+    assert labelled - large == pytest.approx(1.2e-6 * 1100 * 1000)
+
+
+def test_few_steps_touch_few_volumes():
+    measured = made_up(volumes=1000, stored_bytes=10**6)
+    few = predict(wish(train={"steps": 1, "batch_size": 2}, gan={"critic_steps": 1}), measured)
+    assert GB < few.host_bytes <= GB + 10**6
+    many = predict(wish(train={"steps": 10_000, "batch_size": 2}), measured)
+    assert many.host_bytes == pytest.approx(GB + 999 * 10**6, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("batches", "values", "size", "expected"),
+    [
+        ([2, 4], [3.0, 5.0], 16, 17.0),
+        ([2, 4], [5.0, 5.0], 16, 5.0),
+        # A hiccup made the smaller one slower: no line falls.
+        ([2, 4], [6.0, 5.0], 16, 5.0),
+        # A line that would start below zero: in proportion.
+        ([2, 4], [1.0, 5.0], 8, 10.0),
+        ([2], [3.0], 8, 12.0),
+        ([2, 4], [3.0, 5.0], 2, 3.0),
+    ],
+)
+def test_along_line(batches, values, size, expected):
+    assert along_line(batches, values, size) == pytest.approx(expected)
+
+
+def test_what_fits_is_left_as_it_is():
+    machine = Machine(voxels_per_second=1e9)
+    plan = planned(wish(), machine)
+    assert plan.config == wish() and plan.traded == ()
+    assert plan.config is not machine.asked[0]
+    assert plan.prediction.train_seconds < 8 * 3600
+    # Two small batches, then the thing itself.
+    assert [c.train.batch_size for c in machine.asked] == [2, 4, 16]
+    assert [c.gan.critic_steps for c in machine.asked] == [1, 1, 5]
+
+
+def test_the_wish_is_not_changed():
+    config = wish()
+    before = config.model_copy(deep=True)
+    planned(config, Machine(voxels_per_second=1e5))
+    assert config == before
+
+
+def test_a_slow_machine_trades_in_order_and_says_so():
+    plan = planned(wish(), Machine(voxels_per_second=3e5))
+    assert plan.prediction.train_seconds <= 8 * 3600
+    assert plan.config.model.fold == (2, 2, 2)
+    assert plan.config.data == wish().data
+    changes = [said.partition(":")[0] for said in plan.traded]
+    assert changes == [
+        "model.fold 1 -> 2",
+        "gan.critic_steps 5 -> 2",
+        "train.batch_size 16 -> 8",
+        f"train.steps 10000 -> {plan.config.train.steps}",
+    ]
+    assert plan.config.train.steps >= 3000
+
+
+def test_slower_still_the_volumes_become_coarser():
+    plan = planned(wish(), Machine(voxels_per_second=2e4), hours=8.0)
+    assert plan.prediction.train_seconds <= 8 * 3600
+    assert max(plan.config.data.shape) < 64 and plan.config.data.sampling == "whole"
+    extent = [n * s for n, s in zip(plan.config.data.shape, plan.config.data.spacing, strict=True)]
+    assert extent == pytest.approx([64.0] * 3, rel=1e-3)
+    assert any("whole volumes, coarser" in said for said in plan.traded)
+
+
+def test_patches_shrink_where_they_are_asked_for():
+    config = wish(data={"sampling": "patch"})
+    plan = planned(config, Machine(voxels_per_second=2e4))
+    assert plan.config.data.sampling == "patch" and max(plan.config.data.shape) < 64
+    assert plan.config.data.spacing == (1.0, 1.0, 1.0)
+
+
+def test_short_memory_gives_up_only_what_saves_memory():
+    machine = Machine(voxels_per_second=1e9, bytes_per_voxel=1e3)
+    plan = planned(wish(), machine, memory=int(0.6 * GB))
+    assert plan.prediction.host_bytes <= 0.6 * GB
+    assert plan.config.gan.critic_steps == 5 and plan.config.train.steps == 10_000
+    assert plan.config.model.fold == (2, 2, 2) or plan.config.train.batch_size < 16
+
+
+def test_a_wrong_estimate_is_corrected_by_the_measurement():
+    class Cliff(Machine):
+        def __call__(self, config):
+            self.slower = 6.0 if config.train.batch_size > 4 else 1.0
+            return super().__call__(config)
+
+    plan = planned(wish(), Cliff(voxels_per_second=2e6))
+    assert plan.prediction.train_seconds <= 8 * 3600
+    assert plan.prediction.step_seconds == Cliff(2e6)(plan.config).step_seconds
+
+
+def test_memory_that_runs_out_in_a_trial_is_survived():
+    class Small(Machine):
+        def __call__(self, config):
+            if config.train.batch_size > 8:
+                raise ResourceLimit("a trial of a few steps ran out of memory")
+            return super().__call__(config)
+
+    plan = planned(wish(), Small(voxels_per_second=1e9))
+    assert plan.config.train.batch_size <= 8
+
+
+def test_networks_that_do_not_run_at_all_are_made_smaller_not_trained_differently():
+    class Tiny(Machine):
+        def __call__(self, config):
+            if math.prod(config.data.shape) > 50**3:
+                raise ResourceLimit("a trial of a few steps ran out of memory")
+            return super().__call__(config)
+
+    plan = planned(wish(), Tiny(voxels_per_second=1e9))
+    assert plan.config.data.shape == (48, 48, 48)
+    assert plan.config.train.batch_size == 16 and plan.config.gan.critic_steps == 5
+
+
+def test_kept_keys_stay():
+    machine = Machine(voxels_per_second=2e6)
+    plan = planned(wish(), machine, keep=["model.fold", "gan.critic_steps"], hours=100.0)
+    assert plan.config.model.fold == (1, 1, 1) and plan.config.gan.critic_steps == 5
+    plan = planned(wish(train={"device": "cpu", "steps": 9000}), machine, keep=["train.steps"])
+    assert plan.config.train.steps == 9000
+
+
+def test_minibatch_groups_stay_whole():
+    config = wish(model={"minibatch_stddev": 8}, train={"device": "cpu", "batch_size": 32})
+    machine = Machine(voxels_per_second=1e5)
+    plan = planned(config, machine)
+    assert all(c.train.batch_size % 8 == 0 for c in machine.asked)
+    assert plan.config.train.batch_size == 8
+
+
+def test_a_budget_too_small_says_what_the_smallest_takes():
+    with pytest.raises(ResourceLimit, match=r"nothing fits into 0.001 h.*16 x 16 x 16.* h and "):
+        planned(wish(), Machine(voxels_per_second=1e5), hours=0.001)
+    with pytest.raises(ResourceLimit, match=r"nothing fits.*0.001 GB"):
+        planned(wish(), Machine(), memory=10**6)
+
+
+def test_where_nothing_runs_its_reason_is_named():
+    def never(config: Config) -> Measurement:
+        raise ResourceLimit("a trial of a few steps ran out of memory")
+
+    with pytest.raises(ResourceLimit, match=r"nothing fits.*ran out of memory"):
+        planned(wish(), never)
+
+
+@pytest.mark.parametrize("hours", [0.0, -1.0, math.nan, math.inf])
+def test_rejects_hours(hours):
+    with pytest.raises(ConfigError, match="hours"):
+        planned(wish(), Machine(), hours=hours)
+
+
+def test_rejects_other_arguments():
+    for more, said in (({"memory": 0}, "memory"), ({"count": 0}, "count"), ({"keep": ["x"]}, "x")):
+        with pytest.raises(ConfigError, match=said):
+            planned(wish(), Machine(), **more)
+
+
+def test_rejects_a_device_that_is_not_there():
+    with pytest.raises(ConfigError, match="CUDA devices"):
+        planned(wish(train={"device": "cuda:63"}), Machine())
+
+
+def test_a_busy_machine_is_named():
+    def busy(config: Config) -> Measurement:
+        return made_up(load=99.0)
+
+    notes = plan_for(wish(train={"device": "cpu"}), measured_by=busy).notes
+    assert any("busy" in note and "2.0 of" in note for note in notes)
+    with pytest.raises(ResourceLimit, match=r"nothing fits.*busy"):
+        plan_for(wish(), hours=1e-6, measured_by=busy)
+
+
+def test_a_cyclegan_keeps_what_it_has_not():
+    config = wish(
+        data={"source_b": "other"},
+        gan={"variant": "cyclegan", "critic_steps": 5},
+        train={"device": "cpu", "batch_size": 4},
+    )
+    machine = Machine(voxels_per_second=5e6)
+    plan = planned(config, machine, hours=4.0)
+    assert all(c.gan.critic_steps == 5 for c in machine.asked)
+    assert not any("critic_steps" in said for said in plan.traded)
+
+
+def probed(config: Config, folder: Path) -> dict:
+    """What the child would answer, without the child."""
+    return probe(config, folder, patience=1.0)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_measurement_of_real_steps(tmp_path, conditional):
+    source = write_volumes(tmp_path / "volumes", labels=conditional)
+    found = probed(tiny(source, conditional=conditional), tmp_path / "work")
+    assert found["device"] == "cpu" and found["steps"] >= 3 and found["step_seconds"] > 0.0
+    assert found["critic_seconds"] > 0.0 and found["save_seconds"] > 0.0
+    assert found["host_bytes"] > 50e6 and found["checkpoint_bytes"] > 1000
+    assert found["picture_bytes"] > 50 and found["written_bytes"] > 100
+    assert found["volumes"] + found["heldout"] == 8 and found["prepared"]
+    assert found["stored_bytes"] == 2 * 8 * 8 * 8
+
+
+def test_a_lazy_penalty_is_timed_over_whole_periods(tmp_path):
+    config = tiny(write_volumes(tmp_path / "v", labels=False), conditional=False)
+    config.gan.penalty_interval, config.gan.critic_steps = 6, 4
+    assert probed(config, tmp_path / "work")["steps"] % 3 == 0
+
+
+def test_an_archive_is_measured_as_it_is(tmp_path):
+    volumes = np.random.default_rng(0).integers(0, 255, (6, 8, 8, 8)).astype(np.uint8)
+    np.savez(tmp_path / "set.npz", volumes=volumes)
+    config = tiny(tmp_path / "set.npz", conditional=False)
+    config.data.holdout = 0.0
+    found = probed(config, tmp_path / "work")
+    assert found["volumes"] == 6 and found["heldout"] == 0 and not found["prepared"]
+
+
+def test_a_measurement_of_a_cyclegan(tmp_path):
+    a, b = (write_volumes(tmp_path / name, labels=False) for name in ("a", "b"))
+    config = tiny(a, conditional=False).model_dump(mode="json")
+    config["data"]["source_b"] = str(b)
+    config["model"] = {"translator_channels": [4], "patch_critic_channels": [4]}
+    config["gan"] = {"variant": "cyclegan", "pool_size": 2}
+    found = probed(parse(config), tmp_path / "work")
+    assert found["generate_seconds"] == 0.0 and found["volumes"] + found["heldout"] == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "said"),
+    [
+        ({"data": {"source": "absent-folder"}}, ConfigError, "absent-folder"),
+        ({"gan": {"objective": "wgna"}}, ConfigError, "wgna"),
+        ({"train": {"device": "cuda:63"}}, ConfigError, "CUDA"),
+        ({"gan": {"variant": "cyclegan", "critic_steps": 5}}, ConfigError, "source_b"),
+        ({"data": {"source_b": "b"}}, ConfigError, "source_b"),
+        ({"data": {"conditional": True}}, ConfigError, "label"),
+        ({"data": {"shape": [7, 8, 8]}, "model": {"fold": [2, 2, 2]}}, ConfigError, "fold"),
+    ],
+)
+def test_a_trial_refuses_what_training_would(tmp_path, changes, kind, said):
+    content = tiny(write_volumes(tmp_path / "v", labels=False), conditional=False)
+    content = content.model_dump(mode="json")
+    for section, keys in changes.items():
+        content[section] |= keys
+    with pytest.raises(kind, match=said):
+        probed(parse(content), tmp_path / "work")
+
+
+def test_a_damaged_largest_file_is_named(tmp_path):
+    source = write_volumes(tmp_path / "v", labels=False)
+    largest = max(source.glob("*.nii.gz"), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes() + b"x" * 1000)
+    with pytest.raises(BadFile, match=largest.name):
+        probed(tiny(source, conditional=False), tmp_path / "work")
+
+
+def test_a_child_measures_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    source = write_volumes(tmp_path / "v", labels=False)
+    found = measure(tiny(source, conditional=False))
+    assert found.steps >= 3 and found.load >= 0.0
+    assert not any((tmp_path / "temporary").iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["temporary", "v"]
+
+
+def test_a_childs_refusal_keeps_its_type(tmp_path):
+    with pytest.raises(ConfigError, match="absent-folder"):
+        measure(tiny(tmp_path / "absent-folder", conditional=False))
+
+
+def test_a_child_that_runs_out_of_memory_ends_alone(tmp_path):
+    config = tiny(write_volumes(tmp_path / "v", labels=False), conditional=False)
+    config.train.batch_size = 100_000
+    with pytest.raises(ResourceLimit, match="trial of a few steps"):
+        measure(config, memory=400_000_000)
