@@ -39,7 +39,7 @@ def written(cohort: Cohort, folder: Path) -> Cohort:
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory) -> Evidence:
-    made = FAULTS["clean", ""].make(World(Setting(patients=360, sites=2, generated=120), 0))
+    made = FAULTS["clean", ""].make(World(Setting(patients=360, sites=2, generated=120), 1))
     drawn = made.require_generated()
 
     def draw(numbers, label):
