@@ -22,6 +22,7 @@ from fastgan.audit.shortcuts.amplification import judge_amplification
 from fastgan.audit.shortcuts.attributes import judge_explained
 from fastgan.audit.shortcuts.swap import judge_swap
 from fastgan.audit.translation.planted_lesions import conspicuity, planted
+from fastgan.audit.translation.tolerance import rate_outcome
 from fastgan.errors import AuditError
 
 UNIT = (1.0, 1.0, 1.0)
@@ -103,6 +104,15 @@ def test_share_of_patients_that_translation_harms_is_refuted(turned, verdict) ->
     made = bodies(30)
     made[:turned] *= -1
     assert translated(30, made)["translation.structure"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("found", "of", "then"),
+    [(0, 28, "29 patients, if no more than these 0"), (6, 30, "116 patients, if no more than")],
+)
+def test_what_cannot_be_certified_says_how_many_patients_would_do(found, of, then) -> None:
+    outcome = rate_outcome(found, of, "moved bodies", "Bodies moved")
+    assert outcome.verdict == "cannot tell" and f"Next: {then}" in outcome.sentence
 
 
 def test_patients_that_a_translator_is_judged_by() -> None:

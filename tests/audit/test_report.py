@@ -15,11 +15,12 @@ import pytest
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Table, settle
 from fastgan.audit.report.cards import Fact, Facts, dataset_card, inert, model_card
-from fastgan.audit.report.montage import SHOWN, _chosen, montage
+from fastgan.audit.report.montage import SHOWN, _chosen, _picture, montage
 from fastgan.audit.report.page import page
 from fastgan.audit.report.record import SCHEMA, Record, record_of, schema
 from fastgan.audit.run import Audit
 from fastgan.pictures.html import number
+from fastgan.pictures.slices import read_png
 from tests.browser import CHROMIUM, look
 from tests.conftest import NO_BROWSER
 
@@ -115,6 +116,7 @@ def test_json_reads_back_and_holds_every_number(found, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_bytes(record_of(found).as_json())
     content = json.loads(path.read_bytes())
+    assert path.read_text().startswith('{\n "about": {\n  "run": "00000-demo"')
     assert content["schema"] == SCHEMA and content["verdict"] == "pass"
     (finding,) = content["findings"]
     assert finding["value"] == 0.8125 and finding["p_adjusted"] == 0.4
@@ -292,6 +294,31 @@ def test_the_montage_draws_subjects_once_and_classes_in_turn() -> None:
     assert np.count_nonzero(cohort.labels[chosen] == 1) == SHOWN // 2
     few = _chosen(cohort.subset(np.arange(3)), np.random.default_rng(0))
     assert len(few) == 2
+
+
+def test_the_montage_is_drawn_in_grey_values(tmp_path) -> None:
+    steps = np.array([-3.0, -1.0, 0.0, 1.0, 3.0], np.float32)
+    volume = np.full((5, 5, 5), -1.0, np.float32)
+    volume[2] = steps  # the middle slice; one row of it is the five steps
+    assert _picture(volume, masks=False)[0].tolist() == [0, 0, 128, 255, 255]
+    mask = np.full((5, 5, 5), -1.0, np.float32)
+    assert not _picture(mask, masks=True).any()
+    mask[2:, 1:4, 1:4] = 1.0
+    drawn = _picture(mask, masks=True)
+    assert drawn[2, 2] > 100 and drawn[0].max() == 0
+    many = np.stack([volume] * 3)
+    evidence = Evidence(
+        Cohort("training", many, np.array(["a", "b", "c"])),
+        Cohort("held-out", many, np.array(["d", "e", "e"])),
+        None,
+        (1.0,) * 3,
+    )
+    (row,) = montage(evidence, Options())
+    (tmp_path / "row.png").write_bytes(row.png)
+    picture, _ = read_png(tmp_path / "row.png")
+    # Two subjects, 5 pixels each, 2 between, every pixel 20 wide to be 96 at least.
+    assert picture.shape == (100, 20 * 12) and row.title == "Held-out"
+    assert picture[0, ::20].tolist() == [0, 0, 128, 255, 255, 0, 0, 0, 0, 128, 255, 255]
 
 
 def words_before_methods(text: str) -> int:

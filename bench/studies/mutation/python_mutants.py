@@ -72,7 +72,8 @@ def _code(node: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Raise | ast.Import | ast.ImportFrom | ast.arguments):
             continue
-        if isinstance(child, ast.keyword) and child.arg == "strict":
+        # Neither changes what is computed.
+        if isinstance(child, ast.keyword) and child.arg in ("strict", "frozen"):
             continue
         if isinstance(child, ast.Call) and getattr(child.func, "id", "") == "require":
             yield from _code_from(child.args[0])
