@@ -114,7 +114,9 @@ def read(text: str) -> Reader:
 
 def test_json_reads_back_and_holds_every_number(found, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    path.write_bytes(record_of(found).as_json())
+    evidence = replace(found.evidence, classes=("gutartig, klein", "bösartig"))
+    path.write_bytes(record_of(replace(found, evidence=evidence)).as_json())
+    assert "bösartig" in path.read_text(encoding="utf-8")
     content = json.loads(path.read_bytes())
     assert path.read_text().startswith('{\n "about": {\n  "run": "00000-demo"')
     assert content["schema"] == SCHEMA and content["verdict"] == "pass"
@@ -125,7 +127,7 @@ def test_json_reads_back_and_holds_every_number(found, tmp_path: Path) -> None:
     assert [c["subjects"] for c in content["cohorts"]] == [3, 2, 2]
     assert content["seconds"] == {"memorization": 1.2}
     assert content["shape"] == [2, 3, 4] and content["spacing"] == [1.5, 1.5, 2.0]
-    assert content["cohorts"][0]["classes"] == {"benign": 3, "malignant": 3}
+    assert content["cohorts"][0]["classes"] == {"gutartig, klein": 3, "bösartig": 3}
     assert "LIDC-0001" not in path.read_text()
 
 
