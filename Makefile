@@ -8,16 +8,15 @@ OUT ?= demo-output
 SETTING ?= quick
 
 BIN := $(VENV)/bin
-SOURCES := fastgan kernels examples tests bench csrc setup.py .ci
+SOURCES := fastgan kernels examples tests bench tools csrc setup.py .ci
 CT := build/bench/cxr.nii.gz
 TRUTH := build/truth
 HEAD := mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz
 # Of `make variants`.
 VARIANT_STEPS ?= 200
 
-.PHONY: demo test variants bench bench-data bench-gates error-study mutation truth truth-data \
-	kernels gpu lint format \
-	wheel clean
+.PHONY: demo test docs tables variants bench bench-data bench-gates error-study mutation truth truth-data \
+	kernels gpu lint format wheel clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -35,6 +34,8 @@ help:
 	@echo "make gpu     on a machine with a GPU: sanitize, certify and time its kernels"
 	@echo "make kernels   registers, spills and widths of the GPU kernels' machine code; needs no GPU"
 	@echo "make lint    ruff, mypy, clang-format"
+	@echo "make docs    build the pages and the Python reference as a site in site/"
+	@echo "make tables  write the tables of README and docs anew from the committed results"
 	@echo "make wheel   build the wheel and check what is in it"
 
 # torch first: whatever depends on it must not choose one for itself.
@@ -52,11 +53,26 @@ $(VENV)/ready-dev: $(VENV)/torch pyproject.toml setup.py
 	$(BIN)/pip install -q -e ".[report,eval,gpu,dev]"
 	touch $(VENV)/ready $@
 
+# The extra alone: the site is read from the sources, and needs neither torch nor the extension.
+$(VENV)/ready-docs: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" \
+		| $(BIN)/pip install -q -r /dev/stdin
+	touch $@
+
 demo: $(VENV)/ready
 	$(BIN)/fastgan demo --setting $(SETTING) --out $(OUT)
 
 test: $(VENV)/ready-dev
 	$(BIN)/python -m pytest
+
+# What is built fetches nothing when it is looked at.
+docs: $(VENV)/ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+tables: $(VENV)/ready
+	$(BIN)/python -m tools.tables
 
 # What the suite does in a few steps.
 variants: $(VENV)/ready-dev
@@ -141,4 +157,4 @@ wheel: $(VENV)/ready-dev
 	$(BIN)/python .ci/check_wheel.py wheelhouse/*.whl
 
 clean:
-	rm -rf $(VENV) build dist wheelhouse *.egg-info fastgan/_C*.so
+	rm -rf $(VENV) build dist site wheelhouse *.egg-info fastgan/_C*.so

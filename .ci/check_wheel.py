@@ -19,13 +19,14 @@ REQUIRED = {
     "the Triton kernels": r"fastgan/kernels/__init__\.py",
     "the place of certificates": r"fastgan/ops/implementations/certified/README\.md",
     "bundled data": r"fastgan/data/.*\.npz",
+    "the template of run.html": r"fastgan/train/page/templates/run\.html\.j2",
     "the type marker": r"fastgan/py\.typed",
     "example configurations": r"fastgan/examples/.*\.yaml",
     "the license": r"fastgan-.*\.dist-info/licenses/LICENSE",
     "the notice": r"fastgan-.*\.dist-info/licenses/NOTICE",
 }
 FORBIDDEN = {
-    "tests": r"(tests|bench|docs|examples)/.*",
+    "tests": r"(tests|bench|docs|examples|tools)/.*",
     "sources of the extension": r".*\.(cpp|cu|cuh|h|o|ninja)",
     "a second copy of kernels": r"kernels/.*",
     "caches": r".*__pycache__.*",

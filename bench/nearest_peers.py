@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -15,7 +16,10 @@ Times = dict[str, dict[str, float]]
 
 
 def timed(runs: dict[str, Callable[[], object]], rounds: int, clock: Clock) -> Times:
-    """Medians and minima in milliseconds of what ran before; providers take turns."""
+    """Medians and minima in milliseconds, and of how many rounds; providers take turns.
+
+    A provider is asked no more once its rounds took SECONDS, so a slow one has fewer.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -25,7 +29,7 @@ def timed(runs: dict[str, Callable[[], object]], rounds: int, clock: Clock) -> T
             run()
             seconds[name].append(clock() - start)
     return {
-        name: {"median": 1e3 * sorted(s)[len(s) // 2], "min": 1e3 * min(s)}
+        name: {"median": 1e3 * median(s), "min": 1e3 * min(s), "rounds": len(s)}
         for name, s in seconds.items()
     }
 

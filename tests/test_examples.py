@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fastgan import config as configuration
-from fastgan.data import save_volume
+from fastgan.data import read_manifest, read_volume, save_volume
 from fastgan.errors import BadFile, ConfigError
 from fastgan.gans import CycleGAN
 from fastgan.train.build import variant_of
@@ -134,3 +134,60 @@ def test_says_where_the_maps_are_to_be_had(
     monkeypatch.setattr(example, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install nilearn==0.14.1, or give --t1 and --gm"):
         example.find_maps(None, None)
+
+
+def chest_example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("chest_ct", EXAMPLES / "chest_ct_cubes.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_cubes_of_lung_keep_voxels_and_place(tmp_path: Path, capsys: Any) -> None:
+    chest = chest_example()
+    rng = np.random.default_rng(0)
+    values = rng.integers(-1000, 400, (34, 28, 12)).astype(np.int16)
+    labels = np.zeros(values.shape, np.int16)
+    labels[:20, :10] = 12  # two columns of cubes; of a third, a fifth, which is too little
+    labels[20:22, :10] = 13
+    affine = np.diag([1.0, 1.0, 2.5, 1.0])
+    affine[:3, 3] = [-5.0, 7.0, 9.0]
+    ct = save_volume(tmp_path / "ct.nii.gz", values, affine)
+    organs = save_volume(tmp_path / "organs.nii.gz", labels, affine)
+    out = tmp_path / "cubes"
+    arguments = ["--ct", str(ct), "--organs", str(organs), "--side", "10", "--out", str(out)]
+    assert chest.main(arguments) == 0
+    assert "6 cubes in 2 columns of one patient" in capsys.readouterr().out
+    items = read_manifest(out / "manifest.csv")
+    assert {item.subject for item in items} == {"column-000-000", "column-010-000"}
+    place = np.array([10, 0, 8])
+    cube = read_volume(out / "column-010-000-008.nii.gz")
+    np.testing.assert_array_equal(cube.array, values[10:20, :10, 8:12])
+    np.testing.assert_allclose(cube.affine[:3, 3], affine[:3, :3] @ place + affine[:3, 3])
+    with pytest.raises(ConfigError, match="exists already"):
+        chest.main(arguments)
+    assert len(list(out.iterdir())) == 7
+
+
+def test_cubes_refuse_labels_of_another_scan(tmp_path: Path) -> None:
+    chest = chest_example()
+    ct = save_volume(tmp_path / "ct.nii.gz", np.arange(1000.0).reshape(10, 10, 10), np.eye(4))
+    lung = np.full((10, 10, 10), 10, np.int16)
+    lung[0] = 0
+    given = {
+        "moved": (lung, np.diag([1.0, 1.0, 2.0, 1.0]), "differ from"),
+        "none": ((lung == 0).astype(np.int16), np.eye(4), "no voxel has a label of a lung"),
+    }
+    out = tmp_path / "out"
+    for name, (labels, affine, message) in given.items():
+        organs = save_volume(tmp_path / f"{name}.nii.gz", labels, affine)
+        with pytest.raises(BadFile, match=message):
+            chest.main(["--ct", str(ct), "--organs", str(organs), "--out", str(out)])
+    organs = save_volume(tmp_path / "lung.nii.gz", lung, np.eye(4))
+    for side, message in (("3", "give a longer side"), ("11", "give a shorter side")):
+        with pytest.raises(ConfigError, match=message):
+            chest.main(
+                ["--ct", str(ct), "--organs", str(organs), "--side", side, "--out", str(out)]
+            )
+    assert not out.exists()

@@ -23,7 +23,8 @@ class Ema:
         decay: in [0, 1).
 
     Cost: reads weight and average, writes average; one or two kernels for all tensors.
-    Source: Karras et al. 2018, "Progressive growing of GANs", section on the generator's average.
+    Source: Karras et al. 2018, "Progressive growing of GANs", for the generator's average; the
+        warm-up of d is that of TensorFlow's ExponentialMovingAverage with `num_updates`.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], decay: float) -> None:

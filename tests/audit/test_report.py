@@ -12,9 +12,10 @@ import pytest
 
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Table, settle
-from fastgan.audit.report.page import dataset_card, model_card, number, page
+from fastgan.audit.report.page import dataset_card, model_card, page
 from fastgan.audit.report.record import SCHEMA, Record, record_of, schema
 from fastgan.audit.run import Audit
+from fastgan.pictures.html import number
 
 PNG = b"\x89PNG\r\n\x1a\nnot a picture"
 FINDING = Finding(

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from fastgan.errors import ConfigError
 from fastgan.gans import Penalty
+from fastgan.models import build_critic
+from fastgan.ops import gradient_penalty
 
 
 class Quadratic(nn.Module):
@@ -107,3 +109,30 @@ def test_rejects_settings(settings: dict, message: str) -> None:
 
 def test_no_penalty_ignores_its_weight() -> None:
     assert Penalty("none", 0.0).kind == "none"
+
+
+@pytest.mark.parametrize("coupled", [0, 2])
+def test_scaling_the_critic_balances_scores_and_slopes(coupled: int) -> None:
+    """d loss / d scale is 2 lambda E[n (n - 1)] - (E_real s - E_fake s), samples coupled or not."""
+    critic = build_critic(
+        architecture="dcgan",
+        norm="none",
+        shape=(8, 8, 8),
+        critic_channels=(4, 8),
+        minibatch_stddev=coupled,
+    ).double()
+    real, fake = torch.randn(2, 4, 1, 8, 8, 8, dtype=torch.float64)
+    scale = torch.ones((), dtype=torch.float64, requires_grad=True)
+    found = gradient_penalty(
+        lambda x: scale * critic(x), real, fake, generator=torch.Generator().manual_seed(0)
+    )
+    gap = (critic(real) - critic(fake)).mean()
+    (change,) = torch.autograd.grad(10.0 * found.value - scale * gap, scale)
+    wanted = 20.0 * (found.norms * (found.norms - 1.0)).mean() - gap
+    torch.testing.assert_close(change, wanted)
+    # The slope of one sample holds its effect on the others just where they are coupled.
+    alone = gradient_penalty(critic, fake[: coupled or 1], fake[: coupled or 1], target=0.0).norms
+    x = fake[: coupled or 1].clone().requires_grad_()
+    (own,) = torch.autograd.grad(critic(x)[0], x)
+    apart = (own[0].norm() - alone[0]).abs() > 1e-6 * alone[0]
+    assert bool(apart) == bool(coupled)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import math
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from fastgan.audit.judgement import Figure, Settled
 from fastgan.audit.report.record import Record
+from fastgan.pictures.html import data_uri, template
 
 __all__ = ["dataset_card", "model_card", "page"]
 
@@ -78,23 +76,6 @@ def dataset_card(record: Record, facts: dict[str, Any]) -> str:
     return text
 
 
-def number(value: float | int | str | None) -> str:
-    """A number as a reader wants it: three significant digits, thousands apart, none as a dash.
-
-    >>> number(0.12345), number(1234), number(None)
-    ('0.123', '1,234', '–')
-    """
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "–"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) or float(value).is_integer():
-        return f"{int(value):,}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
 def p_value(value: float | None) -> str:
     """A p-value; never 0.
 
@@ -107,25 +88,9 @@ def p_value(value: float | None) -> str:
 
 
 def _picture(figure: Figure) -> dict[str, str]:
-    data = base64.b64encode(figure.png).decode()
-    return {
-        "title": figure.title,
-        "caption": figure.caption,
-        "source": f"data:image/png;base64,{data}",
-    }
+    return {"title": figure.title, "caption": figure.caption, "source": data_uri(figure.png)}
 
 
 @cache
 def _template(name: str) -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=name.endswith(".html.j2"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"number": number, "p_value": p_value}
-    text = files("fastgan.audit.report").joinpath("templates", name).read_text(encoding="utf-8")
-    return environment.from_string(text)
+    return template("fastgan.audit.report", name, p_value=p_value)

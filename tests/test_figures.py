@@ -1,0 +1,142 @@
+"""Every table of measured numbers says which committed result it shows, and shows just that."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tools.tables import RENDERERS, ROOT, Found, pages, render, tables_of, write
+
+PRINTED = "printed by the command beside it, which writes no file"
+# Measured, and without a committed result to compare with. This list only ever gets shorter.
+WITHOUT_SOURCE = {
+    ("docs/audit/memorization.md", "| change | flip | shift |"): "from the report of one audit",
+    ("docs/cyclegan.md", "| held-out region | correlation |"): PRINTED,
+    ("docs/cyclegan.md", "| seed | patch distance AB |"): PRINTED,
+    ("docs/demo.md", "| against unseen patients |"): PRINTED,
+    ("docs/demo.md", "| same recipe, same seed |"): "runs of earlier versions of the kernels",
+    ("docs/gpu.md", "| kernel | registers | goal | KB at once | goal |"): PRINTED,
+    ("docs/kernels.md", "| | norm none | goal |"): "printed by the test that holds its budget",
+    ("docs/kernels.md", "| kernel | registers | goal | budget |"): PRINTED,
+    ("docs/variants/index.md", "| loss | t after 500 steps |"): "held by tests/gans/toys",
+}
+MOST_WITHOUT_SOURCE = 9
+# Numbers in these are settings, formulas, limits or names: nothing was measured.
+DEFINITIONS = (
+    "| `data.modality` |",
+    "| code | meaning |",
+    "| column | meaning |",
+    "| family | patient |",
+    "| format | files |",
+    "| control | decides |",
+    "| finding | asks |",
+    "| finding | what is asked |",
+    "| key | default |",
+    "| metric | ",
+    "| mutant | why it survives |",
+    "| operator | kernels of a pass |",
+    "| part | how it is drawn |",
+    "| pass | least | nothing stays in L2 |",
+    "| path | taken for |",
+    "| variable | ",
+    "| variant | ",
+    "| | how it is held |",
+    "| | |",
+)
+# Written, tables and all, by a study of its own between two markers.
+STUDIES = {"docs/audit/truth.md": "<!-- written by bench/studies/truth: begin -->"}
+QUOTED = re.compile(r"`[^`]*`|\[[^\]]*\]\([^)]*\)")
+
+
+def found_tables() -> list[tuple[str, Found, list[str]]]:
+    found = []
+    for page in pages():
+        lines = page.read_text(encoding="utf-8").splitlines()
+        name = str(page.relative_to(ROOT))
+        found += [(name, table, lines[table.first : table.last]) for table in tables_of(lines)]
+    return found
+
+
+TABLES = found_tables()
+
+
+def source_of(page: str, table: Found) -> tuple[str, str] | None:
+    entries = [key for key in WITHOUT_SOURCE if key[0] == page and table.header.startswith(key[1])]
+    return entries[0] if entries else None
+
+
+def of_a_study(page: str, table: Found) -> bool:
+    if page not in STUDIES:
+        return False
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    return lines.index(STUDIES[page]) < table.first < lines.index("<!-- end -->")
+
+
+def test_what_a_study_writes_is_what_it_found() -> None:
+    from bench.studies.truth.__main__ import RESULTS
+    from bench.studies.truth.study import lines_of
+    from bench.studies.truth.table import DOCUMENT, written
+
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert text == written(text, lines_of(RESULTS)), "`python -m bench.studies.truth --table`"
+
+
+@pytest.mark.parametrize(
+    ("page", "table", "lines"),
+    [entry for entry in TABLES if entry[1].name],
+    ids=lambda value: value.name if isinstance(value, Found) else None,
+)
+def test_shows_what_was_measured(page: str, table: Found, lines: list[str]) -> None:
+    assert table.name is not None and table.file is not None
+    assert lines == render(table.name, table.file), f"{page}: `make tables` writes it anew"
+
+
+def test_every_table_of_numbers_has_a_source() -> None:
+    missing = []
+    for page, table, lines in TABLES:
+        defined = table.header.startswith(DEFINITIONS) or table.header == "| | |"
+        numbers = re.search(r"\d", QUOTED.sub("", " ".join(lines[2:])))
+        if table.name is None and numbers and not (defined or of_a_study(page, table)):
+            if source_of(page, table) is not None:
+                continue
+            missing.append((page, table.header))
+    assert missing == []
+
+
+def test_the_list_of_those_without_shrinks() -> None:
+    assert len(WITHOUT_SOURCE) <= MOST_WITHOUT_SOURCE
+    used = {source_of(page, table) for page, table, _ in TABLES if table.name is None}
+    assert set(WITHOUT_SOURCE) <= used, "a table that has a source now, or is gone, is still listed"
+
+
+def test_every_renderer_is_used() -> None:
+    assert {table.name for _, table, _ in TABLES if table.name} == set(RENDERERS)
+
+
+def test_a_changed_figure_is_noticed_and_written_back(tmp_path: Path) -> None:
+    source = "bench/results/audit/power_sites.json"
+    right = render("site_power", source)
+    wrong = [line.replace("0.56", "0.65") for line in right]
+    assert wrong != right
+    page = tmp_path / "page.md"
+    marker = f"<!-- table site_power from {source} -->"
+    page.write_text("\n".join(["# Power", "", marker, "", *wrong, "", "After."]) + "\n")
+    assert write(page)
+    assert page.read_text() == "\n".join(["# Power", "", marker, "", *right, "", "After."]) + "\n"
+    assert not write(page)
+
+
+def test_tables_in_code_are_none() -> None:
+    lines = ["```", "| a |", "|---|", "| 1 |", "```", "| b |", "|---|", "| 2 |"]
+    assert [table.header for table in tables_of(lines)] == ["| b |"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "error"),
+    [("site_power", "bench/results/none.json", "no such file"), ("nothing", "LICENSE", "nothing")],
+)
+def test_rejects_a_marker_that_names_nothing(name: str, file: str, error: str) -> None:
+    with pytest.raises((FileNotFoundError, KeyError), match=error):
+        render(name, file)

@@ -1,0 +1,1 @@
+"""Tools of the people who work on fastgan; nothing of it is installed."""

@@ -1,0 +1,189 @@
+"""Tables of the audit's sizes and powers, from bench/results/audit/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tools.tables.markdown import table
+
+__all__ = ["RENDERERS"]
+
+STUDIES = ("permutation", "exchange", "copies", "few_copies")  # in the order of the page
+SITE_TESTS = (
+    "sites: classifier",
+    "sites: mean discrepancy",
+    "sites: named statistics, max-T",
+    "sites: combined (min-P)",
+    "marks: max-T over voxels",
+    "regions: corners and border",
+    "files: max-T over fields",
+    "amplification: studentised",
+)
+CHANGES = (
+    *("flip", "rotate", "scale", "elastic", "harmless change", "margin smoothed away"),
+    *("only the core kept", "lesion erased", "lesion erased in 5%", "lesion erased in 10%"),
+    *("lesion erased in 20%", "lesion erased in 50%"),
+)
+SIZES = ("smallest third", "middle third", "largest third", "all", "worst split")
+
+
+def _rows(files: list[Any]) -> list[dict[str, Any]]:
+    return [row for file in files for row in file["rows"]]
+
+
+def _holm(rows: list[dict[str, Any]]) -> dict[int, float]:
+    """Adjusted p of each row, by its place."""
+    order = sorted(range(len(rows)), key=lambda i: float(rows[i]["p_above"]))
+    adjusted, largest = {}, 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(rows) - rank) * float(rows[i]["p_above"])))
+        adjusted[i] = largest
+    return adjusted
+
+
+def _size_row(row: dict[str, Any], holm: str) -> list[str]:
+    return [
+        row["test"],
+        row["data"],
+        f"{row['volumes_per_subject']}",
+        f"{row['nominal']:.0%}".replace("%", " %"),
+        f"{row['rejected']} of {row['nulls']}",
+        f"{100 * row['rate']:.2f} %",
+        f"{100 * row['upper_95']:.2f} %",
+        holm,
+    ]
+
+
+SIZE_HEADER = (
+    *("test", "data", "volumes per subject", "nominal", "rejected", "rate", "upper 95 %"),
+    "p, Holm",
+)
+
+
+def sizes(files: list[Any]) -> list[str]:
+    """How often each test of one question rejects where nothing is wrong."""
+    rows = [row for study in STUDIES for row in _rows(files) if row["study"] == study]
+    study = [row for row in rows if row["test"] != "share nearest to training"]
+    shares = [row for row in rows if row["test"] == "share nearest to training"]
+    place = next(i for i, row in enumerate(study) if row["study"] == "copies")
+    rows = [*study[:place], *shares, *study[place:]]
+    holm = _holm(rows)
+    return table(SIZE_HEADER, [_size_row(row, f"{holm[i]:.2f}") for i, row in enumerate(rows)])
+
+
+def intervals(files: list[Any]) -> list[str]:
+    """How often a 95 % interval misses the truth."""
+    rows = [row for row in _rows(files) if row["study"] == "interval"]
+    return table(SIZE_HEADER, [_size_row(row, "") for row in rows])
+
+
+def site_sizes(files: list[Any]) -> list[str]:
+    """Shares rejected by volumes a patient and nominal size."""
+    found = {
+        (row["test"], row["volumes_per_subject"], row["level"]): row["rejections"] / row["runs"]
+        for row in _rows(files)
+    }
+    cells = [(volumes, level) for volumes in (1, 2, 4) for level in (0.01, 0.05)]
+    header = ["test"]
+    for volumes in (1, 2, 4):
+        header += [f"{volumes} a patient, 1 %", "5 %"]
+    return table(
+        header,
+        [
+            [test, *(f"{found[test, *c]:.3f}" if (test, *c) in found else "-" for c in cells)]
+            for test in SITE_TESTS
+        ],
+    )
+
+
+def _power_grid(files: list[Any], name: str, key: str, head: str) -> list[str]:
+    rows = [row for row in _rows(files) if row["table"] == name]
+    counts = sorted({row["subjects"] for row in rows})
+    found = {(row[key], row["subjects"]): row for row in rows}
+    return table(
+        [head, *(f"{count} patients" for count in counts)],
+        [
+            [f"{value}"]
+            + [
+                f"{found[value, n]['found']:.2f} ({found[value, n]['found_strict']:.2f})"
+                for n in counts
+            ]
+            for value in sorted({row[key] for row in rows})
+        ],
+    )
+
+
+def site_power(files: list[Any]) -> list[str]:
+    """An offset between sites: found at 5 % (0.25 %)."""
+    return _power_grid(files, "sites", "d", "d")
+
+
+def file_power(files: list[Any]) -> list[str]:
+    """A header field that goes with the label: found at 5 % (0.25 %)."""
+    return _power_grid(files, "files", "agreement", "agreement")
+
+
+def mark_power(files: list[Any]) -> list[str]:
+    """A mark on one of two scanners."""
+    header = ["grid", "agreement with the label", "runs", "found at 5 %", "at 0.25 %"]
+    return table(
+        [*header, "all hits inside the mark"],
+        [
+            [
+                row["voxels"],
+                f"{row['agreement']:.0%}",
+                f"{row['runs']}",
+                f"{row['found']:.2f} ({row['interval'][0]:.2f} to {row['interval'][1]:.2f})",
+                f"{row['found_strict']:.2f}",
+                f"{row['hits_inside']:.0%} of runs with hits",
+            ]
+            for row in _rows(files)
+            if row["table"] == "marks"
+        ],
+    )
+
+
+def label_power(files: list[Any]) -> list[str]:
+    """Rejected / certified, by change and patients."""
+    found = {(row["change"], row["subjects"]): row for row in _rows(files)}
+    counts = sorted({row["subjects"] for row in _rows(files)})
+    return table(
+        ["change", *(f"{count}" for count in counts)],
+        [
+            [change]
+            + [
+                f"{found[change, n]['refuted']:.3f} / {found[change, n]['certified']:.3f}"
+                for n in counts
+            ]
+            for change in CHANGES
+        ],
+    )
+
+
+def copy_power(files: list[Any]) -> list[str]:
+    """One copy with noise among a thousand volumes, as the study's rows have it."""
+    return table(
+        ["data", "copy", "size", "found", "power", "95 % interval"],
+        [
+            [
+                *(row["data"], row["copy"], row["size"]),
+                f"{row['found']} of {row['runs']}",
+                f"{row['power']:.2f}",
+                f"{row['low']:.2f}-{row['high']:.2f}",
+            ]
+            for row in _rows(files)
+        ],
+    )
+
+
+RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
+    "sizes": sizes,
+    "intervals": intervals,
+    "site_sizes": site_sizes,
+    "site_power": site_power,
+    "file_power": file_power,
+    "mark_power": mark_power,
+    "label_power": label_power,
+    "copy_power": copy_power,
+}
