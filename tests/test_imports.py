@@ -45,6 +45,8 @@ LAZY: dict[tuple[str, str], str] = {}
 STANDARD = sys.stdlib_module_names
 HEAVY = [
     "nibabel",
+    "nrrd",
+    "pydicom",
     "pydantic",
     "tyro",
     "rich",

@@ -11,7 +11,7 @@ import torch
 
 from fastgan.audit.cohorts import aligned_cohort, as_files, cohort_of, generated_cohort
 from fastgan.audit.evidence import Draw, Evidence, Translate
-from fastgan.config import Config
+from fastgan.config import BUNDLED, Config
 from fastgan.data import Dataset, open_dataset, open_unpaired
 from fastgan.errors import AuditError, ConfigError
 from fastgan.random import Draws
@@ -56,6 +56,7 @@ def evidence_of_run(
         ConfigError: `generated` for a cyclegan, `truth` for anything else.
     """
     config = folder.config()
+    folder.require_sources(config)
     if config.translates:
         if generated is not None:
             raise ConfigError("--generated: a cyclegan's held-out volumes are translated here")
@@ -103,11 +104,11 @@ def facts_of(config: Config) -> dict[str, Any]:
             "seed": config.seed,
         },
         "data": {
-            "source": config.data.source,
+            "source": Path(config.data.source).name,
             "conditional": "yes" if config.data.conditional else "no",
             "held out": f"{config.data.holdout:.0%} of the subjects",
         },
-        "attribution": LIDC_ATTRIBUTION if config.data.source == "lidc-nodules" else "",
+        "attribution": LIDC_ATTRIBUTION if config.data.source == BUNDLED else "",
     }
 
 
@@ -121,7 +122,8 @@ def _of_training(config: Config, training: Dataset, generated: Path | None) -> E
         classes=training.classes,
         modality=training.normalisation["modality"],
         augmentations=(*config.data.classic, *(DIFFERENTIABLE[k] for k in config.gan.augment)),
-        about={"data": config.data.source} | ({"generated": generated.name} if generated else {}),
+        about={"data": Path(config.data.source).name}
+        | ({"generated": generated.name} if generated else {}),
     )
 
 
@@ -161,7 +163,10 @@ def _of_cyclegan(
         target=cohort_of(holdout.b, "held-out of domain B"),
         truth=None if truth is None else aligned_cohort(truth, holdout.b, sources),
         about=_about(folder, found)
-        | {"data": config.data.source, "modality_b": training.b.normalisation["modality"]},
+        | {
+            "data": Path(config.data.source).name,
+            "modality_b": training.b.normalisation["modality"],
+        },
     )
 
 

@@ -116,6 +116,11 @@ def test_levels_of_numbers_are_halves_and_rare_levels_are_left_out():
     text = np.array(["a"] * 18 + ["b"] * 18 + ["c"] * 4)
     assert (levels_of(text, people)[-4:] == "").all()
     assert levels_of(np.array(["a"] * 35 + ["b"] * 5), people) is None
+    # A value that is missing leaves the others numbers.
+    ages = np.linspace(1, 2, 40).astype(str).astype(object)
+    ages[:3] = ""
+    halves = levels_of(ages.astype(str), people)
+    assert (halves[:3] == "").all() and len(set(halves[3:])) == 2
 
 
 def test_size_is_stated_and_not_failed():

@@ -40,16 +40,16 @@ def levels_of(column: Texts, subjects: Texts) -> Texts | None:
 
     None where fewer than two levels have enough subjects.
     """
-    levels = column.astype(object)
+    levels, known = column.astype(object), column != ""
     try:
-        numbers = np.array([float(v) for v in column])
+        numbers = np.array([float(v) for v in column[known]])
     except ValueError:
         pass
     else:
         if len(np.unique(numbers)) > 2 and np.isfinite(numbers).all():
             middle = float(np.median(numbers))
             at_most = numbers <= middle if (numbers > middle).any() else numbers < middle
-            levels = np.where(at_most, f"<= {middle:g}", f"> {middle:g}").astype(object)
+            levels[known] = np.where(at_most, f"<= {middle:g}", f"> {middle:g}")
     named = levels.astype(str)
     enough = [v for v, n in subjects_by(named, subjects).items() if n >= LEAST_SUBJECTS]
     if len(enough) < 2:
