@@ -335,7 +335,7 @@ def test_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert names["volumes"].shape == (8, 1, 32, 32, 32)  # type: ignore[attr-defined]
     found = names["found"]
     assert found.volumes.shape == (8, 1, 32, 32, 32)  # type: ignore[attr-defined]
-    assert 0.0 <= float(found.volumes.min())  # type: ignore[attr-defined]
+    assert float(found.volumes.min()) >= 0.0  # type: ignore[attr-defined]
     assert float(found.volumes.max()) <= 1.0  # type: ignore[attr-defined]
 
 
