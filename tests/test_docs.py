@@ -333,8 +333,10 @@ def test_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     names: dict[str, object] = {}
     exec(code.replace("steps=200", "steps=2, batch_size=2"), names)
     assert names["volumes"].shape == (8, 1, 32, 32, 32)  # type: ignore[attr-defined]
-    masks = names["masks"]
-    assert float(masks.min()) >= 0.0 and float(masks.max()) <= 1.0  # type: ignore[attr-defined]
+    found = names["found"]
+    assert found.volumes.shape == (8, 1, 32, 32, 32)  # type: ignore[attr-defined]
+    assert float(found.volumes.min()) >= 0.0  # type: ignore[attr-defined]
+    assert float(found.volumes.max()) <= 1.0  # type: ignore[attr-defined]
 
 
 DOCSTRING = """The sum of a and b, [B].
