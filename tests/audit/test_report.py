@@ -322,6 +322,10 @@ def test_the_montage_is_drawn_in_grey_values(tmp_path) -> None:
     picture, _ = read_png(tmp_path / "row.png")
     # Two subjects, 5 pixels each, 2 between, every pixel 20 wide to be 96 at least.
     assert picture.shape == (100, 20 * 12) and row.title == "Held-out"
+    alone = evidence.holdout.subset(np.array([0]))
+    (one,) = montage(replace(evidence, holdout=alone), Options())
+    (tmp_path / "one.png").write_bytes(one.png)
+    assert read_png(tmp_path / "one.png")[0].shape == (100, 100)
     assert picture[0, ::20].tolist() == [0, 0, 128, 255, 255, 0, 0, 0, 0, 128, 255, 255]
 
 
