@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Finding, answer
+from fastgan.audit.judgement import Finding, Part, Question, answer
 from fastgan.audit.shortcuts import amplification, attributes, regions, swap, watermarks
 from fastgan.errors import NotAsked
 
@@ -26,7 +28,7 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
         NotAsked: nothing is labelled, and nothing says where a volume comes from.
         AuditError: not one of them can be made.
     """
-    parts = _PARTS
+    parts: Sequence[tuple[Question, Part]] = _PARTS
     if evidence.training.labels is None:  # marks may yet tell scanners apart
         parts = (parts[0], *((question, _unlabelled) for question, _ in parts[1:]))
     return answer(parts, evidence, options, one_at_least=True)
