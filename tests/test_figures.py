@@ -31,6 +31,7 @@ DEFINITIONS = (
     "| family | patient |",
     "| format | files |",
     "| control | decides |",
+    "| rule | value |",  # compared with the rules in tests/audit/test_rules.py
     "| finding | asks |",
     "| finding | what is asked |",
     "| key | default |",
