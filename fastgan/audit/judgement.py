@@ -24,6 +24,7 @@ __all__ = [
     "Figure",
     "Finding",
     "Outcome",
+    "Part",
     "Question",
     "Settled",
     "Table",
