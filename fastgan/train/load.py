@@ -35,9 +35,10 @@ def load_generator(folder: RunFolder, found: Checkpoint) -> AdversarialGAN:
 
     Raises:
         ConfigError: the run is a cyclegan.
-        StateError: the checkpoint is of another architecture.
+        StateError: the checkpoint is of another architecture, settings or data.
     """
     require_generator(folder)
+    folder.require_same(found)
     variant = variant_of(folder.config(), folder.data())
     assert isinstance(variant, AdversarialGAN)
     load_averages(variant, found)
@@ -61,7 +62,7 @@ def load_translator(folder: RunFolder, found: Checkpoint, direction: str) -> nn.
 
     Raises:
         ConfigError: an unknown direction, or the run is no cyclegan.
-        StateError: the checkpoint is of another architecture.
+        StateError: the checkpoint is of another architecture, settings or data.
     """
     check_choice("direction", direction, DIRECTIONS)
     config = folder.config()
@@ -70,6 +71,7 @@ def load_translator(folder: RunFolder, found: Checkpoint, direction: str) -> nn.
             f"{folder.path}: its gan.variant is {config.gan.variant!r}, which translates nothing; "
             "use fastgan generate"
         )
+    folder.require_same(found)
     variant = variant_of(config, folder.data())
     load_averages(variant, found)
     return variant.modules[DIRECTIONS[direction]]
