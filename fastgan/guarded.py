@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fastgan.errors import BadFile, FastganError, ResourceLimit, UnsafeFile
+from fastgan.terminal import escaped
 
 __all__ = [
     "append_to",
-    "escaped",
     "open_plain",
     "read_plain",
     "refuse_special",
@@ -174,21 +174,6 @@ def typed(what: str) -> Iterator[None]:
         if "can't allocate memory" not in text and "Invalid buffer size" not in text:
             raise
         raise ResourceLimit(f"{what}: memory does not hold it: {text.splitlines()[0]}") from error
-
-
-def escaped(text: str) -> str:
-    r"""Text in which nothing steers a terminal: control and direction marks as \x1b or \u202e.
-
-    >>> escaped("a\x1b[2Jb\n")
-    'a\\x1b[2Jb\n'
-    """
-    return "".join(c if c in "\n\t" or not _steers(c) else repr(c)[1:-1] for c in text)
-
-
-def _steers(character: str) -> bool:
-    code = ord(character)
-    marks = 0x200E <= code <= 0x200F or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069
-    return code < 0x20 or 0x7F <= code <= 0x9F or 0xD800 <= code <= 0xDFFF or marks
 
 
 def _require_plain(path: Path, facts: os.stat_result, most: int | None) -> None:

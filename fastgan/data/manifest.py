@@ -16,7 +16,8 @@ from fastgan.data.columns import Cell, read_table, typed
 from fastgan.data.formats.table import SUFFIXES, parted
 from fastgan.data.stream import open_regular
 from fastgan.errors import BadFile
-from fastgan.guarded import TEXT, escaped
+from fastgan.guarded import TEXT
+from fastgan.terminal import escaped
 
 __all__ = [
     "COLUMNS",

@@ -28,6 +28,7 @@ from fastgan.data.resample import crop_or_pad, resample
 from fastgan.data.splits import split_items
 from fastgan.data.volume import Source, Volume, content_digest, read_spacing, read_volume
 from fastgan.errors import BadFile, ConfigError, CorruptFile
+from fastgan.guarded import typed
 
 if TYPE_CHECKING:
     from fastgan.config import DataConfig
@@ -41,6 +42,7 @@ COPIED = 1 << 30
 SPACING_TOLERANCE = 0.01  # relative; files written by one scanner differ in the last digits
 
 
+@typed("the data")
 def open_dataset(config: DataConfig, split: Split, *, cache_dir: Path | None = None) -> Dataset:
     """One split of the data a config names, prepared and normalised.
 
@@ -82,6 +84,7 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(".npz")
 
 
+@typed("the data")
 def find_items(
     path: Path, *, labels: bool = False, selection: Selection | None = None
 ) -> list[Item]:
@@ -94,6 +97,7 @@ def find_items(
     return list_source(path, labels=labels, selection=selection).items
 
 
+@typed("the data")
 def list_source(path: Path, *, labels: bool = False, selection: Selection | None = None) -> Listing:
     """`find_items`, and what else lies there."""
     selection = selection or Selection()

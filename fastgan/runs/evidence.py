@@ -14,6 +14,7 @@ from fastgan.audit.evidence import Draw, Evidence, Translate
 from fastgan.config import BUNDLED, Config
 from fastgan.data import Dataset, open_dataset, open_unpaired
 from fastgan.errors import AuditError, ConfigError
+from fastgan.guarded import typed
 from fastgan.random import Draws
 from fastgan.train import load_generator, load_translator
 from fastgan.train.checkpoint import Checkpoint
@@ -34,6 +35,7 @@ LIDC_ATTRIBUTION = (
 )
 
 
+@typed("the run")
 def evidence_of_run(
     folder: RunFolder,
     found: Checkpoint,
@@ -56,6 +58,7 @@ def evidence_of_run(
         ConfigError: `generated` for a cyclegan, `truth` for anything else.
     """
     config = folder.config()
+    folder.require_same(found)
     folder.require_sources(config)
     if config.translates:
         if generated is not None:
@@ -77,6 +80,7 @@ def evidence_of_run(
     )
 
 
+@typed("the config")
 def evidence_of_config(config: Config, generated: Path | None) -> Evidence:
     """The data of a configuration, and generated volumes from anywhere; there is no generator.
 

@@ -66,6 +66,7 @@ class Checkpoint:
     """One line for each newer checkpoint that did not verify."""
 
 
+@typed("the checkpoint")
 def save(
     folder: Path,
     step: int,

@@ -9,6 +9,7 @@ from fastgan.gans import AdversarialGAN, Variant
 from fastgan.nn.choices import check_choice
 from fastgan.train.build import variant_of
 from fastgan.train.checkpoint import Checkpoint
+from fastgan.train.record import require_record
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.state import module_tensors, restore
 
@@ -38,8 +39,7 @@ def load_generator(folder: RunFolder, found: Checkpoint) -> AdversarialGAN:
         StateError: the checkpoint is of another architecture, settings or data.
     """
     require_generator(folder)
-    folder.require_same(found)
-    variant = variant_of(folder.config(), folder.data())
+    variant = _variant(folder, found)
     assert isinstance(variant, AdversarialGAN)
     load_averages(variant, found)
     return variant
@@ -71,10 +71,17 @@ def load_translator(folder: RunFolder, found: Checkpoint, direction: str) -> nn.
             f"{folder.path}: its gan.variant is {config.gan.variant!r}, which translates nothing; "
             "use fastgan generate"
         )
-    folder.require_same(found)
-    variant = variant_of(config, folder.data())
+    variant = _variant(folder, found)
     load_averages(variant, found)
     return variant.modules[DIRECTIONS[direction]]
+
+
+def _variant(folder: RunFolder, found: Checkpoint) -> Variant:
+    """The run's game as configured, if that is what the checkpoint was made with."""
+    folder.require_same(found)
+    data = folder.data()
+    require_record(data, folder.path / "data.json")
+    return variant_of(folder.config(), data)
 
 
 def require_generator(folder: RunFolder) -> None:

@@ -83,6 +83,7 @@ class RunFolder:
         refuse_special(self.path)
 
     @classmethod
+    @typed("the run folder")
     def create(
         cls,
         out: Path | str,
@@ -132,6 +133,7 @@ class RunFolder:
             sweep_partials(self.path)
             yield
 
+    @typed("config.yaml")
     def config(self) -> Config:
         """The configuration the run was last started or resumed with.
 
@@ -169,6 +171,7 @@ class RunFolder:
             for key, source in config.sources.items()
         }
 
+    @typed("data.json")
     def data(self) -> dict[str, Any]:
         """Content of data.json.
 
