@@ -153,9 +153,9 @@ def _proposed(
 ) -> Inspection:
     chosen = selection or Selection()
     taken = [f for f in files if chosen.suffix in (None, suffix_of(f.path))]
-    summary = summarise(items, HOLDOUT)
     splits = {item.split for item in items if item.split is not None}
     data, more = propose(source, taken, budget, splits=splits)
+    summary = summarise(items, data["holdout"])
     keys = {"suffix": chosen.suffix, "exclude": list(chosen.exclude), "volume": chosen.volume}
     data |= {key: value for key, value in keys.items() if value not in (None, [])}
     if summary.classes:

@@ -150,7 +150,13 @@ def _chosen(items: Sequence[Item], config: DataConfig, split: Split) -> list[int
     filled = split_items(items, config.holdout)
     chosen = [i for i, item in enumerate(filled) if item.split == split]
     if not chosen:
-        raise ConfigError(f"data.holdout: {config.holdout} leaves no volumes for {split!r}")
+        needed = (
+            "to train on"
+            if split == "train"
+            else "held out, and an audit compares with patients never trained on: train anew with "
+            "data.holdout: 0.2 and two subjects or more"
+        )
+        raise ConfigError(f"data.holdout: {config.holdout} leaves nobody {needed}")
     return chosen
 
 
