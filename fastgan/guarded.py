@@ -64,7 +64,8 @@ def open_plain(
         raise system_error(path, "read" if mode == "rb" else "write", error) from error
     try:
         _require_plain(path, os.fstat(handle), most)
-        return os.fdopen(handle, mode)
+        file: BinaryIO = os.fdopen(handle, mode)  # type: ignore[assignment]
+        return file
     except BaseException:
         os.close(handle)
         raise

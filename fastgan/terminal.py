@@ -60,7 +60,7 @@ def terminal_of(stream: TextIO) -> TextIO:
 def escaping() -> Iterator[None]:
     """Standard output and error escape until the end of the block."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (Escaping(terminal_of(one)) for one in before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (Escaping(terminal_of(one)) for one in before)
     try:
         yield
     finally:

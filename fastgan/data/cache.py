@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -158,7 +158,7 @@ def _load(array_path: Path, facts_path: Path, copy: bool) -> Prepared | None:
         affine = np.array(facts["affine"], np.float64)
         if array is None or affine.shape != (4, 4) or not isinstance(facts["record"], dict):
             return None
-        return Prepared(array, affine, facts["record"])
+        return Prepared(array, affine, cast(Normalisation, facts["record"]))
     except UnsafeFile:
         raise
     except (BadFile, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
