@@ -160,6 +160,6 @@ def _leaf_names(flags: Sequence[str]) -> list[str]:
 
 def _changeable() -> list[str]:
     from fastgan.config import known_keys
-    from fastgan.train.run_folder import FINGERPRINT
+    from fastgan.train.made_with import FINGERPRINT
 
     return [*known_keys(), FINGERPRINT]

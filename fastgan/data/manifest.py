@@ -17,7 +17,6 @@ from fastgan.data.formats.table import SUFFIXES, parted
 from fastgan.data.stream import open_regular
 from fastgan.errors import BadFile
 from fastgan.guarded import TEXT
-from fastgan.terminal import escaped
 
 __all__ = [
     "COLUMNS",
@@ -196,10 +195,10 @@ def _row_item(values: dict[str, str], folder: Path, where: str) -> Item:
         raise BadFile(f"{where}: path: empty")
     for column in COLUMNS:
         value = values.get(column, "")
-        if escaped(value) != value or "\n" in value or "\t" in value:
+        if len(value.splitlines()) > 1 or "\t" in value or "\0" in value:
             raise BadFile(
-                f"{where}: {column}: {value[:80]!r} holds a line break, tab or control "
-                "character, which no name needs; remove it"
+                f"{where}: {column}: {value[:80]!r} holds a line break, tab or zero byte, which "
+                "no name needs; remove it"
             )
     file = folder / values["path"]
     if not parted(file)[0].exists():

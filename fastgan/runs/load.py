@@ -104,7 +104,7 @@ class Generator:
         """
         if not (1 <= count <= MOST_VOLUMES and 0 <= seed < 2**63):
             raise ConfigError(
-                f"count must be 1 to {MOST_VOLUMES} and seed 0 to 2^63 - 1, got "
+                f"count must be >= 1, seed >= 0, at most {MOST_VOLUMES} and 2^63 - 1, got "
                 f"{str(count)[:40]} and {str(seed)[:40]}"
             )
         if label is not None:

@@ -81,7 +81,7 @@ def save(
         step: steps the state has behind it.
         parts: tensors on any device, of any layout and dtype that safetensors knows.
         counters: JSON values.
-        identity: JSON values: settings and data, as of `run_folder.settings_of` and `facts_of`.
+        identity: JSON values: settings and data, as of `made_with.settings_of` and `facts_of`.
 
     Raises:
         NumericsError: a tensor holds NaN or infinity; nothing is written.

@@ -21,9 +21,10 @@ from fastgan.train.checkpoint import Checkpoint
 from fastgan.train.counters import counters_of
 from fastgan.train.device import repeatable, resolve
 from fastgan.train.loop import Training
+from fastgan.train.made_with import FINGERPRINT
 from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
-from fastgan.train.run_folder import FINGERPRINT, RunFolder, require_place
+from fastgan.train.run_folder import RunFolder, require_place
 from fastgan.train.signals import watch_signals
 from fastgan.train.tensorboard import require_writer
 from fastgan.train.views import kept_views

@@ -20,11 +20,12 @@ from fastgan.train.checkpoint import Checkpoint
 from fastgan.train.counters import counters_of
 from fastgan.train.device import peak_memory
 from fastgan.train.ema import Ema
+from fastgan.train.made_with import facts_of, settings_of
 from fastgan.train.numerics import Watch, require_bounded
 from fastgan.train.optim import PhaseOptimiser, lr_factor
 from fastgan.train.precision import forward_precision
 from fastgan.train.progress import Progress
-from fastgan.train.run_folder import RunFolder, facts_of, settings_of
+from fastgan.train.run_folder import RunFolder
 from fastgan.train.samples import write_samples
 from fastgan.train.signals import Interruption
 from fastgan.train.spans import span

@@ -28,39 +28,21 @@ from fastgan.errors import BadFile, CorruptFile, StateError
 from fastgan.guarded import append_to, read_plain, refuse_special, typed
 from fastgan.train import lock
 from fastgan.train.checkpoint import Checkpoint, steps
-
-__all__ = [
-    "RunFolder",
-    "changed_keys",
-    "differences",
-    "environment",
-    "facts_of",
-    "require_place",
-    "settings_of",
-]
-
-# Keys a resumed run may change without changing what it computes from step to step.
-FREE_KEYS = frozenset(
-    {
-        "name",
-        "data.cache_dir",
-        "train.steps",
-        "train.device",
-        "train.checkpoint_every",
-        "train.keep_checkpoints",
-        "train.sample_every",
-        "train.log_every",
-        "train.tensorboard",
-        "train.non_finite",
-    }
+from fastgan.train.made_with import (
+    FINGERPRINT,
+    FREE_KEYS,
+    changed_keys,
+    differences,
+    facts_of,
+    recorded,
+    refuse_other,
+    settings_of,
 )
-PLACES = frozenset({"data.source", "data.source_b"})
-"""Keys that say where the data lie, which may be moved; their content has the fingerprint."""
+
+__all__ = ["RunFolder", "environment", "require_place"]
+
 METRICS = 1 << 30
 """Bytes of a metrics.jsonl: ten million rows."""
-FINGERPRINT = "data.fingerprint"
-"""Stands for the content of the data files among the keys that may have changed."""
-
 SHOWN = 5
 """Runs named where the folder of runs was given in place of one."""
 
@@ -197,17 +179,12 @@ class RunFolder:
                 lie, aside); names each with both values.
             CorruptFile: the checkpoint does not say what it was made with.
         """
-        self._require_same_settings(found)
+        refuse_other(self.path / "config.yaml", "settings", settings_of(self.config()), found)
         self.require_same_data(found)
-
-    def _require_same_settings(self, found: Checkpoint) -> None:
-        now, was = settings_of(self.config()), _recorded(found, "settings")
-        _refuse(self.path / "config.yaml", differences(was, now), found)
 
     def require_same_data(self, found: Checkpoint) -> None:
         """`require_same` of data.json alone."""
-        now, was = facts_of(self.data()), _recorded(found, "data")
-        _refuse(self.path / "data.json", differences(was, now), found)
+        refuse_other(self.path / "data.json", "data", facts_of(self.data()), found)
 
     def unbegun(self) -> bool:
         """Whether it has neither checkpoint nor metrics: it was killed before its first step."""
@@ -236,7 +213,7 @@ class RunFolder:
         before, after = (one.settled().anchored() for one in (self.config(), config))
         changes = changed_keys(before, after)
         if found is not None:
-            changes |= differences(_recorded(found, "settings"), settings_of(config))
+            changes |= differences(recorded(found, "settings"), settings_of(config))
         was, now = self.data().get("fingerprint"), data.get("fingerprint")
         if was != now:
             changes[FINGERPRINT] = (was, now)
@@ -304,46 +281,6 @@ def require_place(out: Path) -> None:
         raise BadFile(f"{out}: cannot write run folders there: {place} is no folder to write to")
 
 
-def changed_keys(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
-    """Dotted key to (old value, new value), for every key that differs."""
-    before, after = _flat(old), _flat(new)
-    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
-
-
-def settings_of(config: Config) -> dict[str, Any]:
-    """What a checkpoint remembers of a configuration: dotted keys, those that may change left out.
-
-    Its JSON is canonical: two configurations that compute the same have the same.
-    """
-    flat = _flat(config.settled())
-    return {key: value for key, value in flat.items() if key not in FREE_KEYS | PLACES}
-
-
-def facts_of(data: Mapping[str, Any]) -> dict[str, str]:
-    """The same of a record of data: dotted keys and their JSON, where the data lie left out."""
-    flat: dict[str, str] = {}
-
-    def add(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping) and value:
-            for key, one in value.items():
-                add(f"{prefix}.{key}" if prefix else str(key), one)
-        else:
-            flat[prefix] = json.dumps(value)
-
-    add("", {key: value for key, value in data.items() if key != "sources"})
-    return flat
-
-
-def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Key to (old value, new value) for every key that differs; what is missing is None."""
-    keys = [*was, *(key for key in now if key not in was)]
-    return {
-        key: (was.get(key), now.get(key))
-        for key in keys
-        if key not in was or key not in now or was[key] != now[key]
-    }
-
-
 def environment() -> dict[str, Any]:
     """Versions and hardware, without the machine's or the user's name."""
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -361,24 +298,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _recorded(found: Checkpoint, part: str) -> Mapping[str, Any]:
-    recorded = found.identity.get(part)
-    if not isinstance(recorded, dict):
-        raise CorruptFile(f"{found.path}: its manifest does not say with what {part} it was made")
-    return recorded
-
-
-def _refuse(path: Path, changes: Mapping[str, tuple[Any, Any]], found: Checkpoint) -> None:
-    if not changes:
-        return
-    named = [f"{key} is {now!r}, was {was!r}" for key, (was, now) in changes.items()]
-    more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-    raise StateError(
-        f"{path}: not what {found.path.name} was made with: {'; '.join(named[:SHOWN])}{more}; put "
-        "the file back as it was, or choose a checkpoint made with it"
-    )
-
-
 def _make_numbered(out: Path, name: str) -> Path:
     while True:
         taken = [int(m[1]) for entry in os.scandir(out) if (m := _NUMBER.match(entry.name))]
@@ -389,16 +308,6 @@ def _make_numbered(out: Path, name: str) -> Path:
             # Another process took the number between the look and the making.
             continue
         return path
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for section, value in config.model_dump(mode="json").items():
-        if isinstance(value, dict):
-            flat |= {f"{section}.{leaf}": v for leaf, v in value.items()}
-        else:
-            flat[section] = value
-    return flat
 
 
 def _with_sources(data: Mapping[str, Any], config: Config, run: Path) -> dict[str, Any]:

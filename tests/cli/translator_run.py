@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from fastgan.config import Config
 from fastgan.train import checkpoint
-from fastgan.train.run_folder import RunFolder, facts_of, settings_of
+from fastgan.train.made_with import facts_of, settings_of
+from fastgan.train.run_folder import RunFolder
 
 SHAPE, SPACING = (16, 16, 12), (1.0, 1.5, 2.0)
 CT = {"modality": "ct", "low": -1000.0, "high": 1000.0, "method": "window"}
