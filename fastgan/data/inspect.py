@@ -22,6 +22,7 @@ from fastgan.data.sources import is_archive, list_source
 from fastgan.data.summary import Summary, mixed_contrasts, summarise
 from fastgan.data.volume import Source, Volume, read_volume
 from fastgan.errors import BadFile, CorruptFile, FastganError, ResourceLimit, UnsafeFile
+from fastgan.guarded import typed
 
 __all__ = ["BUDGET", "FileFacts", "Inspection", "Refused", "guess_modality", "inspect"]
 
@@ -84,6 +85,7 @@ class Inspection:
         }
 
 
+@typed("the data")
 def inspect(
     source: Path | str, *, budget: int = BUDGET, selection: Selection | None = None
 ) -> Inspection:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fastgan.data import save_volume
+from fastgan.train.run_folder import RunFolder
 
 SHAPE = (8, 8, 8)
 PRODUCTS = {"report.html", "report.json", "model_card.md", "dataset_card.md"}
@@ -177,7 +178,7 @@ def test_refuses_what_it_does_not_know(cli, foreign, tmp_path) -> None:
     assert answer.code == 2
 
 
-def test_data_that_have_changed_since_the_run(cli, trained, tmp_path) -> None:
+def test_data_that_have_changed_since_the_run(cli, trained, tmp_path, monkeypatch) -> None:
     import shutil
 
     run = tmp_path / trained.name
@@ -185,6 +186,10 @@ def test_data_that_have_changed_since_the_run(cli, trained, tmp_path) -> None:
     data = json.loads((run / "data.json").read_bytes())
     data["fingerprint"] = "0" * 64
     (run / "data.json").write_text(json.dumps(data))
+    answer = cli("audit", "--run", run, "--out", tmp_path / "a")
+    assert answer.code == 15 and "data.json: not what ckpt-2 was made with" in answer.err
+    # As if the record were as it was, and the files had changed.
+    monkeypatch.setattr(RunFolder, "require_same", lambda *_: None)
     answer = cli("audit", "--run", run, "--out", tmp_path / "a")
     assert answer.code == 16 and "are not those of the run" in answer.err
 
