@@ -356,7 +356,7 @@ def test_unconditional_variant_ignores_labels_of_the_data() -> None:
         ({"critic_steps": 0}, "critic_steps"),
         ({"augment": ("rotate",)}, "augment 'rotate' is unknown"),
         ({"classes": ("a", "b")}, "prior"),
-        ({"shape": (34, 34, 34)}, "34x34x34"),
+        ({"shape": (250, 250, 250)}, "250x250x250"),
     ],
 )
 def test_rejects_settings(settings: dict[str, Any], message: str) -> None:
