@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fastgan"
 
 # Each may import itself and what is named here (fastgan/*.py beside fastgan/__init__.py included).
-PLAIN = {"arrays", "durable", "errors", "random"}
+PLAIN = {"arrays", "durable", "errors", "guarded", "random", "terminal"}
 ALLOWED = {
     "reference": PLAIN,
     "kernels": PLAIN,
@@ -34,7 +34,9 @@ ALLOWED = {
     "__main__": {"cli"},
     "arrays": set(),
     "config": PLAIN | {"gans"},
-    "durable": {"errors"},
+    "durable": {"errors", "guarded"},
+    "guarded": {"errors", "terminal"},
+    "terminal": set(),
     "errors": set(),
     "random": set(),
 }
@@ -60,12 +62,13 @@ HEAVY = [
 
 # Rooms of the audit that each of its rooms may import; a wing is a judgement, named as it is.
 WINGS = ("memorization", "labels", "leakage", "shortcuts", "sites", "quality", "translation")
-BASE = {"statistics", "evidence", "judgement"}
+BASE = {"rules", "statistics", "evidence", "judgement"}
 ROOMS: dict[str, set[str]] = {
-    "statistics": set(),
+    "rules": set(),
+    "statistics": {"rules"},
     "moves": set(),
-    "evidence": {"statistics"},
-    "judgement": {"statistics", "evidence"},
+    "evidence": {"rules", "statistics"},
+    "judgement": {"rules", "statistics", "evidence"},
     "cohorts": {"evidence"},
     "phantoms": {"evidence"},
     "controls": BASE,
@@ -73,7 +76,7 @@ ROOMS: dict[str, set[str]] = {
     "run": {*BASE, *WINGS},
     "report": {*BASE, "run"},
 }
-MOST_ROOMS = 16
+MOST_ROOMS = 17
 
 
 def layer(path: Path) -> str:
