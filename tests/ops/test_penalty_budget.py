@@ -119,7 +119,7 @@ def measured(norm: str) -> dict[str, float]:
     with kept(critic, leaf) as second:
         score = critic(leaf).sum()
         (slope,) = torch.autograd.grad(score, leaf, create_graph=True)
-    # As `ops.gradient_penalty` does: the score goes, and of the forward what the slope does not need.
+    # As in `ops.gradient_penalty` the score goes, with what the slope does not need of the forward.
     del score
     after_slope = second.bytes()
     assert slope.requires_grad
