@@ -184,7 +184,10 @@ class TrainConfig(_Section):
     lr_critic: float | None = _by_variant("lr_critic", gt=0.0)
     betas: tuple[Decay, Decay] | None = _by_variant("betas")
     lr_decay: Literal["none", "linear"] = "none"
-    """linear: to zero over the last half of the steps."""
+    """linear: to zero over the last half of `decay_steps`."""
+    decay_steps: int | None = Field(default=None, ge=1)
+    """Steps that `lr_decay` counts by; left out: `steps`. A run keeps its own when it is resumed
+    with other `steps`, so that its rates stay what they were."""
     ema_decay: float = Field(default=0.999, ge=0.0, lt=1.0)
     """Decay of the averaged generator weights, which samples and `generate` use."""
     device: str = "auto"
@@ -248,6 +251,8 @@ class Config(_Section):
             for key in type(section).model_fields:
                 if key in own and getattr(section, key) is None:
                     setattr(section, key, own[key].default)
+        if settled.train.lr_decay != "none" and settled.train.decay_steps is None:
+            settled.train.decay_steps = settled.train.steps
         return settled
 
 

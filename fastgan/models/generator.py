@@ -121,7 +121,7 @@ def build_generator(
 
     Args:
         architecture: dcgan | residual.
-        shape: D, H, W voxels. Any even sizes, also odd ones where the coarsest grid stays small.
+        shape: D, H, W voxels, of any sizes that the stages can bring down to a small grid.
         channels: C of the volumes.
         latent_dim: L.
         generator_channels: channels from the coarsest grid to the finest; a stage after each, so
@@ -150,7 +150,13 @@ def build_generator(
     folded = folded_shape(shape, fold, "generator")
     ladder = build_ladder(folded, len(widths), minimum=MINIMUM, where="generator_channels")
     norm_classes = 0 if norm == "none" else num_classes
-    *inner, final = list(zip(widths, [*widths[1:], 0], reversed(ladder.strides), strict=True))
+    *inner, final = list(
+        zip(
+            *(widths, [*widths[1:], 0]),
+            *(reversed(ladder.strides), reversed(ladder.left_over)),
+            strict=True,
+        )
+    )
     outputs = channels * math.prod(fold)
     stages: list[nn.Module]
     last: nn.Module
@@ -164,18 +170,28 @@ def build_generator(
                 norm=norm,
                 num_classes=norm_classes,
                 negative_slope=0.0,
+                left_over=left_over,
             )
-            for before, after, stride in inner
+            for before, after, stride, left_over in inner
         ]
         kernel = tuple(4 if s == 2 else 3 for s in final[2])
-        last = ConvTranspose3d(widths[-1], outputs, kernel, stride=final[2], padding=1)
+        last = ConvTranspose3d(
+            *(widths[-1], outputs, kernel),
+            stride=final[2],
+            padding=1,
+            output_padding=final[3],
+        )
     else:
         # Blocks activate on entry, so the activation of the coarsest grid moves to the end.
         stages = [
             ResidualUp3d(
-                before, after or before, stride=stride, norm=norm, num_classes=norm_classes
+                *(before, after or before),
+                stride=stride,
+                norm=norm,
+                num_classes=norm_classes,
+                left_over=left_over,
             )
-            for before, after, stride in [*inner, final]
+            for before, after, stride, left_over in [*inner, final]
         ]
         stages.append(NormAct3d(widths[-1], norm, num_classes=norm_classes, negative_slope=0.0))
         last = Conv3d(widths[-1], outputs, 3, padding=1)

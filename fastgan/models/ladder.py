@@ -1,6 +1,8 @@
 """Which axis is halved in which stage, for any volume shape.
 
 An axis is halved as often as it divides evenly, stays at or above a minimum and there are stages.
+Where that leaves a grid too large for a linear layer, axes of odd length are halved, too: 17 voxels
+become 8, and a generator gives the last of 17 one voxel more than twice 8.
 One with fewer halvings than another starts later: the thick-slice axis of an anisotropic scan is
 left alone on the fine stages, where its voxels are far apart, as nnU-Net does. Stages that halve
 nothing come last, on the coarsest grid, where they cost least.
@@ -28,11 +30,20 @@ class Ladder:
 
     Attributes:
         grids: stages + 1 shapes (D, H, W); the first is the volume, the last the coarsest.
-        strides: of each stage, three times 1 or 2; grids[i] / strides[i] = grids[i + 1].
+        strides: of each stage, three times 1 or 2; grids[i] // strides[i] = grids[i + 1].
     """
 
     grids: tuple[tuple[int, int, int], ...]
     strides: tuple[tuple[int, int, int], ...]
+
+    @property
+    def left_over(self) -> tuple[tuple[int, int, int], ...]:
+        """Voxels of each stage's finer grid beyond stride times the coarser: 1 where it is odd."""
+        steps = zip(self.grids, self.strides, self.grids[1:], strict=False)
+        return tuple(
+            (above[0] - s[0] * below[0], above[1] - s[1] * below[1], above[2] - s[2] * below[2])
+            for above, s, below in steps
+        )
 
     @property
     def coarsest(self) -> tuple[int, int, int]:
@@ -52,18 +63,22 @@ def build_ladder(
         where: the setting that fixes the number of stages, named in errors.
 
     Raises:
-        ConfigError: the coarsest grid would hold more than 512 voxels, because an axis is odd
-            too early or the stages are too few; names the axis and what would do.
+        ConfigError: the coarsest grid would hold more than 512 voxels, because the stages are too
+            few; names the axis and what would do.
 
     >>> build_ladder((64, 64, 16), 3, minimum=4).strides
     ((2, 2, 1), (2, 2, 2), (2, 2, 2))
+    >>> build_ladder((34, 34, 34), 3, minimum=3).coarsest
+    (4, 4, 4)
     """
     if len(shape) != 3 or any(int(n) != n or n < 1 for n in shape):
         raise ConfigError(f"{where}: shape must be three positive numbers, got {tuple(shape)}")
     sizes = [int(n) for n in shape]
-    counts = [_halvings(n, stages, minimum) for n in sizes]
-    if not _fits(sizes, stages, minimum):
-        raise ConfigError(_refusal(sizes, counts, stages, minimum, where))
+    counts = [_even_halvings(n, stages, minimum) for n in sizes]
+    if math.prod(n >> count for n, count in zip(sizes, counts, strict=True)) > LARGEST_GRID:
+        counts = [_halvings(n, stages, minimum) for n in sizes]
+        if not _fits(sizes, stages, minimum):
+            raise ConfigError(_refusal(sizes, counts, stages, minimum, where))
     grids = [(sizes[0], sizes[1], sizes[2])]
     strides = []
     halving = max(counts)
@@ -94,9 +109,14 @@ def folded_shape(shape: Sequence[int], fold: Sequence[int], where: str) -> tuple
     return d, h, w
 
 
+def _even_halvings(size: int, stages: int, minimum: int) -> int:
+    factors_of_two = (size & -size).bit_length() - 1
+    return _halvings(size, min(stages, factors_of_two), minimum)
+
+
 def _halvings(size: int, stages: int, minimum: int) -> int:
     count = 0
-    while count < stages and size % 2 == 0 and size // 2 >= minimum:
+    while count < stages and size // 2 >= minimum:
         size //= 2
         count += 1
     return count
@@ -117,32 +137,25 @@ def _refusal(
     coarse = [_coarse(n, stages, minimum) for n in sizes]
     worst = max(range(3), key=lambda axis: coarse[axis])
     text = (
-        f"{where}: shape {_text(sizes)} is not divisible by the network's stride: {stages} stages "
-        f"leave a grid of {_text(coarse)}, more than {LARGEST_GRID} voxels; axis {worst} "
-        f"({sizes[worst]} voxels) can be halved {counts[worst]} times."
+        f"{where}: shape {_text(sizes)} is too large for {stages} stages, which leave a grid of "
+        f"{_text(coarse)}, more than {LARGEST_GRID} voxels; axis {worst} ({sizes[worst]} voxels) "
+        f"is halved {counts[worst]} times."
     )
-    ways = []
-    above = [_near(n, stages, minimum, +1) for n in sizes]
-    below = [_near(n, stages, minimum, -1) for n in sizes]
-    if all(n is not None for n in above):
-        ways.append(f"the next larger shape {_text(above)}")
-    ways.append(f"the next smaller shape {_text(below)}")
+    ways = [f"the next smaller shape {_text([_near(n, stages, minimum) for n in sizes])}"]
     more = [s for s in range(stages + 1, MOST_STAGES) if _fits(sizes, s, minimum)]
     if more:
         ways.append(f"this shape with {more[0] - stages} more entries in {where}")
     return f"{text} Would do: {'; '.join(ways)}."
 
 
-def _near(size: int, stages: int, minimum: int, step: int) -> int | None:
-    """The next size from `size` on in direction `step` whose coarsest length is small enough."""
+def _near(size: int, stages: int, minimum: int) -> int:
+    """The largest size up to `size` whose coarsest length is small enough; even where halved."""
     # Cube root: three such axes always fit.
     limit = round(LARGEST_GRID ** (1 / 3))
-    while _coarse(size, stages, minimum) > limit:
-        size += step
-        if step > 0 and size > limit << stages:
-            return None
+    while _coarse(size, stages, minimum) > limit or (stages and size % 2):
+        size -= 1
     return size
 
 
-def _text(sizes: Sequence[int | None]) -> str:
+def _text(sizes: Sequence[int]) -> str:
     return "x".join(str(n) for n in sizes)

@@ -36,7 +36,8 @@ class PatchCritic(nn.Module):
 
     Attributes:
         channels: C of the volumes.
-        stride: three factors that must divide D, H, W; the map is that much smaller.
+        blocks: three factors that must divide D, H, W.
+        stride: the map is that much smaller, rounded down; the least D, H, W.
         field: voxels along each axis that one score depends on.
     """
 
@@ -64,15 +65,16 @@ class PatchCritic(nn.Module):
         """Score neighbourhoods.
 
         Args:
-            x: [B, C, D, H, W], any layout; D, H, W multiples of `stride`.
+            x: [B, C, D, H, W], any layout; D, H, W multiples of `blocks`.
 
         Returns:
-            [B, D / s0, H / s1, W / s2] scores, unbounded; higher is more real.
+            [B, D // s0, H // s1, W // s2] scores, unbounded; higher is more real.
 
         Raises:
-            ConfigError: another number of channels, or an axis that `stride` does not divide.
+            ConfigError: another number of channels, or an axis that `blocks` does not divide or
+                that is shorter than `stride`.
         """
-        check_volume("patch critic", x, self.channels, self.stride)
+        check_volume("patch critic", x, self.channels, self.blocks, self.stride)
         features: Tensor = self.stages(fold(channels_last(x), self.blocks))
         # bfloat16 keeps three digits of a sum over thousands of features, so not under autocast.
         with torch.autocast(x.device.type, enabled=False):
@@ -104,7 +106,7 @@ def build_patch_critic(
         fold: block of voxels that the first stage takes as channels; (1, 1, 1) for none.
 
     Raises:
-        ConfigError: an unknown name, or a shape that the total stride does not divide.
+        ConfigError: an unknown name, or a shape too small to be halved so often.
 
     Source: Isola et al. 2017, "Image-to-image translation with conditional adversarial networks".
 

@@ -33,13 +33,15 @@ TRANSLATORS = ("resnet", "unet")
 class Translator(nn.Module):
     """Volume -> stem -> downs -> residual blocks -> ups -> head -> volume. By `build_translator`.
 
-    Fully convolutional: it takes any shape that `stride` divides, so whole volumes run through it
-    window by window. Windows of the training shape reproduce training where norms look at a whole
-    window.
+    Fully convolutional: it takes any shape of whole blocks from `stride` voxels on, so whole
+    volumes run through it window by window. Windows of the training shape reproduce training where
+    norms look at a whole window. A grid of odd length is halved to the whole voxels in it, and on
+    the way up gets its length back.
 
     Attributes:
         channels: C of the volumes, the same on both sides.
-        stride: three factors that must divide D, H, W.
+        blocks: three factors that must divide D, H, W.
+        stride: the least D, H, W; voxels beside each other on the coarsest grid are so far apart.
     """
 
     def __init__(
@@ -65,16 +67,17 @@ class Translator(nn.Module):
         """Translate volumes.
 
         Args:
-            x: [B, C, D, H, W] in [-1, 1], any layout; D, H, W multiples of `stride`.
+            x: [B, C, D, H, W] in [-1, 1], any layout; D, H, W multiples of `blocks`.
 
         Returns:
             [B, C, D, H, W] in x's dtype, channels_last_3d, in [-1.04, 1.04]; to be clipped to
             [-1, 1] where they leave training.
 
         Raises:
-            ConfigError: another number of channels, or an axis that `stride` does not divide.
+            ConfigError: another number of channels, or an axis that `blocks` does not divide or
+                that is shorter than `stride`.
         """
-        check_volume("translator", x, self.channels, self.stride)
+        check_volume("translator", x, self.channels, self.blocks, self.stride)
         y: Tensor = self.stem(fold(channels_last(x), self.blocks))
         passed = []
         for down in self.downs:
@@ -82,26 +85,33 @@ class Translator(nn.Module):
             y = down(y)
         y = self.body(y)
         for up in self.ups:
-            y = up(y)
+            finer = passed.pop()
+            size = finer.shape[2:]
+            y = up(y, size=size) if any(n % 2 for n in size) else up(y)
             if self.skips:
-                y = torch.cat([y, passed.pop()], dim=1)
+                y = torch.cat([y, finer], dim=1)
         # Back from an autocast dtype: bfloat16 has 256 values in [-1, 1].
         y = unfold(self.head(y).to(x.dtype), self.blocks)
         return channels_last(HEADROOM * torch.tanh(y))
 
 
-def check_volume(where: str, x: Tensor, channels: int, stride: Sequence[int]) -> None:
+def check_volume(
+    where: str, x: Tensor, channels: int, blocks: Sequence[int], stride: Sequence[int]
+) -> None:
     """Refuse what a fully convolutional network cannot take.
 
     Raises:
-        ConfigError: not [B, channels, D, H, W], or an axis that is no multiple of its stride.
+        ConfigError: not [B, channels, D, H, W], or an axis that is no multiple of its block or
+            shorter than its stride.
     """
     if x.dim() != 5 or x.shape[1] != channels:
         raise ConfigError(f"{where}: x must be [B, {channels}, D, H, W], got {list(x.shape)}")
-    if any(size == 0 or size % s for size, s in zip(x.shape[2:], stride, strict=True)):
-        factors = " x ".join(map(str, stride))
+    axes = list(zip(x.shape[2:], blocks, stride, strict=True))
+    if any(size % block or size < least for size, block, least in axes):
+        factors, least = (" x ".join(map(str, sizes)) for sizes in (blocks, stride))
         raise ConfigError(
-            f"{where}: D, H, W must be multiples of its stride {factors}, got {list(x.shape[2:])}"
+            f"{where}: D, H, W must be multiples of its blocks {factors} and at least its stride "
+            f"{least}, got {list(x.shape[2:])}"
         )
 
 
@@ -138,7 +148,7 @@ def build_translator(
         fold: block of voxels that stem and head treat as channels; (1, 1, 1) for none.
 
     Raises:
-        ConfigError: an unknown name, or a shape that the total stride does not divide.
+        ConfigError: an unknown name, or a shape too small to be halved so often.
 
     Source: Johnson et al. 2016, "Perceptual losses for real-time style transfer"; Ronneberger et
         al. 2015, "U-Net".
@@ -197,11 +207,10 @@ def check_stride(setting: str, shape: Sequence[int], halvings: int) -> None:
         ConfigError: names the axis and what would do.
     """
     for axis, size in enumerate(shape):
-        if size % 2**halvings:
-            most = (size & -size).bit_length() - 1
+        if size < 2**halvings:
             raise ConfigError(
                 f"{setting}: axis {axis} has {size} blocks of voxels and cannot be halved "
-                f"{halvings} times: at most {most + 1} entries, or a multiple of {2**halvings}"
+                f"{halvings} times: at most {size.bit_length()} entries, or {2**halvings} blocks"
             )
 
 

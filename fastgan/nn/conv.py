@@ -49,14 +49,30 @@ class ConvTranspose3d(nn.ConvTranspose3d):
         self.padding_voxels = self.padding
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """x: [B, C, D, H, W] -> [B, C', D', H', W']; `output_size` is not supported."""
+        """x: [B, C, D, H, W] -> [B, C', D', H', W'], of `output_size` D', H', W' where given."""
+        extra = self.output_padding
         if output_size is not None:
-            raise ConfigError("ConvTranspose3d: give output_padding instead of output_size")
+            if len(output_size) != 3:
+                raise ConfigError(
+                    f"ConvTranspose3d: output_size must be D, H, W, got {list(output_size)}"
+                )
+            least = self._least_size(x)
+            extra = tuple(n - m for n, m in zip(output_size, least, strict=True))
+            if any(not 0 <= e < s for e, s in zip(extra, self.stride, strict=True)):
+                raise ConfigError(
+                    f"ConvTranspose3d: output_size {list(output_size)} is not {least} or up to "
+                    f"stride - 1 voxels more"
+                )
         return ops.conv_transpose3d(
             x,
             self.weight,
             self.bias,
             stride=self.stride,
             padding=self.padding_voxels,
-            output_padding=self.output_padding,
+            output_padding=extra,
         )
+
+    def _least_size(self, x: Tensor) -> list[int]:
+        """D', H', W' without output padding."""
+        geometry = zip(x.shape[2:], self.stride, self.padding_voxels, self.kernel_size, strict=True)
+        return [(n - 1) * s - 2 * p + k for n, s, p, k in geometry]

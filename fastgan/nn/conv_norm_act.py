@@ -18,8 +18,8 @@ class ConvNormAct3d(Link):
     """norm_act(conv(x)), the stage of a DCGAN ladder.
 
     An axis of stride 2 has kernel 4 (every voxel is touched equally often, so no checkerboard),
-    one of stride 1 kernel 3 or 1; padding makes the output exactly the input divided (or
-    multiplied) by the stride. The convolution has no bias: the one behind it does.
+    one of stride 1 kernel 3 or 1; padding makes the output exactly the input divided (rounded
+    down) or multiplied by the stride. The convolution has no bias: the one behind it does.
 
     Args:
         in_channels, out_channels: channels before and after.
@@ -27,6 +27,8 @@ class ConvNormAct3d(Link):
         transposed: enlarge by the stride instead of reducing.
         norm, num_classes, negative_slope: of the NormAct3d.
         kernel: 3, or 1 to see no neighbours along axes of stride 1.
+        left_over: of `transposed`, voxels each axis is longer than stride times the input: the
+            inverse of a division that rounded down; each below its stride.
     """
 
     def __init__(
@@ -40,21 +42,35 @@ class ConvNormAct3d(Link):
         num_classes: int = 0,
         negative_slope: float = 0.2,
         kernel: int = 3,
+        left_over: Sequence[int] = (0, 0, 0),
     ) -> None:
         super().__init__()
         kind = ConvTranspose3d if transposed else Conv3d
+        settings = {"output_padding": tuple(left_over)} if transposed else {}
         sizes = tuple(4 if s == 2 else kernel for s in stride)
         padding = tuple(1 if s == 2 else kernel // 2 for s in stride)
         self.conv: nn.Module = kind(
-            in_channels, out_channels, sizes, stride=tuple(stride), padding=padding, bias=False
+            *(in_channels, out_channels, sizes),
+            stride=tuple(stride),
+            padding=padding,
+            bias=False,
+            **settings,
         )
         he_normal_(self.conv, negative_slope)
         self.norm_act = NormAct3d(
             out_channels, norm, num_classes=num_classes, negative_slope=negative_slope
         )
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x: [B, C, D, H, W], labels: [B] or None -> [B, C', D', H', W']."""
+    def forward(
+        self, x: Tensor, labels: Tensor | None = None, size: Sequence[int] | None = None
+    ) -> Tensor:
+        """x: [B, C, D, H, W], labels: [B] or None -> [B, C', D', H', W'].
+
+        `size` is D', H', W' where a transposed convolution is to give other than its own.
+        """
+        if size is not None:
+            y: Tensor = self.norm_act(self.conv(x, list(size)), labels)
+            return y
         return run_chain(self.links(), x, labels)
 
     def links(self) -> tuple[nn.Module, ...]:

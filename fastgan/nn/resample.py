@@ -19,16 +19,22 @@ __all__ = ["average_pool", "upsample"]
 MODES = ("nearest", "trilinear")
 
 
-def upsample(x: Tensor, strides: Sequence[int], mode: str = "nearest") -> Tensor:
+def upsample(
+    x: Tensor,
+    strides: Sequence[int],
+    mode: str = "nearest",
+    left_over: Sequence[int] = (0, 0, 0),
+) -> Tensor:
     """Enlarge each spatial axis by its stride.
 
     Args:
         x: [B, C, D, H, W].
         strides: three factors, each >= 1.
         mode: "nearest" repeats voxels, "trilinear" interpolates (corners not aligned).
+        left_over: further voxels at the far side of each axis, repeats of the last one.
 
     Returns:
-        [B, C, D * s0, H * s1, W * s2], channels_last_3d.
+        [B, C, D * s0 + l0, H * s1 + l1, W * s2 + l2], channels_last_3d.
 
     Derivatives: all orders (torch ops). Deterministic: nearest always; trilinear on a GPU not.
     """
@@ -36,7 +42,7 @@ def upsample(x: Tensor, strides: Sequence[int], mode: str = "nearest") -> Tensor
     if mode == "trilinear":
         scale = [float(s) for s in strides]
         y = functional.interpolate(x, scale_factor=scale, mode=mode, align_corners=False)
-        return y.contiguous(memory_format=torch.channels_last_3d)
+        return _lengthened(y.permute(0, 2, 3, 4, 1), left_over).contiguous().permute(0, 4, 1, 2, 3)
     y = x.permute(0, 2, 3, 4, 1)
     # The last axis first: its copy is the smallest.
     for axis in (2, 1, 0):
@@ -44,23 +50,42 @@ def upsample(x: Tensor, strides: Sequence[int], mode: str = "nearest") -> Tensor
             y = y.unsqueeze(2 + axis)
             repeats = [strides[axis] if i == 2 + axis else -1 for i in range(y.dim())]
             y = y.expand(repeats).flatten(1 + axis, 2 + axis)
-    return y.permute(0, 4, 1, 2, 3)
+    return _lengthened(y, left_over).permute(0, 4, 1, 2, 3)
+
+
+def _lengthened(y: Tensor, left_over: Sequence[int]) -> Tensor:
+    """NDHWC with the last voxels of each axis repeated."""
+    for axis, extra in enumerate(left_over, start=1):
+        if extra:
+            repeats = [extra if i == axis else -1 for i in range(y.dim())]
+            y = torch.cat([y, y.narrow(axis, -1, 1).expand(repeats)], axis)
+    return y
 
 
 def average_pool(x: Tensor, strides: Sequence[int]) -> Tensor:
-    """Mean over blocks of `strides` voxels.
+    """Mean over blocks of `strides` voxels; what is left over joins the last block of its axis.
 
     Args:
-        x: [B, C, D, H, W], each spatial axis a multiple of its stride.
+        x: [B, C, D, H, W], each spatial axis at least its stride.
         strides: three block lengths, each >= 1.
 
     Returns:
-        [B, C, D / s0, H / s1, W / s2], in the layout of x.
+        [B, C, D // s0, H // s1, W // s2], in the layout of x.
 
     Derivatives: all orders (torch ops). Deterministic: yes.
     """
     y = x.permute(0, 2, 3, 4, 1)
     for axis, stride in enumerate(strides):
         if stride > 1:
-            y = torch.unflatten(y, 1 + axis, (-1, stride)).mean(2 + axis)
+            y = _pooled(y, 1 + axis, stride)
     return y.permute(0, 4, 1, 2, 3)
+
+
+def _pooled(y: Tensor, axis: int, stride: int) -> Tensor:
+    length = y.shape[axis]
+    if length % stride == 0:
+        return torch.unflatten(y, axis, (-1, stride)).mean(axis + 1)
+    # One block longer than the others.
+    whole = (length // stride - 1) * stride
+    last = y.narrow(axis, whole, length - whole).mean(axis, keepdim=True)
+    return torch.cat([_pooled(y.narrow(axis, 0, whole), axis, stride), last], axis)

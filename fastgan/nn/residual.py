@@ -25,6 +25,7 @@ class ResidualUp3d(nn.Module):
         stride: factor of each axis.
         mode: nearest | trilinear.
         norm, num_classes, negative_slope: of the NormAct3d.
+        left_over: voxels each axis is longer than its stride times the input.
 
     Source: Gulrajani et al. 2017, appendix F; Miyato et al. 2018, appendix B.4.
     """
@@ -39,9 +40,10 @@ class ResidualUp3d(nn.Module):
         norm: str = "instance",
         num_classes: int = 0,
         negative_slope: float = 0.0,
+        left_over: Sequence[int] = (0, 0, 0),
     ) -> None:
         super().__init__()
-        self.stride, self.mode = tuple(stride), mode
+        self.stride, self.mode, self.left_over = tuple(stride), mode, tuple(left_over)
         self.norm_act_1 = NormAct3d(
             in_channels, norm, num_classes=num_classes, negative_slope=negative_slope
         )
@@ -53,11 +55,12 @@ class ResidualUp3d(nn.Module):
         self.skip = _skip(in_channels, out_channels)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x: [B, C, D, H, W], labels: [B] or None -> [B, C', D * s0, H * s1, W * s2]."""
-        y: Tensor = upsample(self.norm_act_1(x, labels), self.stride, self.mode)
+        """x: [B, C, D, H, W], labels: [B] or None -> [B, C', D s0 + l0, H s1 + l1, W s2 + l2]."""
+        grid = (self.stride, self.mode, self.left_over)
+        y: Tensor = upsample(self.norm_act_1(x, labels), *grid)
         y = run_chain((self.conv_1, self.norm_act_2, self.conv_2), y, labels)
         short: Tensor = self.skip(x)
-        return y + upsample(short, self.stride, self.mode)
+        return y + upsample(short, *grid)
 
 
 class ResidualDown3d(nn.Module):
@@ -65,7 +68,8 @@ class ResidualDown3d(nn.Module):
 
     Args:
         in_channels, out_channels: channels before and after.
-        stride: factor of each axis; the axis is a multiple of it. (1, 1, 1) keeps the grid.
+        stride: factor of each axis; what it leaves over joins the last block. (1, 1, 1) keeps the
+            grid.
         norm, negative_slope: of the NormAct3d.
         kernel: 3, or 1 to mix channels alone.
 
@@ -91,7 +95,7 @@ class ResidualDown3d(nn.Module):
         self.skip = _skip(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [B, C, D, H, W] -> [B, C', D / s0, H / s1, W / s2]."""
+        """x: [B, C, D, H, W] -> [B, C', D // s0, H // s1, W // s2]."""
         y = run_chain((self.norm_act_1, self.conv_1, self.norm_act_2, self.conv_2), x)
         short: Tensor = self.skip(average_pool(x, self.stride))
         return average_pool(y, self.stride) + short

@@ -175,7 +175,7 @@ def _buildable(config: Config) -> bool:
         folded = folded_shape(config.data.shape, model.fold, "plan")
         if config.translates:
             halvings = 2 ** max(len(model.translator_channels) - 1, 0)
-            return all(n % halvings == 0 for n in folded)
+            return all(n >= halvings for n in folded)
         build_ladder(folded, len(model.generator_channels), minimum=3)
         build_ladder(folded, len(model.critic_channels), minimum=2)
     except ConfigError:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from fastgan.config import Config
-from fastgan.errors import StateError
+from fastgan.errors import ConfigError, StateError
 from fastgan.gans import Variant
 from fastgan.guarded import typed
 from fastgan.train import checkpoint
@@ -149,6 +149,13 @@ def _settle(config: Config) -> tuple[Config, torch.device]:
     """What the configuration leaves open, settled once: a run resumed elsewhere goes on alike."""
     device = resolve(config.train.device)
     config = config.settled().anchored()
+    train = config.train
+    if train.lr_decay != "none" and train.steps > (train.decay_steps or train.steps):
+        raise ConfigError(
+            f"train.steps: {train.steps} is beyond train.decay_steps {train.decay_steps}, where "
+            f"the learning rate has fallen to zero: give both, and to a resumed run "
+            f"--allow-change train.decay_steps"
+        )
     config.train.precision = resolve_precision(config.train.precision, device)
     if config.train.tensorboard:
         require_writer()

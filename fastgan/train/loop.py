@@ -116,7 +116,8 @@ class Training:
                 self.steps_done + 1, phase.name, loss, optimiser.gradients(), self.batches.drawn
             )
             train = self.config.train
-            optimiser.step(skip, lr_factor(self.steps_done, train.steps, train.lr_decay))
+            over = train.decay_steps or train.steps
+            optimiser.step(skip, lr_factor(self.steps_done, over, train.lr_decay))
             if phase.after is not None:
                 with torch.no_grad():
                     phase.after()

@@ -134,6 +134,34 @@ def test_metrics_of_a_conditional_wgan_gp() -> None:
     torch.testing.assert_close(last["wasserstein"], last["score_real"] - last["score_fake"])
 
 
+@pytest.mark.parametrize("settings", [{}, {"minibatch_stddev": 3, **CONDITIONAL}], ids=str)
+@pytest.mark.parametrize("one_sided", [False, True])
+def test_balance_is_the_slope_of_the_loss_in_the_critic_s_scale(
+    settings: dict[str, Any], one_sided: bool
+) -> None:
+    """d/dc of the loss of c f at c = 1; the spread of a minibatch enters scores and slopes alike.
+
+    One-sided E[n max(n - 1, 0)] takes slopes above 1, so the critic is made steep.
+    """
+    gan = variant(**settings, one_sided=one_sided)
+    critic = gan.modules["critic"]
+    scaled = [*critic.head.parameters(), *(critic.embed.parameters() if settings else ())]
+    with torch.no_grad():
+        for parameter in scaled:
+            parameter *= 3.0
+    labels = torch.tensor([0, 1, 1, 1, 0, 0]) if settings else None
+    loss, metrics = gan.critic_loss(
+        torch.rand(6, 1, *SHAPE), torch.randn(6, 4), labels, rng=np.random.default_rng(0)
+    )
+    # c f is the head's and the embedding's parameters times c, so d/dc is their inner product.
+    found = sum(
+        (g * p).sum() for g, p in zip(torch.autograd.grad(loss, scaled), scaled, strict=True)
+    )
+    expected = metrics["balance_penalty"] - metrics["balance_gap"]
+    assert metrics["balance_penalty"].abs() > 1e-2
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_class_metrics_add_up_and_absent_classes_are_nan() -> None:
     gan = variant(classes=("a", "b", "c"), prior=(1, 1, 1))
     labels = torch.tensor([0, 0, 2, 0])
@@ -207,6 +235,85 @@ def test_sample_by_another_module() -> None:
     assert torch.equal(found, other.sample(2, rng=np.random.default_rng(0)))
 
 
+def seen_by_the_critic(gan: AdversarialGAN) -> list[Tensor]:
+    """Filled with what the critic is given, call after call."""
+    seen: list[Tensor] = []
+    gan.modules["critic"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    return seen
+
+
+AUGMENTED: dict[str, Any] = {"augment": ("flip", "shift", "intensity"), "generator_norm": "none"}
+
+
+@pytest.mark.parametrize("penalty", ["wgan-gp", "r1", "r2"])
+def test_the_critic_sees_real_and_generated_volumes_augmented_alike(penalty: str) -> None:
+    """Also where the penalty is taken: at them (r1, r2) or between them."""
+    gan = variant(**AUGMENTED, objective="non-saturating", penalty=penalty)
+    real, z, seed = torch.rand(6, 1, *SHAPE), torch.randn(6, 4), 5
+    plain = torch.cat([real, gan.modules["generator"](z)]).detach()
+    seen = seen_by_the_critic(gan)
+    gan.critic_loss(
+        real, z, None, rng=np.random.default_rng(seed), mixing=torch.Generator().manual_seed(0)
+    )
+    wanted = gan.augment(plain, np.random.default_rng(seed))
+    # Every volume of either half is changed, and with it what the score depends on.
+    assert ((wanted - plain).abs().flatten(1).amax(1) > 1e-3).all()
+    both, at = seen
+    torch.testing.assert_close(both, wanted)
+    augmented = dict(zip(("r1", "r2"), wanted.chunk(2), strict=True))
+    if penalty in augmented:
+        torch.testing.assert_close(at, augmented[penalty])
+        return
+    share = (at - wanted[6:]) / (wanted[:6] - wanted[6:])
+    middle = share.flatten(1).median(1).values.view(-1, 1, 1, 1, 1)
+    torch.testing.assert_close(at, torch.lerp(wanted[6:], wanted[:6], middle), rtol=0, atol=1e-4)
+
+
+def test_the_generator_is_judged_by_augmented_volumes() -> None:
+    """Else it would have to match augmented real volumes, and would learn to augment."""
+    gan, z = variant(**AUGMENTED), torch.randn(6, 4)
+    plain = gan.modules["generator"](z).detach()
+    seen = seen_by_the_critic(gan)
+    loss, _ = gan.generator_loss(z, None, rng=np.random.default_rng(5))
+    wanted = gan.augment(plain, np.random.default_rng(5))
+    assert ((wanted - plain).abs().flatten(1).amax(1) > 1e-3).all()
+    torch.testing.assert_close(seen[0], wanted)
+    gradients = torch.autograd.grad(loss, list(gan.modules["generator"].parameters()))
+    assert all(g.abs().max() > 0 for g in gradients)
+
+
+def test_each_phase_draws_an_augmentation_of_its_own() -> None:
+    gan = variant(**AUGMENTED, penalty="none", objective="minimax")
+    drawn: list[float] = []
+    augment = gan.augment
+
+    def watched(x: Tensor, rng: np.random.Generator) -> Tensor:
+        drawn.append(float(rng.random()))
+        return augment(x, rng)
+
+    gan.augment = watched  # type: ignore[assignment]
+    for number in range(2):
+        for phase in gan.phases(number, batches(False), Draws(0)):
+            phase.loss()
+    # Two critic phases and one of the generator, twice.
+    assert len(drawn) == len(set(drawn)) == 6
+
+
+def test_sample_clips_the_headroom_of_the_generator() -> None:
+    gan = variant()
+    with torch.no_grad():
+        for parameter in gan.modules["generator"].last.parameters():
+            parameter *= 1e3
+    z = torch.from_numpy(np.random.default_rng(0).standard_normal((4, 4), dtype=np.float32))
+    plain = gan.modules["generator"](z).detach()
+    assert plain.min() < -1.03 and plain.max() > 1.03
+    found = gan.sample(4, rng=np.random.default_rng(0))
+    assert (found.min().item(), found.max().item()) == (-1.0, 1.0)
+    inside = plain.abs() <= 1.0
+    assert inside.any() and torch.equal(found[inside], plain[inside])
+    assert torch.equal(found[~inside], plain[~inside].sign())
+
+
 def test_rejects_labels_that_do_not_fit() -> None:
     with pytest.raises(ConfigError, match="without classes"):
         variant().sample(2, 1)
@@ -249,7 +356,7 @@ def test_unconditional_variant_ignores_labels_of_the_data() -> None:
         ({"critic_steps": 0}, "critic_steps"),
         ({"augment": ("rotate",)}, "augment 'rotate' is unknown"),
         ({"classes": ("a", "b")}, "prior"),
-        ({"shape": (34, 34, 34)}, "34x34x34"),
+        ({"shape": (250, 250, 250)}, "250x250x250"),
     ],
 )
 def test_rejects_settings(settings: dict[str, Any], message: str) -> None:

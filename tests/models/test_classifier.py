@@ -66,7 +66,7 @@ def test_batches_do_not_couple_samples():
         ({"num_classes": 1}, "at least two classes"),
         ({"norm": "batch"}, "norm 'batch' is unknown"),
         ({"classifier_channels": ()}, "positive numbers"),
-        ({"shape": (62, 62, 62)}, "classifier_channels: shape 31x31x31"),
+        ({"shape": (199, 199, 199)}, "classifier_channels: shape 199x199x199"),
     ],
     ids=["classes", "norm", "channels", "shape"],
 )

@@ -170,7 +170,7 @@ def test_spectral_norm_bounds_every_weight(architecture: str) -> None:
         ({"architecture": "residul"}, "did you mean 'residual'"),
         ({"norm": "batch", "critic_channels": (4,)}, "norm 'batch' is unknown"),
         ({"critic_channels": (4, 0)}, "critic_channels"),
-        ({"shape": (66, 66, 66)}, "critic_channels: shape 66x66x66"),
+        ({"shape": (130, 130, 130)}, "critic_channels: shape 130x130x130"),
     ],
 )
 def test_rejects_settings(settings: dict[str, Any], message: str) -> None:

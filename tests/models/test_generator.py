@@ -92,7 +92,7 @@ def test_describe_adds_up() -> None:
         ({"norm": "batch"}, "norm 'batch' is unknown"),
         ({"output": "sigmoid"}, "output 'sigmoid' is unknown"),
         ({"generator_channels": ()}, "generator_channels"),
-        ({"shape": (34, 34, 34)}, "generator_channels: shape 34x34x34"),
+        ({"shape": (130, 130, 130)}, "generator_channels: shape 130x130x130"),
     ],
 )
 def test_rejects_settings(settings: dict[str, Any], message: str) -> None:

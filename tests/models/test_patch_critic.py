@@ -122,7 +122,7 @@ def test_scores_stay_float32_under_autocast() -> None:
     [
         ({"norm": "batch"}, "norm 'batch' is unknown"),
         ({"patch_critic_channels": ()}, "patch_critic_channels: at least one"),
-        ({"shape": (8, 6, 16), "patch_critic_channels": (4, 4, 4)}, "axis 1 has 6 blocks"),
+        ({"shape": (8, 3, 16), "patch_critic_channels": (4, 4, 4)}, "axis 1 has 3 blocks"),
         ({"shape": (8, 8, 15), "fold": (2, 2, 2)}, "axis 2 of shape 8x8x15 is not divisible"),
     ],
 )
@@ -134,5 +134,7 @@ def test_rejects_settings(settings: dict[str, Any], message: str) -> None:
 def test_rejects_inputs() -> None:
     with pytest.raises(ConfigError, match=r"patch critic: x must be \[B, 1, D, H, W\]"):
         small()(torch.zeros(2, 3, 8, 8, 16))
-    with pytest.raises(ConfigError, match=r"stride 2 x 2 x 2, got \[8, 8, 15\]"):
-        small()(torch.zeros(2, 1, 8, 8, 15))
+    with pytest.raises(ConfigError, match=r"blocks 1 x 1 x 2 .* got \[8, 8, 15\]"):
+        small(fold=(1, 1, 2))(torch.zeros(2, 1, 8, 8, 15))
+    with pytest.raises(ConfigError, match=r"at least its stride 2 x 2 x 2, got \[8, 8, 1\]"):
+        small()(torch.zeros(2, 1, 8, 8, 1))

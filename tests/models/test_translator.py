@@ -117,7 +117,7 @@ def test_bfloat16_output_is_not_rounded() -> None:
         ({"translator_channels": (4, 0)}, "translator_channels: at least one"),
         ({"blocks": -1}, "translator_blocks: must be >= 0, got -1"),
         ({"kernel": 5}, "translator_kernel: must be 1 or 3, got 5"),
-        ({"shape": (8, 6, 16), "translator_channels": (4, 4, 4)}, "axis 1 has 6 blocks"),
+        ({"shape": (8, 3, 16), "translator_channels": (4, 4, 4)}, "axis 1 has 3 blocks"),
         ({"shape": (8, 7, 16), "fold": (2, 2, 2)}, "axis 1 of shape 8x7x16 is not divisible"),
     ],
 )
@@ -127,8 +127,10 @@ def test_rejects_settings(settings: dict[str, Any], message: str) -> None:
 
 
 def test_says_what_would_do() -> None:
-    with pytest.raises(ConfigError, match="at most 2 entries, or a multiple of 4"):
-        small(shape=(8, 6, 16), translator_channels=(4, 4, 4))
+    with pytest.raises(ConfigError, match="at most 2 entries, or 4 blocks"):
+        small(shape=(8, 3, 16), translator_channels=(4, 4, 4))
+    assert small(shape=(8, 3, 16), translator_channels=(4, 4)).stride == (2, 2, 2)
+    assert small(shape=(8, 4, 16), translator_channels=(4, 4, 4)).stride == (4, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -136,10 +138,11 @@ def test_says_what_would_do() -> None:
     [
         ((1, 2, 8, 8, 16), r"x must be \[B, 1, D, H, W\], got \[1, 2, 8, 8, 16\]"),
         ((1, 8, 8, 16), r"x must be"),
-        ((1, 1, 8, 7, 16), r"multiples of its stride 2 x 2 x 2, got \[8, 7, 16\]"),
-        ((1, 1, 8, 0, 16), r"multiples of its stride"),
+        ((1, 1, 8, 7, 16), r"multiples of its blocks 2 x 2 x 2 .* got \[8, 7, 16\]"),
+        ((1, 1, 8, 2, 16), r"at least its stride 4 x 4 x 4, got \[8, 2, 16\]"),
+        ((1, 1, 8, 0, 16), r"at least its stride"),
     ],
 )
 def test_rejects_inputs(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        small()(torch.zeros(shape))
+        small(fold=(2, 2, 2))(torch.zeros(shape))

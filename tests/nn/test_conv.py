@@ -36,8 +36,21 @@ def test_rejects_other_padding() -> None:
 def test_rejects_grouped_transpose() -> None:
     with pytest.raises(ConfigError, match="groups"):
         ConvTranspose3d(4, 4, 3, groups=2)
-    with pytest.raises(ConfigError, match="output_padding"):
-        ConvTranspose3d(4, 4, 3)(torch.randn(1, 4, 3, 3, 3), [6, 6, 6])
+
+
+def test_output_size_of_a_transposed_convolution() -> None:
+    """As torch's: any size that the stride would bring down to the input's."""
+    ours, x = ConvTranspose3d(4, 3, 4, stride=2, padding=1), torch.randn(1, 4, 3, 2, 5)
+    stock = torch.nn.ConvTranspose3d(4, 3, 4, stride=2, padding=1)
+    stock.load_state_dict(ours.state_dict())
+    for size in ([6, 4, 10], [7, 4, 11], [7, 5, 11]):
+        torch.testing.assert_close(ours(x, size), stock(x, size))
+    assert torch.equal(ours(x, [6, 4, 10]), ours(x))
+    for size in ([8, 4, 10], [5, 4, 10]):
+        with pytest.raises(ConfigError, match=r"is not \[6, 4, 10\] or up to stride - 1"):
+            ours(x, size)
+    with pytest.raises(ConfigError, match="must be D, H, W"):
+        ours(x, [6, 4])
 
 
 @pytest.mark.parametrize("transposed", [False, True])

@@ -24,6 +24,10 @@ def test_rejects_labels(labels: torch.Tensor | None, num_classes: int, message: 
         check_labels("critic", labels, num_classes, 2)
 
 
-def test_accepts_labels() -> None:
-    check_labels("critic", torch.tensor([1, 0]), 2, 2)
-    check_labels("critic", None, 0, 2)
+@pytest.mark.parametrize(("labels", "num_classes"), [([1, 0], 2), ([2, 2], 3), (None, 0), ([], 2)])
+def test_accepts_labels_and_leaves_them_alone(labels: list[int] | None, num_classes: int) -> None:
+    """The first and the last class, no classes, and an empty batch."""
+    given = None if labels is None else torch.tensor(labels, dtype=torch.int64)
+    batch = 2 if labels is None else len(labels)
+    assert check_labels("critic", given, num_classes, batch) is None  # type: ignore[func-returns-value]
+    assert given is None or given.tolist() == labels

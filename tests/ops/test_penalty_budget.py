@@ -6,6 +6,8 @@ Shown by `pytest -s tests/ops/test_penalty_budget.py`.
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -68,18 +70,38 @@ def size_of(t: Tensor) -> int:
     return min(t.numel() * t.element_size(), t.untyped_storage().nbytes())
 
 
+class Saved:
+    """What one node of a graph keeps; it dies with the node."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+class Kept:
+    """What graphs keep, but for parameters, x and what is small."""
+
+    def __init__(self, own: torch.nn.Module, x: Tensor) -> None:
+        self.known = {t.untyped_storage().data_ptr() for t in (x, *own.parameters())}
+        self.saved: list[weakref.ref[Saved]] = []
+
+    def pack(self, t: Tensor) -> Saved:
+        saved = Saved(t)
+        if t.untyped_storage().data_ptr() not in self.known and t.numel() > 1000:
+            self.saved.append(weakref.ref(saved))
+        return saved
+
+    def bytes(self) -> int:
+        """Of every storage that a node which is still there keeps."""
+        gc.collect()
+        storages = (s.tensor.untyped_storage() for ref in self.saved if (s := ref()) is not None)
+        return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+
+
 @contextmanager
-def kept(own: torch.nn.Module, x: Tensor) -> Iterator[dict[int, int]]:
-    """Bytes of every storage a graph keeps, but for parameters and x."""
-    known = {t.untyped_storage().data_ptr() for t in (x, *own.parameters())}
-    seen: dict[int, int] = {}
-
-    def pack(t: Tensor) -> Tensor:
-        if t.untyped_storage().data_ptr() not in known and t.numel() > 1000:
-            seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+def kept(own: torch.nn.Module, x: Tensor) -> Iterator[Kept]:
+    """What the graphs that are made inside keep, asked of at any time."""
+    seen = Kept(own, x)
+    with torch.autograd.graph.saved_tensors_hooks(seen.pack, lambda saved: saved.tensor):
         yield seen
 
 
@@ -91,26 +113,23 @@ def measured(norm: str) -> dict[str, float]:
     with Counts() as counts:
         ops.gradient_penalty(critic, x, x).value.backward()
     with kept(critic, x) as first:
-        critic(x).sum()
+        score = critic(x).sum()
+    after_forward = first.bytes()
     leaf = x.detach().requires_grad_()
     with kept(critic, leaf) as second:
         score = critic(leaf).sum()
-        forward = set(second)
-        torch.autograd.grad(score, leaf, create_graph=True)
-    if norm == "none":  # nothing of the slope leads back to the forward, which goes with its score
-        second = {k: v for k, v in second.items() if k not in forward or v < first_bits(first)}
+        (slope,) = torch.autograd.grad(score, leaf, create_graph=True)
+    # As in `ops.gradient_penalty` the score goes, with what the slope does not need of the forward.
+    del score
+    after_slope = second.bytes()
+    assert slope.requires_grad
     return {
         "convolution passes": counts.passes,
         "operators": counts.operators,
         "bytes per element": counts.bytes / ELEMENTS,
-        "kept after the forward": sum(first.values()) / ELEMENTS,
-        "kept after the slope": sum(second.values()) / ELEMENTS,
+        "kept after the forward": after_forward / ELEMENTS,
+        "kept after the slope": after_slope / ELEMENTS,
     }
-
-
-def first_bits(first: dict[int, int]) -> int:
-    """Above every volume of bits, below every volume: 1/32 against 1 of float32."""
-    return max(first.values()) // 8
 
 
 # Passes over L = 4 convolutions before a linear head: 4 L, and 2 L - 1 more where a norm follows
@@ -118,15 +137,15 @@ def first_bits(first: dict[int, int]) -> int:
 FIGURES = {
     "none": {
         "convolution passes": Figure(16, 16),
-        "operators": Figure(68, 56),
-        "bytes per element": Figure(24.4, 40),
+        "operators": Figure(68, 40),
+        "bytes per element": Figure(24.4, 30),
         "kept after the forward": Figure(4.1, 4.2),
-        "kept after the slope": Figure(4.1, 4.4),
+        "kept after the slope": Figure(4.1, 4.2),
     },
     "instance": {
         "convolution passes": Figure(23, 23),
-        "operators": Figure(68, 80),
-        "bytes per element": Figure(80, 80),
+        "operators": Figure(68, 64),
+        "bytes per element": Figure(80, 53),
         "kept after the forward": Figure(4, 4.2),
         "kept after the slope": Figure(8, 9.2),
     },
@@ -139,7 +158,8 @@ def test_penalty_stays_in_budget(norm: str) -> None:
     print(f"\ngradient penalty, critic 1-16-32-64-128 at {SIZE}^3, norm {norm}, float32")
     print(f"{'':24}{'measured':>10}{'goal':>8}{'budget':>8}")
     for name, figure in FIGURES[norm].items():
-        print(f"{name:24}{found[name]:10.2f}{figure.goal:8g}{figure.budget:8g}")
+        missed = "  goal missed" if found[name] > figure.goal else ""
+        print(f"{name:24}{found[name]:10.2f}{figure.goal:8g}{figure.budget:8g}{missed}")
     for name, figure in FIGURES[norm].items():
         assert found[name] <= figure.budget, f"{name}: {found[name]:.2f} > {figure.budget}"
 
@@ -165,9 +185,9 @@ def test_chain_of_blocks_keeps_one_volume_each() -> None:
     for net in (ours, stock):
         with kept(net, x) as seen:
             y = net(x)
+        sizes.append(seen.bytes())
         (gradient,) = torch.autograd.grad(y.square().sum(), [layers[0].weight])
         results.append((y, gradient))
-        sizes.append(sum(seen.values()))
     torch.testing.assert_close(results[0], results[1], rtol=1e-3, atol=1e-3)
     share, volumes = sizes[0] / sizes[1], sizes[1] / (BLOCKS * size_of(x))
     print(

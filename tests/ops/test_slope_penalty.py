@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +18,28 @@ def settings(request: pytest.FixtureRequest) -> tuple[float, bool]:
 
 
 def slopes(dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.randn(5, 2, 2, 2, 3).to(device, dtype)
+    """Of norms 1, 2, 2.75, 4 and 6: on both sides of a target of 3, none at it."""
+    directions = torch.nn.functional.normalize(torch.randn(5, 24), dim=1)
+    norms = torch.tensor([1.0, 2.0, 2.75, 4.0, 6.0])
+    return (directions * norms[:, None]).view(5, 2, 2, 2, 3).to(device, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_by_hand(dtype: torch.dtype, device: torch.device, close: Callable[..., None]) -> None:
+    """Norms 5 and 2: one-sided, a slope below the target neither costs nor is pulled."""
+    slope = torch.tensor([[3.0, 4.0], [0.0, 2.0]], dtype=dtype, device=device).requires_grad_()
+    for target, one_sided, wanted, gradient in [
+        (3.0, False, (2**2 + 1**2) / 2, [[1.2, 1.6], [0.0, -1.0]]),
+        (3.0, True, 2**2 / 2, [[1.2, 1.6], [0.0, 0.0]]),
+        (0.0, False, (5**2 + 2**2) / 2, [[3.0, 4.0], [0.0, 2.0]]),
+        (0.0, True, (5**2 + 2**2) / 2, [[3.0, 4.0], [0.0, 2.0]]),
+        (6.0, True, 0.0, [[0.0, 0.0], [0.0, 0.0]]),
+    ]:
+        value, norms = slope_penalty_fwd(slope, target, one_sided)
+        (d_slope,) = torch.autograd.grad(value, slope)
+        close([value.detach()], [torch.tensor(wanted, dtype=torch.float64)], dtype)
+        close([norms], [torch.tensor([5.0, 2.0])], dtype)
+        close([d_slope], [torch.tensor(gradient, dtype=torch.float64)], dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)

@@ -11,8 +11,9 @@ import time
 import pytest
 import torch
 
-from fastgan.errors import StateError
+from fastgan.errors import ConfigError, StateError
 from fastgan.train import checkpoint, fit
+from fastgan.train.run_folder import RunFolder
 
 STEPS = 14
 
@@ -72,6 +73,45 @@ def test_every_kind_of_step_resumes(tiny, tmp_path, whole, quiet, stop):
     for name in (p.name for p in (whole / "samples").iterdir()):
         assert name in pictures
         assert (run.path / "samples" / name).read_bytes() == (whole / "samples" / name).read_bytes()
+
+
+def test_a_decaying_rate_resumes(tiny, tmp_path, quiet):
+    """Half way, with the settings of the run: what `train --resume --steps` does."""
+    whole = tiny.train(tmp_path / "whole", STEPS, lr_decay="linear")
+    stopped = tiny.train(tmp_path / "stopped", 9, lr_decay="linear", decay_steps=STEPS)
+    config = RunFolder(stopped).config()
+    assert (config.train.steps, config.train.decay_steps) == (9, STEPS)
+    config.train.steps = STEPS
+    fit(tiny.TinyVariant(), tiny.TinyDataset(), config, resume=stopped, progress=quiet)
+    assert tiny.rows(stopped) == tiny.rows(whole)
+    tiny.same_state(stopped, whole)
+    plain = tiny.train(tmp_path / "plain", STEPS)
+    assert tiny.rows(plain) != tiny.rows(whole)
+
+
+def test_other_steps_do_not_change_the_rates_of_a_resumed_run(tiny, tmp_path, quiet):
+    """A run that began as one of 8 steps has decayed by step 6: more steps are another run."""
+    run = tiny.train(tmp_path, 8, lr_decay="linear")
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    own = RunFolder(run).config()
+    assert own.train.decay_steps == 8
+    longer = own.model_copy(update={"train": own.train.model_copy(update={"steps": STEPS})})
+    fresh = tiny.tiny_config(steps=STEPS, lr_decay="linear")
+    for config, error, message in (
+        (longer, ConfigError, "train.steps: 14 is beyond train.decay_steps 8"),
+        (fresh, StateError, r"train.decay_steps \(8 -> 14\)"),
+    ):
+        with pytest.raises(error, match=message):
+            fit(tiny.TinyVariant(), tiny.TinyDataset(), config, resume=run, progress=quiet)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    allowed = ["train.decay_steps"]
+    fit(
+        *(tiny.TinyVariant(), tiny.TinyDataset(), fresh),
+        resume=run,
+        allow_change=allowed,
+        progress=quiet,
+    )
+    assert tiny.rows(run)[-1]["step"] == STEPS
 
 
 def test_resumes_from_the_very_beginning(tiny, tmp_path, whole):

@@ -157,10 +157,12 @@ def same_state(a: Path, b: Path) -> None:
             assert torch.equal(tensor, second.parts[part][name]), f"{part}/{name}"
 
 
-def train(out: Path, steps: int, slow: float = 0.0, resume: Path | None = None) -> Path:
+def train(
+    out: Path, steps: int, slow: float = 0.0, resume: Path | None = None, **settings: Any
+) -> Path:
     from fastgan.train import fit
     from fastgan.train.progress import Progress
 
-    config, variant = tiny_config(steps=steps), TinyVariant(slow=slow)
+    config, variant = tiny_config(steps=steps, **settings), TinyVariant(slow=slow)
     quiet = Progress(steps, stream=io.StringIO())
     return fit(variant, TinyDataset(), config, out=out, resume=resume, progress=quiet).path

@@ -139,6 +139,39 @@ def test_training_reaches_the_optimum(played: dict[str, Play]) -> None:
         assert game.divergence[-1] == pytest.approx(exact, abs=1e-3), name
 
 
+TABLE = Path(__file__).resolve().parents[3] / "docs" / "variants" / "index.md"
+ROW = r"^\| (\w[^|]*) \| (0\.\d{4}) \| (0\.\d+) \|$"
+IN_THE_TABLE = {
+    "minimax": "minimax",
+    "non-saturating": "non-saturating",
+    "least squares": "least-squares",
+    "hinge": "hinge",
+    "Wasserstein, penalised": "wasserstein",
+}
+
+
+@pytest.mark.slow
+def test_the_table_of_the_page() -> None:
+    """All five losses, as the command above the table plays them, with their optima on paper."""
+    rows = re.findall(ROW, TABLE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [IN_THE_TABLE[name.strip()] for name, _, _ in rows] == list(LOSSES)
+    for (_, trained, paper), name in zip(rows, LOSSES, strict=True):
+        assert float(paper) == pytest.approx(OPTIMA[name], abs=1e-8), name
+        game, objective = play(name), find_objective(name)
+        # Sums of float32 are split by the machine; what is printed holds to 2e-4.
+        assert game.shares[-1, 0] == pytest.approx(float(trained), abs=2e-4), name
+        exact = divergence(objective, REAL, generated(OPTIMA[name]))
+        assert game.divergence[-1] == pytest.approx(exact, abs=1e-3), name
+        if name == "wasserstein":
+            # Half way along its kink at t = 0.6 the critic still tells B from C as on paper.
+            best = best_scores(objective, REAL, generated(0.6))
+            assert game.scores[-1] == pytest.approx(best.numpy(), abs=1e-2)
+        elif name == "hinge":
+            # B is scored too low and C too high; A, generated as often as it is real, lies between.
+            assert game.scores[-1, 1:] == pytest.approx([1.0, -1.0], abs=1e-2)
+            assert -1.0 < game.scores[-1, 0] < 1.0
+
+
 @pytest.mark.parametrize("name", ["minimax", "non-saturating"])
 def test_a_generator_that_can_match_does(name: str) -> None:
     game = play(name, Softmax(), steps=200, critic_steps=2)
