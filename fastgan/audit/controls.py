@@ -9,15 +9,16 @@ import numpy as np
 
 from fastgan.arrays import Bools, Floats
 from fastgan.audit.judgement import Control
+from fastgan.audit.rules import limit, whole
 from fastgan.audit.statistics import clopper_pearson, permutation_p
 from fastgan.audit.statistics.group_tests import Groups, centred, standard_contrast
 
 __all__ = ["NEEDED", "TESTS", "by_subject", "found", "hits", "planted_p", "power_level", "quiet"]
 
-TESTS = 20
+TESTS = whole("audit.tests")
 """Tests that one audit may hold: a planted fault must be found at alpha / TESTS, the first step of
 Holm's correction, so that a stated power is that of the verdict and not of a test by itself."""
-NEEDED = 0.8
+NEEDED = limit("controls.found")
 """Share of runs in which a planted fault must be found, where a judgement does not ask for more."""
 
 Measure = Literal["rate", "lower bound"]

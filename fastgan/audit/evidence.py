@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fastgan.arrays import Bools, Column, Floats, Integers, Texts
+from fastgan.audit.rules import limit, whole
 from fastgan.errors import AuditError
 
 __all__ = [
@@ -28,9 +29,9 @@ __all__ = [
 COLUMNS = ("site", "scanner", "modality")
 """Manifest columns that say where a volume comes from rather than what it shows."""
 
-LEAST_SUBJECTS = 10
+LEAST_SUBJECTS = whole("audit.least_subjects")
 """Subjects that each group needs before groups are compared."""
-LEAST_TO_FIT = 20
+LEAST_TO_FIT = whole("audit.least_to_fit")
 """Subjects that each group needs before something is fitted: fewer, and no classifier finds even a
 plain shortcut."""
 
@@ -190,11 +191,11 @@ class Options:
     seed: int = 0
     quick: bool = False
     """Leave out the controls: what rests on them is then unmeasured, and does not pass."""
-    alpha: float = 0.05
+    alpha: float = limit("audit.alpha")
     """Family-wise error over all judgements (Holm)."""
-    planted: int = 300
+    planted: int = whole("audit.planted")
     """Planted runs behind each point of a power curve."""
-    permutations: int = 999
+    permutations: int = whole("audit.permutations")
     patient_images: bool = False
     """Whether pictures of patients may be drawn."""
 

@@ -11,6 +11,7 @@ from fastgan.arrays import Bools, Texts
 from fastgan.audit import controls
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, cannot_tell
+from fastgan.audit.rules import limit
 
 __all__ = ["DUPLICATES", "SUBJECTS", "digests", "repeated_volumes", "shared_subjects"]
 
@@ -130,4 +131,4 @@ def _copied(digest: Texts, subjects: Texts, side: Bools, options: Options) -> Co
         )
         found += _repeated(*with_copy)[0] > 0
     name = "a training volume copied into the held-out set under another name"
-    return controls.found(name, found, COPIES, at_least=1.0)
+    return controls.found(name, found, COPIES, at_least=limit("leakage.duplicates.found"))

@@ -25,6 +25,7 @@ from fastgan.audit.leakage.duplicates import (
     shared_subjects,
 )
 from fastgan.audit.leakage.file_fields import CONTENT, feature_columns, file_fields
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import permutation_p
 from fastgan.audit.statistics.group_tests import Groups, MaxT, max_t
 from fastgan.audit.statistics.roc import auc_rows
@@ -36,7 +37,7 @@ FILES = Question(
     "leakage", "leakage.files", "Do the files tell the label before they are opened as volumes?"
 )
 SITES = Question("leakage", "leakage.sites", "Does the site or scanner tell the label?")
-AGREEMENT = 0.8
+AGREEMENT = limit("leakage.agreement")
 """Share of subjects whose planted field goes with the label."""
 
 

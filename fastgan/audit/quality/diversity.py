@@ -9,12 +9,13 @@ from fastgan.arrays import Floats, Integers
 from fastgan.audit.evidence import Evidence, Options
 from fastgan.audit.judgement import Finding, Outcome, Table
 from fastgan.audit.quality.similarity import similarity_table
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import two_sample_interval
 from fastgan.errors import AuditError
 
 __all__ = ["LEAST_DIVERSITY", "judge_diversity"]
 
-LEAST_DIVERSITY = 0.8
+LEAST_DIVERSITY = limit("quality.diversity.least")
 """Mean distance within generated volumes over that within held-out ones, from which it passes."""
 
 _DRAWS = 250

@@ -9,6 +9,7 @@ from fastgan.audit import controls
 from fastgan.audit.controls import by_subject, hits, power_level
 from fastgan.audit.evidence import LEAST_SUBJECTS, Evidence, Options, require_labels, subjects_by
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import auc, auc_interval, holm, permutation_p
 from fastgan.audit.statistics.cross_fit import CrossFit
 from fastgan.audit.statistics.group_tests import Groups, max_t, standard_rows
@@ -29,7 +30,7 @@ COLUMNS = Question(
 )
 EXPLAINED = Question("shortcuts", "shortcuts.explained", "What explains the label by itself?")
 MOST_COLUMNS = 12
-TELLING = 0.8
+TELLING = limit("shortcuts.explained.telling")
 """AUC of a single statistic above which the reader is warned."""
 CONTROL_RUNS = 100
 _SIZES = ("share of soft voxels", "middle", "border")
@@ -179,7 +180,7 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
     )
 
 
-SHIFT = 0.8
+SHIFT = limit("shortcuts.columns.shift")
 """Shift of every descriptor by a planted column, in standard deviations."""
 
 

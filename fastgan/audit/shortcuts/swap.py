@@ -8,6 +8,7 @@ from fastgan.arrays import Bools, Floats
 from fastgan.audit import controls
 from fastgan.audit.evidence import Evidence, Options, require_labels
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, Verdict
+from fastgan.audit.rules import limit
 from fastgan.audit.shortcuts.marks import FAINT, detached, widened
 from fastgan.audit.statistics import clopper_pearson
 from fastgan.audit.statistics.discriminant import discriminant_scores
@@ -21,8 +22,9 @@ QUESTION = Question(
 )
 LATENTS = 64
 """Latents drawn as both classes."""
-LARGEST_SHARE = 0.02
+LARGEST_SHARE = limit("shortcuts.swap.largest_share")
 """Share of the squared change that may lie outside the bodies, on average."""
+MOST_FILLED = limit("shortcuts.swap.most_filled")
 _MARGIN = 2  # voxels by which bodies are widened
 CONTROL_RUNS = 20
 _DRAWS = 1000
@@ -144,7 +146,7 @@ def _said(
             f"{mean:.0%} of the change between classes lies outside the bodies (at most "
             f"{LARGEST_SHARE:.0%} was expected): the class is written into the background, too."
         )
-    if filled > 0.9:
+    if filled > MOST_FILLED:
         return "cannot tell", f"Cannot tell: bodies fill {filled:.0%} of the volumes. {told}."
     if interval[1] > LARGEST_SHARE:
         return "cannot tell", f"Cannot tell: {mean:.0%} of the change is outside, give or take."

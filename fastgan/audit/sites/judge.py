@@ -9,6 +9,7 @@ from fastgan.audit import controls
 from fastgan.audit.controls import hits, power_level
 from fastgan.audit.evidence import LEAST_SUBJECTS, Cohort, Evidence, Options, subjects_by
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, Verdict
+from fastgan.audit.rules import limit
 from fastgan.audit.sites.differences import Differences, compare_groups, planted_shifts
 from fastgan.audit.statistics import permutation_p, subject_bootstrap
 from fastgan.audit.statistics.discriminant import discriminant_scores
@@ -199,7 +200,7 @@ def _meaning(groups: Groups, cohort: Cohort, options: Options) -> tuple[Verdict,
     rng = options.rng("sites/label")
     free = Groups(groups.codes[0], cohort.subjects, None, rng, 199)
     classes = np.stack([cohort.labels == c for c in np.unique(cohort.labels)], axis=1)
-    if max_t(free, classes).p <= 0.05:
+    if max_t(free, classes).p <= limit("shortcuts.goes_with_label"):
         return "fail", "The classes are unevenly spread over them, so this is a shortcut."
     return "warn", "Models trained at one need not hold at the other."
 

@@ -14,6 +14,7 @@ from fastgan.audit import controls
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Finding, Question, Table, cannot_tell
 from fastgan.audit.moves import moved
+from fastgan.audit.rules import whole
 from fastgan.audit.translation.lesions import judge_lesions
 from fastgan.audit.translation.tolerance import TOLERATED, power_of, rate_outcome
 from fastgan.audit.translation.truth import judge_truth
@@ -26,7 +27,7 @@ STRUCTURE = Question(
     "translation", "translation.structure", "Is the body where it was, and air still dark?"
 )
 CONTRAST = Question("translation", "translation.contrast", "Is the contrast the right way round?")
-LEAST_SUBJECTS = 5
+LEAST_SUBJECTS = whole("translation.least_subjects")
 """Subjects whose translations say anything: here each is its own control."""
 BATCH = 8
 QUANTILES = np.linspace(0.005, 0.995, 100)
