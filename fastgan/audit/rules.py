@@ -105,6 +105,31 @@ _AUDIT = (
     ),
 )
 
+_EXCHANGE = (
+    Rule(
+        "exchange.kept",
+        0.9,
+        "share of the moves",
+        "that whole subjects must keep of what single volumes allow: below it one volume of each "
+        "is drawn, above it several volumes of a subject are worth more than the moves",
+        _CHOICE,
+    ),
+    Rule(
+        "exchange.least_traders",
+        20,
+        "subjects",
+        "that may get another label: twice what a group needs at least",
+        "follows from audit.least_subjects",
+    ),
+    Rule(
+        "exchange.least_arrangements",
+        400,
+        "ways",
+        "to trade: with fewer no p-value reaches alpha over the tests of an audit",
+        "follows from audit.alpha and audit.tests",
+    ),
+)
+
 _MEMORIZATION = (
     Rule(
         "memorization.copies.least_null",
@@ -463,6 +488,7 @@ RULES: Mapping[str, Rule] = {
     rule.name: rule
     for part in (
         _AUDIT,
+        _EXCHANGE,
         _MEMORIZATION,
         _LABELS,
         _LEAKAGE,
