@@ -331,10 +331,11 @@ _SHORTCUTS = (
         _CHOICE,
     ),
     Rule(
-        "shortcuts.amplification.shift",
-        1.0,
-        "standard deviations of a score",
-        "planted into generated volumes of one class",
+        "shortcuts.amplification.height",
+        0.3,
+        "in [-1, 1]",
+        "by which the planted mark in a corner of generated volumes is brighter: plain to see "
+        "beside the texture of lung or brain",
         _CHOICE,
     ),
     Rule(

@@ -48,8 +48,8 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
             reasons.append(f"{column}: {error}")
     if not findings:
         raise AuditError(
-            f"needs two sites or scanners of at least {LEAST_SUBJECTS} subjects each that can "
-            f"trade places; got {'; '.join(reasons)}"
+            f"needs two sites or scanners of at least {LEAST_SUBJECTS} subjects each; got "
+            + "; ".join(reasons)
         )
     return findings
 

@@ -17,7 +17,7 @@ __all__ = ["Trading", "trading"]
 KEPT = limit("exchange.kept")
 """Share of the moves of single volumes that whole patients must keep, or one volume is drawn."""
 LEAST_TRADERS = whole("exchange.least_traders")
-LEAST_ARRANGEMENTS = limit("exchange.least_arrangements")
+LEAST_LOG = math.log(limit("exchange.least_arrangements")) - 1e-9  # rounding of logarithms
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def trading(
     if ways[0].freedom.moved < KEPT * ways[-1].freedom.moved:
         chosen = ways[-1]
     free = chosen.freedom
-    if free.traders < LEAST_TRADERS or free.log_arrangements < math.log(LEAST_ARRANGEMENTS):
+    if free.traders < LEAST_TRADERS or free.log_arrangements < LEAST_LOG:
         same = "" if strata is None else f" with others of the same {within}"
         raise AuditError(
             f"only {free.traders} of {free.subjects} subjects could trade {what}{same}, "
