@@ -12,7 +12,7 @@ from fastgan.audit.controls import hits, power_level
 from fastgan.audit.evidence import Evidence, Options, require_labels
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
 from fastgan.audit.rules import limit, whole
-from fastgan.audit.shortcuts.regions import regions, varied_columns
+from fastgan.audit.shortcuts.regions import corner_steps, regions, varied_columns
 from fastgan.audit.statistics import auc, auc_interval, permutation_p
 from fastgan.audit.statistics.discriminant import discriminant_scores
 from fastgan.audit.statistics.group_tests import Groups
@@ -149,7 +149,8 @@ def _scores(evidence: Evidence, fitted: Floats, labels: Integers, volumes: Float
     training = evidence.training
     known = require_labels(training)
     out: _Named = {}
-    for region in regions(evidence):
+    around = [r for r in regions(evidence) if r.name != "corners"]
+    for region in (*corner_steps(volumes.shape[1:]), *around):
         described = region.describe(volumes)
         for way, shown, truth in (
             (OURS, training.values, known == np.unique(known)[-1]),
@@ -190,7 +191,8 @@ def judge_amplification(evidence: Evidence, options: Options) -> Finding:
     best = int(rows[:, 0].argmax())
     telling = [str(r[0]) for r in table.rows if float(r[-1] or 0.0) <= options.alpha]
     name = list(named)[best]
-    places = ", ".join(dict.fromkeys(n.split(" as ")[0] for n in named))
+    read = dict.fromkeys(n.split(" as ")[0] for n in named)
+    places = ", ".join(dict.fromkeys("corners" if n.startswith("corner") else n for n in read))
     made, held = len(sides.values) - sides.held_out, sides.held_out
     return Finding(
         *QUESTION,
@@ -202,7 +204,7 @@ def judge_amplification(evidence: Evidence, options: Options) -> Finding:
         Outcome(
             "warn" if evidence.modality == "mask" else "fail",
             "The label shows more in generated than in held-out volumes: "
-            f"{', '.join(telling) or name} (AUC {gaps[best]:+.2f}). "
+            f"{_some(telling) or name} (AUC {gaps[best]:+.2f}). "
             "A network trained on them leans on it more than it should.",
         ),
         p=permutation_p(float(maxima[0]), maxima[null]),
@@ -218,7 +220,8 @@ def judge_amplification(evidence: Evidence, options: Options) -> Finding:
         methods=(
             "Difference of AUCs over its standard error, largest over the scores; held-out "
             f"subjects and generated volumes exchanged within classes {count} times. Scores are "
-            "ridge discriminants, fitted to training volumes and again to one half of the "
+            "ridge discriminants on block means and, of corners, steps between neighbouring "
+            "voxels; fitted to training volumes and again to one half of the "
             f"generated ones, whose other half is scored. {sides.trade.said(count)} Planted "
             f"controls must reach p <= {power_level(options.alpha):g}."
         ),
@@ -228,6 +231,11 @@ def judge_amplification(evidence: Evidence, options: Options) -> Finding:
             "the body."
         ),
     )
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _table(
@@ -272,7 +280,10 @@ def _controls(
     first = len(maxima) - CONTROL_RUNS
     found: list[float] = []
     for k, corner in enumerate(rng.permutation(8)[:CORNERS]):
-        at = tuple(slice(-MARK, None) if corner >> axis & 1 else slice(MARK) for axis in range(3))
+        at = tuple(
+            slice(n - MARK - k % 2, n - k % 2) if corner >> axis & 1 else slice(k % 2, MARK + k % 2)
+            for axis, n in enumerate(sides.values.shape[1:])
+        )
         fitted, marked = _marked(sides.fitted, at), _marked(sides.values, at)
         own = np.where(sides.fitted_labels[:, None, None, None] == 1, fitted, sides.fitted)
         plain, changed = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from fastgan.measures.descriptors import block_values, size_of
 
 __all__ = [
     "Region",
+    "corner_steps",
     "judge_regions",
     "regions",
     "varied_columns",
@@ -39,6 +41,8 @@ AGREEMENT = limit("shortcuts.regions.agreement")
 which it goes with the label."""
 CONTROL_RUNS, CONTROL_PERMUTATIONS = 60, 499
 _AIR = -0.9
+CORNER = 5
+"""Voxels along each side of a corner that is looked at by its steps."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,30 @@ def regions(evidence: Evidence) -> list[Region]:
         # Outside the background every volume is made equal, so that nothing else is described.
         found.append(Region("background", lambda v: block_values(np.where(empty, v, -1.0), 4)))
     return found
+
+
+def corner_steps(shape: tuple[int, ...]) -> list[Region]:
+    """The eight corners by the steps between neighbouring voxels, where a small mark has edges.
+
+    Block means of a corner see a mark only where the texture around it is even.
+    """
+    out = []
+    for corner in np.ndindex(2, 2, 2):
+        sides = [min(CORNER, n // 2) for n in shape]
+        at = tuple(
+            slice(n - width, n) if last else slice(0, width)
+            for n, width, last in zip(shape, sides, corner, strict=True)
+        )
+        place = ", ".join(str(n - 1 if last else 0) for n, last in zip(shape, corner, strict=True))
+        out.append(Region(f"corner ({place})", partial(_steps, at)))
+    return out
+
+
+def _steps(at: tuple[slice, ...], values: Floats) -> Floats:
+    """[N, F] differences of neighbours along each axis within a box."""
+    box = values[(slice(None), *at)]
+    steps = [np.diff(box, axis=axis).reshape(len(box), -1) for axis in (1, 2, 3)]
+    return np.concatenate(steps, axis=1)
 
 
 def size_strata(values: Floats) -> Integers:
