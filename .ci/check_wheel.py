@@ -19,6 +19,7 @@ REQUIRED = {
     "the Triton kernels": r"fastgan/kernels/__init__\.py",
     "the place of certificates": r"fastgan/ops/implementations/certified/README\.md",
     "bundled data": r"fastgan/data/.*\.npz",
+    "the template of run.html": r"fastgan/train/page/templates/run\.html\.j2",
     "the type marker": r"fastgan/py\.typed",
     "example configurations": r"fastgan/examples/.*\.yaml",
     "the license": r"fastgan-.*\.dist-info/licenses/LICENSE",

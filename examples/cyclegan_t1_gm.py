@@ -37,7 +37,7 @@ from fastgan.config import Config, parse
 from fastgan.data import read_volume, save_volume
 from fastgan.errors import BadFile, ConfigError
 from fastgan.measures import patch_distance
-from fastgan.pictures.slices import triptychs, write_png
+from fastgan.pictures.sheets import write_sheet
 from fastgan.train import RunFolder, checkpoint, describe, fit, load_translator
 from fastgan.train.build import data_of, variant_of
 
@@ -266,7 +266,8 @@ def choose(
 def draw(path: Path, t1: np.ndarray, truth: np.ndarray, found: np.ndarray) -> None:
     """Middle slices of source, translation, truth, and translation minus truth (grey is 0)."""
     shown = [2.0 * t1 - 1.0, 2.0 * found - 1.0, 2.0 * truth - 1.0, found - truth]
-    write_png(path, triptychs([volume[None] for volume in shown], columns=1))
+    caption = "From the top: T1, translation, truth, translation minus truth (grey is no change)."
+    write_sheet(path, np.stack(shown)[:, None], columns=1, caption=caption)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         WassersteinClip,
         WassersteinGP,
     )
+    from fastgan.runs.load import load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "NonSaturatingGAN",
     "WassersteinClip",
     "WassersteinGP",
+    "load",
 ]
 
 
@@ -31,7 +33,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'fastgan' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("fastgan.runs.fit"), name)
+    return getattr(import_module(f"fastgan.runs.{'load' if name == 'load' else 'fit'}"), name)
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,8 +32,14 @@ __all__ = [
     "parse",
 ]
 
+BUNDLED = "lidc-nodules"
+"""The data set that comes with the package; every other source is a file or folder."""
 _MAX_BYTES = 2**20
 """No configuration is longer; what is, is another file."""
+
+
+def _lower(name: Any) -> Any:
+    return name.lower() if isinstance(name, str) else name
 
 
 def _ascending(window: tuple[float, float]) -> tuple[float, float]:
@@ -53,12 +61,6 @@ Shape = tuple[Voxels, Voxels, Voxels]
 Spacing = tuple[Millimetres, Millimetres, Millimetres]
 Window = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Widths = Annotated[tuple[Channels, ...], Field(min_length=1)]
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
 Modality = Annotated[Literal["ct", "mr", "map", "mask"], BeforeValidator(_lower)]
 
 
@@ -83,7 +85,7 @@ def _by_variant(name: str, gt: float | None = None) -> Any:
 class DataConfig(_Section):
     """What is read and how it is brought to the network."""
 
-    source: str = "lidc-nodules"
+    source: str = BUNDLED
     """Bundled data set, folder of volumes, manifest.csv, or .npz file."""
     suffix: str | None = None
     """Only files whose name ends in this part, as T1w in sub-01_T1w.nii.gz; none: all."""
@@ -190,6 +192,8 @@ class TrainConfig(_Section):
     """Steps between pictures of generated volumes."""
     log_every: int = Field(default=20, ge=1)
     """Steps between lines of metrics.jsonl."""
+    tensorboard: bool = False
+    """Write TensorBoard files, too, into `tensorboard` of the run folder; needs fastgan[tb]."""
     non_finite: Literal["stop", "skip"] = "stop"
     """What a NaN or infinite loss does; weights and moments are untouched either way."""
 
@@ -210,6 +214,21 @@ class Config(_Section):
     def translates(self) -> bool:
         """Whether its networks translate between two domains, instead of drawing volumes."""
         return self.gan.variant == "cyclegan"
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The files and folders that are read, by key of the data section."""
+        named = {"source": self.data.source, "source_b": self.data.source_b}
+        return {
+            key: source
+            for key, source in named.items()
+            if source not in (None, BUNDLED) and (os.path.isabs(source) or os.path.exists(source))
+        }
+
+    def anchored(self) -> Config:
+        """A copy whose sources are absolute paths, so that it means the same from any folder."""
+        places = {key: os.path.abspath(source) for key, source in self.sources.items()}
+        return self.model_copy(update={"data": self.data.model_copy(update=places)})
 
     def settled(self) -> Config:
         """A copy in which what was left to the variant has the variant's default."""
@@ -242,10 +261,19 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 reads 1e-4, which has no dot, as text.
+def _whole(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
+    value = float(node.value)
+    return int(value) if math.isfinite(value) else value
+
+
+# YAML 1.1 reads 1e-4 and 1e4, which have no dot, as text; the latter is a whole number.
 _StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE]-\d+$"), list("-+0123456789")
 )
+_StrictLoader.add_implicit_resolver(
+    "!whole", re.compile(r"[-+]?\d+[eE]\+?\d+$"), list("-+0123456789")
+)
+_StrictLoader.add_constructor("!whole", _whole)
 
 
 def load(path: Path | str) -> Config:

@@ -141,5 +141,15 @@ def test_numbers_as_people_write_them(tmp_path):
     assert chosen.train.ema_decay == 0.0
 
 
+def test_whole_numbers_with_an_exponent_and_names_in_capitals(tmp_path):
+    chosen = _load(tmp_path, "train: {steps: 1e4, batch_size: 2E+1, lr_critic: 1e0}\n"
+                             "data: {modality: CT, modality_b: Mask}")  # fmt: skip
+    assert (chosen.train.steps, chosen.train.batch_size) == (10_000, 20)
+    assert type(chosen.train.steps) is int and chosen.train.lr_critic == 1.0
+    assert (chosen.data.modality, chosen.data.modality_b) == ("ct", "mask")
+    with pytest.raises(ConfigError, match=r"train.steps: .* got 0.01"):
+        _load(tmp_path, "train: {steps: 1e-2}")
+
+
 def test_sections_stand_alone():
     assert Config(train=TrainConfig(steps=3)).train.steps == 3

@@ -45,6 +45,8 @@ LAZY: dict[tuple[str, str], str] = {}
 STANDARD = sys.stdlib_module_names
 HEAVY = [
     "nibabel",
+    "nrrd",
+    "pydicom",
     "pydantic",
     "tyro",
     "rich",
@@ -64,7 +66,7 @@ ROOMS: dict[str, set[str]] = {
     "statistics": {"rules"},
     "moves": set(),
     "evidence": {"rules", "statistics"},
-    "judgement": {"statistics", "evidence"},
+    "judgement": {"rules", "statistics", "evidence"},
     "cohorts": {"evidence"},
     "phantoms": {"evidence"},
     "controls": BASE,

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastgan.arrays import Bools, Column, Floats, Integers, Texts
 from fastgan.audit.rules import limit, whole
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 
 __all__ = [
     "COLUMNS",
@@ -120,11 +120,12 @@ def require_labels(
     """Labels [N] of a cohort.
 
     Raises:
-        AuditError: none, one class, or fewer than `least` subjects in a class, which are named by
+        NotAsked: there are none.
+        AuditError: one class, or fewer than `least` subjects in a class, which are named by
             `classes` as far as those go.
     """
     if cohort.labels is None:
-        raise AuditError(f"the {cohort.name} volumes have no labels")
+        raise NotAsked(f"the {cohort.name} volumes have no labels")
     counts = subjects_by(cohort.labels, cohort.subjects)
     if len(counts) < 2:
         raise AuditError(f"the {cohort.name} volumes have one class")
@@ -149,8 +150,9 @@ class Evidence:
     classes: tuple[str, ...] = ()
     modality: str = "mr"
     """"ct", "mr" or "mask"; pictures of masks show surfaces, and their background is -1."""
-    augmentations: tuple[str, ...] = ()
-    """What the run applied to real volumes while training: names of `alterations.AUGMENTATIONS`."""
+    augmentations: tuple[str, ...] | None = ()
+    """What the run applied to real volumes while training: names of `alterations.AUGMENTATIONS`;
+    None where another program trained and nobody says."""
     draw: Draw | None = None
     """The generator, where the audit is of a run that has one."""
     translate: Translate | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["RULES", "Rule", "limit", "whole"]
+__all__ = ["RULES", "Rule", "limit", "table", "whole"]
 
 
 class Rule(NamedTuple):
@@ -40,6 +40,14 @@ def whole(name: str) -> int:
     if value != int(value):
         raise ValueError(f"rules: {name} is {value:g} and counts nothing")
     return int(value)
+
+
+def table() -> str:
+    """The rules as a table in Markdown, as docs/audit/rules.md has it."""
+    rows = [
+        f"| {r.name} | {r.value:g} | {r.unit} | {r.reason} | {r.source} |" for r in RULES.values()
+    ]
+    return "\n".join(["| rule | value | unit | why | source |", "|---|---|---|---|---|", *rows])
 
 
 _CONVENTION = "convention"
@@ -127,6 +135,17 @@ _EXCHANGE = (
         "ways",
         "to trade: with fewer no p-value reaches alpha over the tests of an audit",
         "follows from audit.alpha and audit.tests",
+    ),
+)
+
+_CONTROLS = (
+    Rule(
+        "controls.alarms_sure",
+        0.999,
+        "probability",
+        "that a control without a fault alarms too often before its test is called broken: an "
+        "audit has some twenty, and a broken one takes its verdict away",
+        "1 in 50 sound audits then loses one verdict",
     ),
 )
 
@@ -490,6 +509,7 @@ RULES: Mapping[str, Rule] = {
     for part in (
         _AUDIT,
         _EXCHANGE,
+        _CONTROLS,
         _MEMORIZATION,
         _LABELS,
         _LEAKAGE,

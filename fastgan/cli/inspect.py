@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fastgan.errors import BadFile, ConfigError
+from fastgan.cli.plan import add_budget, bytes_of, lines_of, say
+from fastgan.errors import BadFile, ConfigError, ResourceLimit
 
 if TYPE_CHECKING:
+    from fastgan.config import Config
     from fastgan.data.inspect import Inspection
+    from fastgan.runs.plan import Plan
 
 __all__ = ["add_arguments", "run"]
 
@@ -48,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N|each",
         help="of 4-D files: which volume, from 0, or each as a volume",
     )
+    add_budget(parser)
+    parser.add_argument(
+        "--no-plan",
+        action="store_true",
+        help="propose without trying what this machine can train in the time",
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
 
 
@@ -59,12 +68,15 @@ def run(options: argparse.Namespace) -> int:
 
     Raises:
         BadFile: the source cannot be used, or the file named by --write exists.
-        ConfigError: the source is a run of a cyclegan.
+        ConfigError: the source is a run of a cyclegan, or the budget cannot be.
+        ResourceLimit: nothing that this machine could train within the budget.
     """
     from fastgan import config as configuration
     from fastgan.data.inspect import inspect
     from fastgan.data.listing import Selection
+    from fastgan.runs.plan import check_budget
 
+    check_budget(options.hours, bytes_of(options.memory))
     target: Path = options.write or PROPOSAL
     if options.write is not None and target.exists():
         raise BadFile(f"{target}: exists already, and nothing is overwritten")
@@ -75,22 +87,39 @@ def run(options: argparse.Namespace) -> int:
         require_generator(RunFolder(options.source))
     selection = Selection(options.suffix, tuple(options.exclude), options.volume)
     found = inspect(options.source, selection=selection)
-    config = configuration.dump(configuration.parse(found.proposal, where="proposal"))
+    config = configuration.parse(found.proposal, where="proposal")
+    if not options.json:
+        _print(found)
+    code = _verdict(found, options)
+    # What is refused keeps the training from starting, so there is nothing to plan yet.
+    plan = None if code or options.no_plan else _plan(config, options)
+    if plan is not None:
+        config = plan.config
     if options.json:
         import json
 
-        print(json.dumps(found.as_json(), indent=1))
-    else:
-        _print(found)
-    code = _verdict(found, options)
+        planned = {"plan": None if plan is None else plan.as_json()}
+        print(json.dumps(found.as_json() | planned, indent=1))
+    elif plan is not None:
+        print("\n".join(["", *lines_of(plan)]))
+    proposal = configuration.dump(config)
     if target.exists():
         # Only the default name can be taken here; the proposal is shown instead.
         print(f"{target} exists and stays as it is; the proposal:", file=sys.stderr)
-        print(config, end="", file=sys.stderr)
+        print(proposal, end="", file=sys.stderr)
         return code
-    _write_new(target, config)
+    _write_new(target, proposal)
     print(f"proposal written to {target}; next: fastgan train --config {target}", file=sys.stderr)
     return code
+
+
+def _plan(config: Config, options: argparse.Namespace) -> Plan:
+    from fastgan.runs.plan import plan_for
+
+    try:
+        return plan_for(config, hours=options.hours, memory=bytes_of(options.memory), progress=say)
+    except ResourceLimit as error:
+        raise ResourceLimit(f"{error}; --no-plan proposes without trying") from error
 
 
 def _volume(text: str) -> int | Literal["each"]:

@@ -13,7 +13,7 @@ from fastgan.errors import BadFile, ConfigError
 if TYPE_CHECKING:
     from fastgan.runs.plan import Plan
 
-__all__ = ["add_arguments", "lines_of", "run"]
+__all__ = ["add_arguments", "add_budget", "bytes_of", "lines_of", "run", "say"]
 
 OUT = Path("fastgan-plan.yaml")
 
@@ -21,15 +21,7 @@ OUT = Path("fastgan-plan.yaml")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file, as of inspect")
-    parser.add_argument(
-        "--hours", type=float, default=8.0, help="the training must end within (default: 8)"
-    )
-    parser.add_argument(
-        "--memory",
-        type=float,
-        metavar="GB",
-        help="of the device that trains (default: what it has free now)",
-    )
+    add_budget(parser)
     parser.add_argument(
         "--keep",
         nargs="+",
@@ -46,6 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
 
 
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """What a training may take: of every verb that plans."""
+    parser.add_argument(
+        "--hours", type=float, default=8.0, help="the training must end within (default: 8)"
+    )
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="GB",
+        help="of the device that trains (default: what it has free now)",
+    )
+
+
 def run(options: argparse.Namespace) -> int:
     """Measure, choose, write the configuration, print what it takes; returns 0."""
     from fastgan import config as configuration
@@ -60,10 +65,10 @@ def run(options: argparse.Namespace) -> int:
     plan = plan_for(
         wanted,
         hours=options.hours,
-        memory=_bytes(options.memory),
+        memory=bytes_of(options.memory),
         count=options.count,
         keep=options.keep,
-        progress=lambda text: print(text, file=sys.stderr, flush=True),
+        progress=say,
     )
     if options.json:
         import json
@@ -123,7 +128,17 @@ def _steps_timed(plan: Plan) -> str:
     return f"median of {steps} steps" if steps else "the first step alone"
 
 
-def _bytes(gigabytes: float | None) -> int | None:
+def say(text: str) -> None:
+    """Tell how a plan comes about, beside its result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def bytes_of(gigabytes: float | None) -> int | None:
+    """Bytes of --memory.
+
+    Raises:
+        ConfigError: it is no number above 0.
+    """
     if gigabytes is None:
         return None
     if not (math.isfinite(gigabytes) and gigabytes > 0.0):

@@ -53,18 +53,29 @@ def run(options: argparse.Namespace) -> int:
 
     keep_freed_memory()
     from fastgan.data.check import check_data
-    from fastgan.train import describe, fit
+    from fastgan.train import RunFolder, describe, fit
     from fastgan.train.build import data_of, summary, variant_of
+    from fastgan.train.fit import rehearse
 
     runs = options.out if options.resume is None else options.resume.parent
     cache = None if options.dry_run else runs / "cache"
+    if options.resume is not None:
+        RunFolder(options.resume).require_sources(config)
     dataset = data_of(config, "train", cache_dir=cache)
     for sentence in check_data(config.data, dataset, cache_dir=cache):
         print(f"warning: {sentence}", file=sys.stderr)
     record = describe(dataset)
     variant = variant_of(config, record)
     if options.dry_run:
-        print(configuration.dump(config.settled()), end="")
+        settled = rehearse(
+            variant,
+            dataset,
+            config,
+            out=options.out,
+            resume=options.resume,
+            allow_change=options.allow_change,
+        )
+        print(configuration.dump(settled), end="")
         for line in summary(record, variant).splitlines():
             print(f"# {line}")
         return 0

@@ -111,7 +111,10 @@ def read_archive(path: Path | str) -> Archive:
     if not parts:
         key = next((k for k in ("volumes", "images") if k in arrays), None)
         if key is None:
-            raise BadFile(f"{path}: no array named volumes, images or train_images: {list(arrays)}")
+            raise BadFile(
+                f"{path}: no array named volumes, images or train_images, but {list(arrays)}; of "
+                "a file of one volume name its folder"
+            )
         parts = [("", arrays[key], arrays.get("labels"))]
     volumes: list[np.ndarray] = []
     items: list[Item] = []

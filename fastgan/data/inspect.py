@@ -152,8 +152,8 @@ def _proposed(
     chosen = selection or Selection()
     taken = [f for f in files if chosen.suffix in (None, suffix_of(f.path))]
     summary = summarise(items, HOLDOUT)
-    split_given = any(item.split is not None for item in items)
-    data, more = propose(source, taken, budget, split_given=split_given)
+    splits = {item.split for item in items if item.split is not None}
+    data, more = propose(source, taken, budget, splits=splits)
     keys = {"suffix": chosen.suffix, "exclude": list(chosen.exclude), "volume": chosen.volume}
     data |= {key: value for key, value in keys.items() if value not in (None, [])}
     if summary.classes:

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 NOT_RAW = ("derivatives", "sourcedata", "code", "stimuli")  # beside the subjects of a BIDS set
+PARTICIPANTS = "participants.tsv"
 PARTNERS = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz")  # belong to a header beside them
 
 
@@ -124,6 +125,8 @@ def list_folder(
         items = [replace(item, label=_label(item, folder)) for item in items]
     if bids:
         items = _participants(folder, items)
+        unread[str(kind_of(folder / PARTICIPANTS))] -= (folder / PARTICIPANTS).is_file()
+        unread = +unread
     chosen = select(items, selection or Selection(), folder)
     return replace(chosen, unread=dict(unread))
 
@@ -140,6 +143,7 @@ def list_beside(folder: Path, named: Sequence[Item], by: str) -> Mapping[str, in
     known = {os.path.realpath(parted(item.path)[0]) for item in named}
     loose = [path for path in (*files, *slices) if not known & _and_above(path, folder)]
     unread[f"volumes or slices that {by} does not name"] += len(loose)
+    unread[str(kind_of(folder / by))] -= 1
     return dict(+unread)
 
 
@@ -265,7 +269,7 @@ def _label(item: Item, folder: Path) -> str:
 
 def _participants(folder: Path, items: list[Item]) -> list[Item]:
     """Items with the columns that participants.tsv has of their subjects, and the session."""
-    path = folder / "participants.tsv"
+    path = folder / PARTICIPANTS
     rows: dict[str, int] = {}
     columns: dict[str, list[Cell]] = {}
     if path.is_file():

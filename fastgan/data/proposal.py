@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class FileFacts:
 
 
 def propose(
-    source: str, files: Sequence[FileFacts], budget: int, *, split_given: bool = False
+    source: str, files: Sequence[FileFacts], budget: int, *, splits: Collection[str] = ()
 ) -> tuple[dict[str, Any], list[str]]:
     """(data section as a mapping, sentences on what it settles).
 
@@ -48,7 +48,7 @@ def propose(
         source: as it goes into the proposal.
         files: at least one.
         budget: most voxels of the shape.
-        split_given: whether the manifest says who is held out.
+        splits: that the manifest names.
     """
     notes: list[str] = []
     modality = _modality(files, notes)
@@ -82,8 +82,11 @@ def propose(
     if modality in ("map", "mask") and (low < -1e-3 or high > 1.0 + 1e-3):
         data["window"] = [low, high]
         notes.append(f"{modality} from {low:g} to {high:g}: this range is proposed as the window")
-    if split_given:
-        notes.append("the manifest says who is held out")
+    if splits:
+        says = (
+            "who is held out" if "holdout" in splits else "that nobody is held out: no audit then"
+        )
+        notes.append(f"the manifest says {says}")
     elif len(subjects) > 1:
         held = holdout_subjects(subjects, HOLDOUT)
         notes.append(f"{len(held)} of {len(subjects)} subjects are held out")

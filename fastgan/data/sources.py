@@ -111,7 +111,10 @@ def list_source(path: Path, *, labels: bool = False, selection: Selection | None
         return select(read_manifest(path), selection, path.parent)
     if path.suffix.lower() == ".json":
         return select(read_dataset_json(path), selection, path.parent)
-    raise BadFile(f"{path}: data.source: a folder, .csv, dataset.json or .npz is meant")
+    raise BadFile(
+        f"{path}: data.source: a folder, .csv, dataset.json or .npz is meant; of a single volume "
+        "name its folder"
+    )
 
 
 def _classes(items: Sequence[Item], config: DataConfig) -> tuple[str, ...]:

@@ -219,7 +219,12 @@ class AdversarialGAN(Variant):
         classes = min(self.num_classes, 4)
         labels = torch.arange(classes).repeat_interleave(4) if classes else None
         count = 8 if labels is None else len(labels)
-        return Pictures(self.sample(count, labels, draws.numpy(0, "samples")), columns=4)
+        return Pictures(
+            self.sample(count, labels, draws.numpy(0, "samples")),
+            columns=4,
+            caption="volumes generated from the same latents at every step",
+            lines=self.labels.classes[:classes],
+        )
 
     def _critic_phase(
         self, step: int, index: int, next_batch: NextBatch, draws: Draws

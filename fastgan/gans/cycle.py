@@ -20,6 +20,7 @@ from fastgan.random import Draws
 
 __all__ = ["CycleGAN"]
 
+TITLES = ("source", "translation", "translated back")
 SHOWN = 2  # volumes of each domain in a picture
 # Of each domain in a patch distance: two windows say more of their places than of a translator.
 MEASURED = 16
@@ -211,7 +212,14 @@ class CycleGAN(Variant):
                 kind = "alarm/" if name in ALARMS else ""
                 metrics[f"{kind}{name}_{there}"] = value
         metrics |= self._patch_distances(batch, next_batch)
-        return Pictures(torch.cat(lines).flatten(0, 1), columns=3, metrics=metrics)
+        return Pictures(
+            torch.cat(lines).flatten(0, 1),
+            columns=len(TITLES),
+            caption="the same volumes at every step",
+            titles=TITLES,
+            lines=("A to B",) * len(lines[0]) + ("B to A",) * len(lines[1]),
+            metrics=metrics,
+        )
 
     def _patch_distances(self, batch: UnpairedBatch, next_batch: NextBatch) -> dict[str, Tensor]:
         """patch_distance_AB and _BA of this batch and as many more as are needed."""

@@ -57,12 +57,18 @@ class Pictures:
     Attributes:
         volumes: [N, C, D, H, W] in [-1, 1], line by line.
         columns: volumes in a line.
+        caption: what they are, in a few words for people.
+        titles: what each column shows; () where all are alike.
+        lines: what each line shows; () where all are alike.
         metrics: what was measured on them, detached scalars, NaN where it says nothing. Those
             whose names begin with "alarm/" are shares of volumes that should be 0.
     """
 
     volumes: Tensor
     columns: int
+    caption: str = ""
+    titles: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
 

@@ -106,12 +106,10 @@ def _slope(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None) -> T
     def total(x: Tensor) -> Tensor:
         scores = critic(x) if labels is None else critic(x, labels)
         shape = list(scores.shape)
-        require(
-            shape == [x.shape[0]],
-            "gradient_penalty",
-            f"the critic must return [{x.shape[0]}]",
-            shape,
-        )
+        rule = f"the critic must return [{x.shape[0]}]"
+        if shape == [x.shape[0], 1]:
+            rule += "; add squeeze(1) to its scores"
+        require(shape == [x.shape[0]], "gradient_penalty", rule, shape)
         return scores.sum()
 
     # Dynamo traces torch.func.grad as it is, torch.autograd.grad only by an option of its own.
@@ -127,6 +125,15 @@ def _slope(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None) -> T
             (slope,) = torch.autograd.grad(score, x, create_graph=True, allow_unused=True)
     if slope is None:
         raise ConfigError("gradient_penalty: the critic's scores must depend on x")
+    if type(slope.grad_fn).__name__ == "CompiledFunctionBackwardBackward":
+        slope.register_hook(_refuse_compiled)  # type: ignore[no-untyped-call]
     # Spares backward() the gradient of x, the dearest pass of all: see registration.wanted.
     x.requires_grad_(False)
     return slope
+
+
+def _refuse_compiled(gradient: Tensor) -> None:
+    raise ConfigError(
+        "gradient_penalty: a critic compiled by itself has no second derivative; give "
+        "torch.compile the function that computes the whole loss, penalty included"
+    )

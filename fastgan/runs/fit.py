@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from fastgan.config import GanConfig, TrainConfig, parse
+from fastgan.config import DataConfig, GanConfig, TrainConfig, load, parse
+from fastgan.data import open_dataset
+from fastgan.data.inspect import inspect
 from fastgan.errors import ConfigError, StateError
 from fastgan.gans import AdversarialGAN, AdversarialSettings
 from fastgan.nn.choices import check_choice
@@ -72,7 +74,7 @@ class FittableGAN:
 
     def fit(
         self,
-        dataset: TrainingSet,
+        dataset: TrainingSet | Path | str,
         *,
         steps: int = 10_000,
         out: Path | str = "runs",
@@ -83,11 +85,14 @@ class FittableGAN:
         """Train on a data set; afterwards `sample` draws from the averaged weights.
 
         Args:
-            dataset: a `fastgan.data.Dataset`.
+            dataset: a `fastgan.data.Dataset`; or a folder, manifest.csv, dataset.json, .npz or name
+                of a bundled set, read as `fastgan inspect` proposes; or a configuration (.yaml),
+                whose data section is read.
             steps: generator steps.
             out: folder that receives the run folder.
             name: of the run; by default the game's.
-            conditional: condition on the data set's labels; by default if it has any.
+            conditional: condition on the data set's labels; by default if it has any, of a path as
+                `inspect` proposes or the configuration says.
             training: other keys of the config's `train` section, e.g. batch_size=8.
 
         Returns:
@@ -96,9 +101,19 @@ class FittableGAN:
         Raises:
             ConfigError: settings that cannot work together or with the data set's shape.
         """
-        if conditional is None:
-            conditional = bool(dataset.classes)
-        balanced = conditional and getattr(dataset, "balanced", False)
+        if isinstance(dataset, str | Path):
+            data = _data_of(dataset, conditional)
+            dataset = open_dataset(data, "train", cache_dir=Path(out) / "cache")
+        else:
+            if conditional is None:
+                conditional = bool(dataset.classes)
+            balanced = conditional and getattr(dataset, "balanced", False)
+            data = DataConfig(
+                source="(given to fit)",
+                shape=dataset.shape,
+                conditional=conditional,
+                sampler="balanced" if balanced else "natural",
+            )
         settings = {**self.settings, **self.fixed}
         game = {k: v for k, v in settings.items() if k in GanConfig.model_fields}
         model = {k: v for k, v in settings.items() if k not in game}
@@ -106,12 +121,7 @@ class FittableGAN:
             {
                 "name": name or self.run_name,
                 "seed": self.seed,
-                "data": {
-                    "source": "(given to fit)",
-                    "shape": tuple(dataset.shape),
-                    "conditional": conditional,
-                    "sampler": "balanced" if balanced else "natural",
-                },
+                "data": data.model_dump(mode="json"),
                 "model": model,
                 "gan": game,
                 "train": {**self.training, "steps": steps, **training},
@@ -144,6 +154,15 @@ class FittableGAN:
         if self.variant is None:
             raise StateError(f"{type(self).__name__}: fit it before sampling from it")
         return self.variant.sample(count, labels, rng)
+
+
+def _data_of(path: Path | str, conditional: bool | None) -> DataConfig:
+    """The data section for a path: of a configuration, or what `inspect` proposes."""
+    if str(path).lower().endswith((".yaml", ".yml")):
+        data = load(path).data
+    else:
+        data = parse(inspect(path).proposal, where=str(path)).data
+    return data if conditional is None else data.model_copy(update={"conditional": conditional})
 
 
 class GAN(FittableGAN):

@@ -24,7 +24,7 @@ from fastgan.runs.prediction import (
 from fastgan.runs.probe import Measurement, measure
 from fastgan.runs.trades import LEAST_STEPS, trades_for
 
-__all__ = ["Plan", "plan_for"]
+__all__ = ["Plan", "check_budget", "plan_for"]
 
 MARGIN = 0.9
 """Of the time and the memory named, what a plan uses: predictions are not exact."""
@@ -127,7 +127,8 @@ def plan_for(
         BadFile and its kinds: data that cannot be used.
         ResourceLimit: nothing fits; says what the smallest thing would take.
     """
-    _check(hours, memory, count, keep)
+    check_budget(hours, memory)
+    _check(count, keep)
 
     from fastgan.train.device import resolve
     from fastgan.train.precision import resolve_precision
@@ -154,11 +155,15 @@ def plan_for(
     return replace(plan, traded=(*traded, *plan.traded), notes=tuple(notes))
 
 
-def _check(hours: float, memory: int | None, count: int, keep: Sequence[str]) -> None:
+def check_budget(hours: float, memory: int | None) -> None:
+    """Raise ConfigError for hours or bytes that cannot be."""
     if not (math.isfinite(hours) and hours > 0.0):
         raise ConfigError(f"hours: must be a number above 0, got {hours:g}")
     if memory is not None and memory < 1:
         raise ConfigError(f"memory: must be above 0, got {memory} bytes")
+
+
+def _check(count: int, keep: Sequence[str]) -> None:
     if count < 1:
         raise ConfigError(f"count: must be at least 1, got {count}")
     known = configuration.known_keys()
@@ -282,21 +287,26 @@ class _Planner:
         return ResourceLimit(
             f"plan: nothing fits into {self._budget}; the smallest thing considered, "
             f"{shown(config)} for {steps} steps, takes {seconds / MARGIN / 3600:.2g} h and "
-            f"{_gb(memory / MARGIN)}: give it that, or fewer channels"
+            f"{_gb(memory / MARGIN)}: "
+            + "; ".join(["give it that, or fewer channels", *_busy(trial)])
         )
 
 
 def _notes(measured: Measurement) -> list[str]:
-    notes = []
-    cores = os.cpu_count() or 1
-    if measured.load > BUSY * cores:
-        notes.append(
-            f"the machine was busy ({measured.load:.1f} processes on {cores} cores): an idle one "
-            "is faster"
-        )
+    notes = _busy(measured)
     if not measured.steps:
         notes.append("one step was timed alone, the first, which is slower than those after it")
     return notes
+
+
+def _busy(measured: Measurement) -> list[str]:
+    cores = os.cpu_count() or 1
+    if measured.load <= BUSY * cores:
+        return []
+    return [
+        f"the machine was busy, {measured.load:.1f} processes wanted its {cores} cores and the "
+        f"trial had {measured.cores:.1f} of them: times are too long by that"
+    ]
 
 
 def _gb(size: float) -> str:

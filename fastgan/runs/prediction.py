@@ -11,11 +11,12 @@ from fastgan.runs.probe import Measurement
 
 __all__ = ["Prediction", "predict"]
 
-# Seconds of `fastgan audit` on one core of an AVX2 server CPU: of every audit, and for each voxel
-# of all volumes; below the number that memorization needs to know chance they are hardly more than
-# read. Counted on 60 to 1,470 volumes of 24^3 to 48^3: a guide to a factor of three, no more.
-AUDIT_SECONDS, AUDIT_A_VOXEL, READ_A_VOXEL = 5.0, 2.6e-6, 0.2e-6
-AUDIT_LEAST = 200
+# Seconds of `fastgan audit` on one core of an AVX2 server CPU: of every audit, of reading a voxel,
+# of comparing a volume with the others where they are enough to, and of a voxel where there are
+# labels to judge. Counted on 48 to 1,470 volumes of 24^3 to 48^3: a guide to a factor of three.
+AUDIT_SECONDS, READ_A_VOXEL, COMPARE_A_VOLUME, LABELS_A_VOXEL = 5.0, 0.15e-6, 0.05, 1.2e-6
+COMPARED_FROM = 200
+"""Real volumes that memorization needs to know chance."""
 
 CONTEXT_BYTES = 600_000_000
 """What CUDA and its libraries hold on a device beside tensors."""
@@ -103,9 +104,13 @@ def predict(config: Config, measured: Measurement, *, count: int = 100) -> Predi
 
 def audit_seconds(config: Config, known: int, generated: int) -> float:
     """What judging `generated` volumes beside `known` real ones takes, to a factor of three."""
-    voxels = (known + generated) * math.prod(config.data.shape)
-    each = AUDIT_A_VOXEL if known >= AUDIT_LEAST else READ_A_VOXEL
-    return AUDIT_SECONDS + each * voxels
+    volumes = known + generated
+    voxels = volumes * math.prod(config.data.shape)
+    seconds = AUDIT_SECONDS + READ_A_VOXEL * voxels
+    if known >= COMPARED_FROM:
+        seconds += COMPARE_A_VOLUME * volumes
+        seconds += LABELS_A_VOXEL * voxels if config.data.conditional else 0.0
+    return seconds
 
 
 def prepare_seconds(measured: Measurement) -> float:

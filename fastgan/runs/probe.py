@@ -69,6 +69,8 @@ class Measurement:
     """Volumes held out, likewise."""
     prepared: bool
     """Whether the data are files that are prepared and kept in the cache."""
+    cores: float
+    """Cores that the steps had on average."""
     load: float
     """Of the machine before the measurement: processes that wanted to run, mean over a minute."""
 

@@ -72,7 +72,9 @@ def probe(config: Config, folder: Path, patience: float) -> dict[str, Any]:
         training = Training(variant, dataset, config, run, device)
         _fill_pools(variant)
         training.save()
+        start, used = clock.now(), time.process_time()
         steps, step_seconds = _steps(training, clock, patience)
+        cores = (time.process_time() - used) / (clock.now() - start)
         critic_seconds = _critic_seconds(training, clock) if steps else 0.0
         progress = Progress(1, stream=io.StringIO())
         _, picture_seconds = clock.time(lambda: training.draw_samples(progress))
@@ -84,6 +86,7 @@ def probe(config: Config, folder: Path, patience: float) -> dict[str, Any]:
     return {
         "device": str(device),
         "steps": steps,
+        "cores": cores,
         "step_seconds": step_seconds,
         "critic_seconds": critic_seconds or step_seconds / (config.gan.critic_steps + 1),
         "save_seconds": save_seconds,

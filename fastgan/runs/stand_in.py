@@ -9,7 +9,7 @@ from typing import Any
 from fastgan.config import Config, DataConfig
 from fastgan.data import Dataset, Item, Unpaired, open_dataset
 from fastgan.data.bundled import LIDC
-from fastgan.data.manifest import split_items
+from fastgan.data.listing import Selection
 from fastgan.data.sources import (
     _chosen,
     _classes,
@@ -17,9 +17,11 @@ from fastgan.data.sources import (
     _drawing,
     _from_files,
     find_items,
+    is_archive,
 )
+from fastgan.data.splits import split_items
 
-__all__ = ["StandIn", "is_archive", "stand_in"]
+__all__ = ["StandIn", "is_whole", "stand_in"]
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,19 @@ def stand_in(config: Config) -> StandIn:
     )
 
 
-def is_archive(source: str) -> bool:
-    """Whether a source is one file of many volumes, which is read as a whole."""
-    return source == LIDC or (Path(source).is_file() and source.lower().endswith(".npz"))
+def is_whole(source: str) -> bool:
+    """Whether a source is one archive, which is read as a whole."""
+    return source == LIDC or is_archive(Path(source))
 
 
 def _domain(data: DataConfig) -> StandIn:
-    if is_archive(data.source):
+    if is_whole(data.source):
         dataset = open_dataset(data, "train")
         stored = dataset._stored[0].nbytes
         heldout = round(len(dataset) * data.holdout / (1.0 - data.holdout))
         return StandIn(dataset, stored, len(dataset), heldout, prepared=False)
-    items = split_items(find_items(Path(data.source), labels=data.conditional), data.holdout)
+    listed = find_items(Path(data.source), labels=data.conditional, selection=Selection.of(data))
+    items = split_items(listed, data.holdout)
     train = [items[i] for i in _chosen(items, data, "train")]
     spacing = data.spacing or _common_spacing(items)
     alone: dict[str, Any] = {"conditional": False, "sampler": "natural", "classic": ()}
@@ -97,7 +100,10 @@ def _domain(data: DataConfig) -> StandIn:
 
 
 def _file_size(item: Item) -> int:
+    """Bytes on disk, of a series those of its files; 0 where there is no file of that name."""
+    path = Path(item.path)
     try:
-        return Path(item.path).stat().st_size
+        files = path.iterdir() if path.is_dir() else [path]
+        return sum(file.stat().st_size for file in files)
     except OSError:
         return 0

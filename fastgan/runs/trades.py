@@ -10,7 +10,7 @@ from fastgan.config import Config
 from fastgan.data.bundled import LIDC
 from fastgan.errors import ConfigError
 from fastgan.models.ladder import build_ladder, folded_shape
-from fastgan.runs.stand_in import is_archive
+from fastgan.runs.stand_in import is_whole
 
 __all__ = ["LEAST_STEPS", "Trade", "trades_for"]
 
@@ -124,7 +124,7 @@ def _smaller(config: Config) -> str | None:
 def _as_patch_or_coarser(config: Config, old: tuple[int, int, int]) -> str:
     data, shape = config.data, config.data.shape
     sizes = f"data.shape {_text(old)} -> {_text(shape)}"
-    if data.sampling == "whole" and data.spacing is not None and not is_archive(data.source):
+    if data.sampling == "whole" and data.spacing is not None and not is_whole(data.source):
         factors = [n / m for n, m in zip(old, shape, strict=True)]
         spacing = [round(s * f, 4) for s, f in zip(data.spacing, factors, strict=True)]
         data.spacing = (spacing[0], spacing[1], spacing[2])

@@ -19,7 +19,7 @@ from fastgan.durable import replace_file
 from fastgan.errors import ConfigError
 from fastgan.measures.structure import ALARMS, same_contrast, structure
 from fastgan.nn.choices import check_choice
-from fastgan.pictures.slices import triptychs, write_png
+from fastgan.pictures.sheets import write_sheet
 from fastgan.runs.synthetic import description, make_empty, origin, require_empty, write_manifest
 from fastgan.runs.whole_volume import Domain, Translated, check_volume, translate_volume
 from fastgan.train import load_translator
@@ -29,8 +29,6 @@ from fastgan.train.load import DIRECTIONS
 from fastgan.train.run_folder import RunFolder
 
 __all__ = ["translate"]
-
-LEAST_HEIGHT = 160  # pixels of a picture, where whole multiples of the voxels reach it
 
 
 def translate(
@@ -108,7 +106,7 @@ def translate(
             provenance=origin(found) | how,
             placement=volume.source.placement,
         )
-        write_png(out / f"{name}.png", _picture(made))
+        _draw(out / f"{name}.png", made, direction)
         values, alarms = _judge(made, alike)
         for line in _told(f"{name}.nii.gz", values, alarms):
             report(line)
@@ -198,18 +196,21 @@ def _told(name: str, values: dict[str, float | None], alarms: list[str]) -> list
     return [f"{name}: {about}", *(f"warning: {name}: {alarm}" for alarm in alarms)]
 
 
-def _picture(made: Translated) -> np.ndarray:
-    """[height, width] uint8: source, translation and difference, each axial, coronal, sagittal.
+def _draw(path: Path, made: Translated, direction: str) -> None:
+    """Write source, translation and difference, each axial, coronal, sagittal.
 
     Head and front are up, the patient's right is right. The difference is half of translation
-    minus source: grey is no change. Small volumes are enlarged.
+    minus source: grey is no change.
     """
     change = 0.5 * (made.result - made.source)
     # The slices' rows run down: from the head, and from the front.
     upright = [v.transpose(2, 1, 0)[None, ::-1, ::-1] for v in (made.source, made.result, change)]
-    picture = triptychs(upright, columns=3)
-    factor = max(1, LEAST_HEIGHT // picture.shape[0])
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    titles = ("source", "translation", "difference")
+    caption = (
+        f"{path.stem}, {direction.replace('_', ' ')}. Middle slices of source, translation, and "
+        "half of translation minus source, where grey is no change. Head and front are up."
+    )
+    write_sheet(path, np.stack(upright), columns=3, caption=caption, titles=titles)
 
 
 def _row(name: str, item: Item, modality: str) -> dict[str, str]:

@@ -66,6 +66,11 @@ def variant_of(config: Config, data: Mapping[str, Any]) -> Variant:
             raise ConfigError("gan.variant: cyclegan trains on two data sets, one was given")
         modalities = (domain["normalisation"]["modality"] for domain in (data, data["b"]))
         return build_cycle(settings, same_contrast=same_contrast(*modalities), **facts)
+    group, batch = settings.minibatch_stddev, config.train.batch_size
+    if group and batch % group:
+        raise ConfigError(
+            f"model.minibatch_stddev: {group} does not divide train.batch_size {batch}"
+        )
     conditional = config.data.conditional
     if conditional and not data["classes"]:
         raise ConfigError("data.conditional: the data set has no labels to condition on")
@@ -107,7 +112,6 @@ def describe(dataset: TrainingSet) -> dict[str, Any]:
     Of two unpaired sets: that of domain A, and under "b" that of domain B; the fingerprint of A's
     record covers both.
     """
-    items = getattr(dataset, "items", [])
     other = getattr(dataset, "b", None)
     return {
         "fingerprint": dataset.fingerprint,
@@ -117,9 +121,10 @@ def describe(dataset: TrainingSet) -> dict[str, Any]:
         "spacing": [float(size) for size in dataset.spacing],
         "classes": list(dataset.classes),
         "prior": [float(share) for share in dataset.prior],
-        "modalities": sorted({str(item.modality) for item in items}),
         "normalisation": dataset.normalisation,
-        "columns": describe_columns(getattr(item, "columns", {}) for item in items),
+        "columns": describe_columns(
+            getattr(item, "columns", {}) for item in getattr(dataset, "items", [])
+        ),
     } | ({} if other is None else {"b": describe(other)})
 
 

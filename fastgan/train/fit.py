@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from fastgan.config import Config
 from fastgan.errors import StateError
@@ -13,14 +16,17 @@ from fastgan.gans import Variant
 from fastgan.train import checkpoint
 from fastgan.train.batches import TrainingSet
 from fastgan.train.build import describe
+from fastgan.train.checkpoint import Checkpoint
 from fastgan.train.device import repeatable, resolve
 from fastgan.train.loop import Training
 from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
-from fastgan.train.run_folder import RunFolder
+from fastgan.train.run_folder import RunFolder, require_place
 from fastgan.train.signals import watch_signals
+from fastgan.train.tensorboard import require_writer
+from fastgan.train.views import kept_views
 
-__all__ = ["fit"]
+__all__ = ["fit", "rehearse"]
 
 
 def fit(
@@ -62,26 +68,16 @@ def fit(
     """
     command = sys.argv if command is None else command
     run = None if resume is None else RunFolder(resume)
-    config = config or (run.config() if run else Config())
-    device = resolve(config.train.device)
-    # Settled once, so that a run resumed elsewhere computes as it began.
-    config = config.settled()
-    config.train.precision = resolve_precision(config.train.precision, device)
+    config, device = _settle(config or (run.config() if run else Config()))
     record = describe(dataset)
     with ExitStack() as stack:
+        found = None
         if run is None:
             run = RunFolder.create(out, config, record, command)
             stack.enter_context(run.locked())
-            found = None
         else:
             stack.enter_context(run.locked())
-            run.accept(config, record, allow_change, command)
-            found = checkpoint.newest(run.path)
-            if found.step > config.train.steps:
-                raise StateError(
-                    f"{run.path}: has {found.step} steps behind it, train.steps is "
-                    f"{config.train.steps}"
-                )
+            found = _resumable(run, config, record, allow_change)
         threads = found.counters.get("threads") if found and config.train.deterministic else None
         stack.enter_context(repeatable(config.train.deterministic, threads))
         training = Training(variant, dataset, config, run, device)
@@ -92,15 +88,71 @@ def fit(
         progress.say(f"run folder: {run.path}")
         if found is not None:
             training.restore(found)
+            # Only now is nothing left that could refuse.
+            run.accept(config, record, allow_change, command)
             for path in checkpoint.set_aside(run.path, found.step):
                 progress.say(f"{path}: set aside, it does not verify")
             for reason in found.skipped:
                 progress.say(f"skipped: {reason}")
             run.cut_metrics(found.step)
         interruption = stack.enter_context(watch_signals())
-        training.train(progress, interruption)
+        refresh = stack.enter_context(kept_views(training, interruption, progress.say))
+        training.train(progress, interruption, refresh)
         if interruption:
             number, step = interruption.signal, training.steps_done
             progress.say(f"stopped by signal {number} after {step} steps")
     interruption.leave()
     return run
+
+
+def rehearse(
+    variant: Variant,
+    dataset: TrainingSet,
+    config: Config,
+    *,
+    out: Path | str = "runs",
+    resume: Path | str | None = None,
+    allow_change: Sequence[str] = (),
+) -> Config:
+    """Find what `fit` with the same arguments would refuse, without writing anything.
+
+    Returns:
+        The configuration the run would have, with what was left open.
+
+    Raises:
+        as `fit` before its first step.
+    """
+    config, device = _settle(config)
+    if resume is None:
+        require_place(Path(out))
+        return config
+    run = RunFolder(resume)
+    with run.locked():
+        found = _resumable(run, config, describe(dataset), allow_change)
+        training = Training(variant, dataset, config, run, device)
+        training.batches.close()
+        training.restore(found)
+    return config
+
+
+def _settle(config: Config) -> tuple[Config, torch.device]:
+    """What the configuration leaves open, settled once: a run resumed elsewhere goes on alike."""
+    device = resolve(config.train.device)
+    config = config.settled().anchored()
+    config.train.precision = resolve_precision(config.train.precision, device)
+    if config.train.tensorboard:
+        require_writer()
+    return config, device
+
+
+def _resumable(
+    run: RunFolder, config: Config, record: Mapping[str, Any], allow_change: Sequence[str]
+) -> Checkpoint:
+    """The checkpoint to go on from, if the run may go on with these settings and data."""
+    run.refuse_changes(config, record, allow_change)
+    found = checkpoint.newest(run.path)
+    if found.step > config.train.steps:
+        raise StateError(
+            f"{run.path}: has {found.step} steps behind it, train.steps is {config.train.steps}"
+        )
+    return found

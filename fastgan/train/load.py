@@ -47,8 +47,8 @@ def load_generator(folder: RunFolder, found: Checkpoint) -> AdversarialGAN:
 def load_translator(folder: RunFolder, found: Checkpoint, direction: str) -> nn.Module:
     """The averaged translator of a cyclegan's run, in evaluation mode on the CPU.
 
-    What it takes is in `folder.data()`: shape, spacing, normalisation and modalities of domain A,
-    and under "b" those of domain B.
+    What it takes is in `folder.data()`: shape, spacing and normalisation of domain A, and
+    under "b" those of domain B.
 
     Args:
         folder: the run.

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastgan.errors import BadFile, StateError
 
-__all__ = ["hold"]
+__all__ = ["held", "hold"]
 
 
 @contextmanager
@@ -51,6 +51,20 @@ def hold(folder: Path) -> Iterator[None]:
             _write_owner(descriptor, {})
     finally:
         os.close(descriptor)
+
+
+def held(folder: Path) -> bool:
+    """Whether a living process of this machine, this one included, owns `folder`."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        owner = _read_owner(descriptor)
+    finally:
+        os.close(descriptor)
+    pid = owner.get("pid")
+    return isinstance(pid, int) and identify(pid) == owner
 
 
 def identify(pid: int) -> dict[str, Any]:

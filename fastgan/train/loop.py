@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from fastgan import config as configuration
 from fastgan.config import Config
 from fastgan.errors import ConfigError, ResourceLimit, StateError
 from fastgan.gans import Phase, Variant
-from fastgan.pictures import slices as samples
 from fastgan.random import Draws
 from fastgan.train import checkpoint
 from fastgan.train.batches import Batches, TrainingSet
@@ -26,6 +25,7 @@ from fastgan.train.optim import PhaseOptimiser, lr_factor
 from fastgan.train.precision import forward_precision
 from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder
+from fastgan.train.samples import write_samples
 from fastgan.train.signals import Interruption
 from fastgan.train.spans import span
 from fastgan.train.state import module_tensors, restore
@@ -210,10 +210,7 @@ class Training:
         """
         with span("samples"), self.ema.applied(), torch.no_grad():
             shown = self.variant.pictures(lambda purpose: self.batches.peek(0, purpose), self.draws)
-            volumes = shown.volumes.float().cpu().numpy()
-        path = self.run.path / "samples" / f"step-{self.steps_done:07d}.png"
-        path.parent.mkdir(exist_ok=True)
-        samples.write_png(path, samples.triptychs(volumes, shown.columns))
+        path = write_samples(self.run.path, self.steps_done, shown, self.run.data())
         if not shown.metrics:
             return
         found = dict(
@@ -226,10 +223,13 @@ class Training:
                 alarm = name.removeprefix("alarm/")
                 progress.say(f"alarm: {alarm} in {share:.0%} of the volumes shown in {path}")
 
-    def train(self, progress: Progress, interruption: Interruption) -> None:
+    def train(
+        self, progress: Progress, interruption: Interruption, refresh: Callable[[], None]
+    ) -> None:
         """Step to the configured number of steps, reporting and saving on the way.
 
-        An interruption ends it after the step under way; the state is saved in any case.
+        An interruption ends it after the step under way; the state is saved in any case. After
+        steps that wrote something `refresh` is called.
         """
         train = self.config.train
         if self._saved is None:
@@ -255,6 +255,8 @@ class Training:
                 self.draw_samples(progress)
             if step % train.checkpoint_every == 0 or last:
                 self.save()
+            if logged or step % train.sample_every == 0:
+                refresh()
         if self._saved != self.steps_done:
             self.save()
 

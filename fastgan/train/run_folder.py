@@ -1,7 +1,8 @@
 """The folder of one run: its configuration, surroundings, metrics, pictures and checkpoints.
 
 `runs/00003-name-seed0/` holds config.yaml, env.json, command.txt, data.json (what is needed to
-bring generated volumes back to physical units), metrics.jsonl, samples/ and ckpt-<step>/.
+bring generated volumes back to physical units), metrics.jsonl, history.jsonl (when it began and how
+it ended), samples/, ckpt-<step>/ and run.html, which shows all of them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from fastgan.durable import replace_file, sync_folder, write_error
 from fastgan.errors import BadFile, CorruptFile, StateError
 from fastgan.train import lock
 
-__all__ = ["RunFolder", "changed_keys", "environment"]
+__all__ = ["RunFolder", "changed_keys", "environment", "require_place"]
 
 # Keys a resumed run may change without changing what it computes from step to step.
 FREE_KEYS = frozenset(
@@ -39,6 +40,7 @@ FREE_KEYS = frozenset(
         "train.keep_checkpoints",
         "train.sample_every",
         "train.log_every",
+        "train.tensorboard",
         "train.non_finite",
     }
 )
@@ -83,13 +85,14 @@ class RunFolder:
             BadFile, ResourceLimit: the file system refuses.
         """
         out = Path(out)
+        require_place(out)
         try:
             out.mkdir(parents=True, exist_ok=True)
             path = _make_numbered(out, f"{config.name}-seed{config.seed}")
             (path / "samples").mkdir()
         except OSError as error:
             raise write_error(out, error) from error
-        replace_file(path / "data.json", _json(data))
+        replace_file(path / "data.json", _json(_with_sources(data, config, path)))
         replace_file(path / "env.json", _json(environment()))
         replace_file(path / "command.txt", shlex.join(command).encode() + b"\n")
         replace_file(path / "metrics.jsonl", b"")
@@ -112,8 +115,38 @@ class RunFolder:
             yield
 
     def config(self) -> Config:
-        """The configuration the run was last started or resumed with."""
-        return configuration.load(self.path / "config.yaml")
+        """The configuration the run was last started or resumed with.
+
+        A data source that is not where it was is looked for where it lay as seen from here.
+        """
+        config = configuration.load(self.path / "config.yaml")
+        found = {
+            key: places[-1]
+            for key, places in self._places(config).items()
+            if os.path.exists(places[-1]) and not os.path.exists(places[0])
+        }
+        return config.model_copy(update={"data": config.data.model_copy(update=found)})
+
+    def require_sources(self, config: Config) -> None:
+        """Raise BadFile unless the run's data, where `config` reads them, are there.
+
+        The message names every place that was looked at.
+        """
+        for key, places in self._places(configuration.load(self.path / "config.yaml")).items():
+            if getattr(config.data, key) in places and not any(map(os.path.exists, places)):
+                flag = key.replace("_", "-")
+                raise BadFile(
+                    f"{self.path}: data.{key} is neither at {' nor at '.join(places)}; put it "
+                    f"back, or name it with --{flag} PATH --allow-change data.{key}"
+                )
+
+    def _places(self, config: Config) -> dict[str, list[str]]:
+        """Where each source of files may be: as recorded, and as it lay from the run folder."""
+        relative = self.data().get("sources", {}) if (self.path / "data.json").is_file() else {}
+        return {
+            key: [*dict.fromkeys((source, os.path.abspath(self.path / relative.get(key, source))))]
+            for key, source in config.sources.items()
+        }
 
     def data(self) -> dict[str, Any]:
         """Content of data.json.
@@ -132,21 +165,21 @@ class RunFolder:
             raise CorruptFile(f"{path}: not a mapping")
         return content
 
-    def accept(
-        self, config: Config, data: Mapping[str, Any], allow: Sequence[str], command: Sequence[str]
-    ) -> None:
-        """Take over a configuration for a resumed run, if it continues the same computation.
+    def refuse_changes(
+        self, config: Config, data: Mapping[str, Any], allow: Sequence[str]
+    ) -> dict[str, tuple[Any, Any]]:
+        """The keys in which a resumed run would differ, each with both values.
 
         Args:
-            config: becomes config.yaml.
-            data: becomes data.json.
-            command: added to command.txt.
+            config: of the resumed run.
+            data: its record of the data.
             allow: dotted keys (`data.fingerprint` for the files' content) that may differ.
 
         Raises:
             StateError: other keys differ; names each with both values.
         """
-        changes = changed_keys(self.config().settled(), config.settled())
+        before, after = (one.settled().anchored() for one in (self.config(), config))
+        changes = changed_keys(before, after)
         was, now = self.data().get("fingerprint"), data.get("fingerprint")
         if was != now:
             changes[FINGERPRINT] = (was, now)
@@ -160,9 +193,26 @@ class RunFolder:
                 f"{self.path}: a resumed run would differ in {', '.join(refused)}; "
                 "to do so on purpose, name each key with --allow-change KEY"
             )
-        if changes:
+        return changes
+
+    def accept(
+        self, config: Config, data: Mapping[str, Any], allow: Sequence[str], command: Sequence[str]
+    ) -> None:
+        """Take over a configuration for a resumed run, if it continues the same computation.
+
+        Args:
+            config: becomes config.yaml.
+            data: becomes data.json.
+            command: added to command.txt.
+            allow: as in `refuse_changes`.
+
+        Raises:
+            StateError: other keys differ.
+        """
+        if self.refuse_changes(config, data, allow):
+            record = _json(_with_sources(data, config, self.path))
             replace_file(self.path / "config.yaml", configuration.dump(config).encode())
-            replace_file(self.path / "data.json", _json(data))
+            replace_file(self.path / "data.json", record)
         history = (self.path / "command.txt").read_bytes()
         replace_file(self.path / "command.txt", history + shlex.join(command).encode() + b"\n")
 
@@ -196,6 +246,13 @@ class RunFolder:
                 break
             kept.append(line)
         replace_file(path, b"".join(kept))
+
+
+def require_place(out: Path) -> None:
+    """Raise BadFile unless run folders can be made under `out`, which need not be there yet."""
+    place = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise BadFile(f"{out}: cannot write run folders there: {place} is no folder to write to")
 
 
 def changed_keys(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
@@ -241,6 +298,12 @@ def _flat(config: Config) -> dict[str, Any]:
         else:
             flat[section] = value
     return flat
+
+
+def _with_sources(data: Mapping[str, Any], config: Config, run: Path) -> dict[str, Any]:
+    """The record of the data, with where their files lie as seen from the run folder."""
+    sources = {k: os.path.relpath(path, run) for k, path in config.sources.items()}
+    return {**data, "sources": sources} if sources else dict(data)
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

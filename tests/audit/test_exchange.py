@@ -152,7 +152,7 @@ def with_sites(names: np.ndarray, labels: np.ndarray | None = None) -> Evidence:
         (np.array(["a"] * 59 + ["b"]), "site: a 59, b 1"),
         ((np.arange(60) % 15).astype(str), "0 4.* and 9 more"),
         (np.array([f"seen on day {i}, by no one" for i in range(60)]), "and 54 more"),
-        (np.array(["a"] * 60), "site: a 60"),
+        (np.array(["a"] * 60), "all volumes are of one site"),
     ],
     ids=["each another", "one patient", "more sites than a fifth", "free text", "constant"],
 )

@@ -116,6 +116,11 @@ def test_levels_of_numbers_are_halves_and_rare_levels_are_left_out():
     text = np.array(["a"] * 18 + ["b"] * 18 + ["c"] * 4)
     assert (levels_of(text, people)[-4:] == "").all()
     assert levels_of(np.array(["a"] * 35 + ["b"] * 5), people) is None
+    # A value that is missing leaves the others numbers.
+    ages = np.linspace(1, 2, 40).astype(str).astype(object)
+    ages[:3] = ""
+    halves = levels_of(ages.astype(str), people)
+    assert (halves[:3] == "").all() and len(set(halves[3:])) == 2
 
 
 def test_size_is_stated_and_not_failed():
@@ -213,8 +218,9 @@ def test_judge_answers_what_it_can_and_says_why_not():
     findings = {f.key: f for f in shortcuts.judge(mask_evidence(60), QUICK)}
     assert len(findings) == 6
     assert "no generated volumes" in findings["shortcuts.amplification"].accepted.sentence
-    assert "generator to draw from" in findings["shortcuts.swap"].accepted.sentence
-    assert "no manifest column" in findings["shortcuts.columns"].accepted.sentence
+    for key, reason in (("swap", "no generator"), ("columns", "no manifest column has two")):
+        outcome = findings[f"shortcuts.{key}"].accepted
+        assert outcome.verdict == "not asked" and reason in outcome.sentence
     assert findings["shortcuts.marks"].p == 1.0
     three = mask_evidence(60)
     three = replace(three, training=three.training.subset(np.arange(3)))

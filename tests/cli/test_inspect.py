@@ -8,6 +8,18 @@ import pytest
 
 from fastgan import config as configuration
 from fastgan.data import open_dataset, save_volume
+from fastgan.errors import ResourceLimit
+from tests.runs.pretended import GB, Machine
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch) -> Machine:
+    """A pretended machine, on which everything is quick, in place of every trial."""
+    pretended = Machine(voxels_per_second=1e9)
+    monkeypatch.setattr("fastgan.runs.plan.measure", lambda config, memory: pretended(config))
+    monkeypatch.setattr("fastgan.runs.plan.free_memory", lambda device: 200 * GB)
+    monkeypatch.setattr("fastgan.train.precision._cpu_flags", set)
+    return pretended
 
 
 @pytest.fixture
@@ -153,3 +165,45 @@ def test_an_unusable_source(cli, tmp_path):
     answer = cli("inspect", tmp_path / "absent", "--write", tmp_path / "c.yaml")
     assert answer.code in (2, 10) and "absent" in answer.err
     assert not (tmp_path / "c.yaml").exists()
+
+
+def test_only_what_the_machine_can_train_is_proposed(cli, folder, machine, tmp_path):
+    (folder / "sub-09.nii.gz").unlink()
+    machine.speed = 20.0
+    target = tmp_path / "c.yaml"
+    answer = cli("inspect", folder, "--hours", 2, "--write", target)
+    assert answer.code == 0, answer.err
+    config = configuration.load(target)
+    wish = configuration.Config()
+    assert config.model.fold == (2, 2, 2) and config.train.batch_size < wish.train.batch_size
+    assert "given up to end within 2 h" in answer.out and "model.fold 1 -> 2" in answer.out
+    assert "3 volumes readable" in answer.out and "measuring" in answer.err
+    asked = len(machine.asked)
+    plain = cli("inspect", folder, "--no-plan", "--write", tmp_path / "plain.yaml")
+    assert plain.code == 0 and len(machine.asked) == asked
+    assert configuration.load(tmp_path / "plain.yaml").model == wish.model
+
+
+def test_the_plan_is_part_of_the_json(cli, folder, tmp_path):
+    answer = cli("inspect", folder, "--json", "--write", tmp_path / "a.yaml")
+    assert answer.code == 10 and json.loads(answer.out)["plan"] is None
+    (folder / "sub-09.nii.gz").unlink()
+    answer = cli("inspect", folder, "--json", "--write", tmp_path / "b.yaml")
+    planned = json.loads(answer.out)["plan"]
+    assert answer.code == 0 and planned["config"]["data"]["source"] == str(folder)
+
+
+def test_nothing_fits(cli, folder, machine, tmp_path, monkeypatch):
+    (folder / "sub-09.nii.gz").unlink()
+    target = tmp_path / "c.yaml"
+    answer = cli("inspect", folder, "--hours", "1e-6", "--write", target)
+    assert answer.code == 13 and "nothing fits" in answer.err and "--no-plan" in answer.err
+    for hours in ("0", "nan"):
+        assert cli("inspect", folder, "--hours", hours, "--write", target).code == 2
+
+    def fails(config, memory):
+        raise ResourceLimit("a trial of a few steps ended with code 1: it said nothing")
+
+    monkeypatch.setattr("fastgan.runs.plan.measure", fails)
+    answer = cli("inspect", folder, "--write", target)
+    assert answer.code == 13 and "ended with code 1" in answer.err and not target.exists()

@@ -7,7 +7,7 @@ import pytest
 
 from fastgan import config as configuration
 from fastgan.errors import ResourceLimit
-from tests.runs.test_plan import Machine
+from tests.runs.pretended import Machine
 from tests.runs.volumes import tiny, write_volumes
 
 

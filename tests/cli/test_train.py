@@ -62,6 +62,32 @@ def test_dry_run_shows_the_overlay_and_writes_nothing(cli, small, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["--device", "cuda:9"], 2, "train.device"),
+        (["--minibatch-stddev", "3", "--batch-size", "4"], 2, "model.minibatch_stddev: 3 does not"),
+        (["--out", "{file}"], 10, "cannot write run folders there"),
+        (["--resume", "{run}", "--steps", "1"], 15, "2 steps behind it"),
+        (["--resume", "{run}", "--batch-size", "3"], 15, "train.batch_size (2 -> 3)"),
+    ],
+    ids=["device", "minibatch", "out", "steps", "keys"],
+)
+def test_dry_run_notices_what_train_refuses(cli, small, trained, tmp_path, flags, code, said):
+    (tmp_path / "file").touch()
+    flags = [flag.format(file=tmp_path / "file", run=trained) for flag in flags]
+    base = [] if "--resume" in flags else small
+    for arguments in (["--dry-run"], []):
+        answer = cli("train", *base, *flags, *arguments)
+        assert answer.code == code and said in answer.err, answer.err
+        assert answer.err.count("\n") == 1 and not answer.out
+
+
+def test_modality_in_capitals(cli, small):
+    answer = cli("train", *small, "--modality", "MASK", "--dry-run")
+    assert answer.code == 0 and yaml.safe_load(answer.out)["data"]["modality"] == "mask"
+
+
 def test_a_run_from_the_command_line(trained):
     run = RunFolder(trained)
     assert trained.name == "00000-small-seed0"

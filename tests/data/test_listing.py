@@ -58,7 +58,6 @@ def test_bids(bids: Path) -> None:
     assert listing.unread == {
         "folder of a BIDS data set (derivatives)": 1,
         "JSON files (.json)": 2,
-        "tables (.tsv)": 1,
         "directions of diffusion (.bval)": 1,
         "unknown files (no suffix)": 1,
     }
@@ -147,7 +146,6 @@ def test_what_a_manifest_does_not_name(tmp_path: Path) -> None:
     assert list_source(tmp_path).unread == {
         "volumes or slices that manifest.csv does not name": 2,
         "pictures (.png)": 1,
-        "tables (.csv)": 1,
     }
 
 

@@ -197,7 +197,11 @@ def test_autocast() -> None:
 X = torch.zeros(2, 1, 2, 2, 2)
 REJECTED = [
     ((lambda x: x.sum(), X, X), {}, r"the critic must return \[2\], got \[\]"),
-    ((lambda x: x.flatten(1)[:, :1], X, X), {}, r"the critic must return \[2\], got \[2, 1\]"),
+    (
+        (lambda x: x.flatten(1)[:, :1], X, X),
+        {},
+        r"the critic must return \[2\]; add squeeze\(1\).*, got \[2, 1\]",
+    ),
     ((lambda x: torch.ones(2), X, X), {}, r"scores must depend on x"),
     ((lambda x: torch.ones(2, requires_grad=True), X, X), {}, r"scores must depend on x"),
     ((lambda x: x, X, X[:1]), {}, r"fake must be \[2, 1, 2, 2, 2\] like real, got \[1"),
@@ -214,3 +218,16 @@ REJECTED = [
 def test_rejects_bad_arguments(args, settings, message) -> None:
     with pytest.raises(ConfigError, match=f"gradient_penalty: .*{message}"):
         gradient_penalty(*args, **settings)
+
+
+def test_a_compiled_critic_is_answered_with_what_to_compile() -> None:
+    x = torch.randn(2, 1, 2, 2, 2)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8, 1), torch.nn.Flatten(0))
+    compiled = torch.compile(net, backend="aot_eager")
+    found = gradient_penalty(compiled, x, -x)
+    torch.testing.assert_close(found.norms, gradient_penalty(net, x, -x).norms)
+    with pytest.raises(ConfigError, match="compile the function that computes the whole"):
+        found.value.backward()
+    whole = torch.compile(lambda: gradient_penalty(net, x, x).value, backend="aot_eager")
+    whole().backward()
+    assert net[1].weight.grad is not None and net[1].weight.grad.abs().sum() > 0

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 
@@ -14,53 +13,8 @@ from fastgan.runs.plan import plan_for
 from fastgan.runs.prediction import predict
 from fastgan.runs.probe import Measurement, measure
 from fastgan.runs.probe_child import probe
+from tests.runs.pretended import GB, Machine, made_up
 from tests.runs.volumes import tiny, write_volumes
-
-GB = 10**9
-
-
-def made_up(**changes: object) -> Measurement:
-    known = Measurement(
-        device="cpu",
-        steps=3,
-        step_seconds=1.0,
-        critic_seconds=0.4,
-        save_seconds=2.0,
-        picture_seconds=3.0,
-        generate_seconds=0.5,
-        open_seconds=0.25,
-        host_bytes=GB,
-        device_bytes=0,
-        device_held=0,
-        checkpoint_bytes=1000,
-        picture_bytes=10,
-        written_bytes=100,
-        stored_bytes=2000,
-        volumes=40,
-        heldout=10,
-        prepared=True,
-        load=0.0,
-    )
-    return dataclasses.replace(known, **changes)
-
-
-class Machine:
-    """Pretends to measure: time and memory grow with voxels, batch and the critic's updates."""
-
-    def __init__(self, voxels_per_second: float = 1e6, bytes_per_voxel: float = 1e3) -> None:
-        self.speed, self.bytes = voxels_per_second, bytes_per_voxel
-        self.asked: list[Config] = []
-        self.slower = 1.0
-
-    def __call__(self, config: Config) -> Measurement:
-        self.asked.append(config)
-        voxels = math.prod(config.data.shape) / math.prod(config.model.fold)
-        update = self.slower * (0.01 + config.train.batch_size * voxels / self.speed)
-        return made_up(
-            critic_seconds=update,
-            step_seconds=update * (config.gan.critic_steps + 1),
-            host_bytes=int(3e8 + self.bytes * config.train.batch_size * voxels),
-        )
 
 
 def wish(**sections: dict) -> Config:
@@ -101,11 +55,16 @@ def test_archives_are_read_once_and_kept_in_no_cache():
     assert found.prepare_seconds == 0.25 and found.cache_bytes == 0 and found.host_bytes == GB
 
 
-def test_an_audit_is_counted_by_voxels():
-    small = predict(wish(data={"shape": [10, 10, 10]}), made_up(volumes=80, heldout=20), count=100)
-    assert small.audit_seconds == pytest.approx(5.0 + 0.2e-6 * 200 * 1000)
-    large = predict(wish(data={"shape": [10, 10, 10]}), made_up(volumes=800, heldout=200))
-    assert large.audit_seconds == pytest.approx(5.0 + 2.6e-6 * 1100 * 1000)
+def test_an_audit_is_counted_by_volumes_and_voxels():
+    config = wish(data={"shape": [10, 10, 10]})
+    small = predict(config, made_up(volumes=80, heldout=20), count=100)
+    assert small.audit_seconds == pytest.approx(5.0 + 0.15e-6 * 200 * 1000)
+    many = made_up(volumes=800, heldout=200)
+    large = predict(config, many, count=100).audit_seconds
+    assert large == pytest.approx(5.0 + 0.15e-6 * 1100 * 1000 + 0.05 * 1100)
+    config.data.conditional = True
+    labelled = predict(config, many, count=100).audit_seconds
+    assert labelled - large == pytest.approx(1.2e-6 * 1100 * 1000)
 
 
 def test_few_steps_touch_few_volumes():
@@ -276,7 +235,10 @@ def test_a_busy_machine_is_named():
     def busy(config: Config) -> Measurement:
         return made_up(load=99.0)
 
-    assert any("busy" in note for note in plan_for(wish(), measured_by=busy).notes)
+    notes = plan_for(wish(train={"device": "cpu"}), measured_by=busy).notes
+    assert any("busy" in note and "2.0 of" in note for note in notes)
+    with pytest.raises(ResourceLimit, match=r"nothing fits.*busy"):
+        plan_for(wish(), hours=1e-6, measured_by=busy)
 
 
 def test_a_cyclegan_keeps_what_it_has_not():

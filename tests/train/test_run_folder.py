@@ -95,6 +95,7 @@ def test_free_keys_may_change(tmp_path, key):
         "data.cache_dir": "/c",
         "train.device": "cpu",
         "train.non_finite": "skip",
+        "train.tensorboard": True,
     }
     section, _, leaf = key.rpartition(".")
     value = values.get(key, 7)

@@ -74,6 +74,9 @@ def _generator(width: int) -> nn.Module:
 class Pictures:
     volumes: Tensor
     columns: int
+    caption: str = ""
+    titles: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
 

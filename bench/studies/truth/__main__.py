@@ -26,7 +26,7 @@ from bench.studies.truth.study import Job, code_digest, jobs, key_of, lines_of, 
 
 RESULTS = Path(__file__).parents[2] / "results" / "audit" / "truth"
 LONG, LONG_CLEAN = 40, 60
-"""Data sets of every fault, and clean ones, of the long form."""
+"""Data sets of every fault (weak ones: half), and clean ones, of the long form."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         only=chosen.only,
         family=chosen.family or ("fields" if chosen.short else ""),
         short=chosen.short,
-        planted=chosen.planted or (20 if chosen.short else 100),
+        planted=chosen.planted or (20 if chosen.short else 60),
         sets=LONG_CLEAN if chosen.long else 0,
     )
     digest = code_digest()

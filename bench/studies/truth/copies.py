@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.studies.truth.volumes import bent, resampled
 from bench.studies.truth.worlds import World, labels_of
+from fastgan.arrays import Floats
 from fastgan.audit.evidence import Cohort, Evidence
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "with_copies",
 ]
 
-Floats = NDArray[np.floating]
 Make = Callable[[World], Evidence]
 Change = Callable[[Floats, np.random.Generator], Floats]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.studies.truth.hospitals import marked_class
 from bench.studies.truth.worlds import World, labels_of
+from fastgan.arrays import Floats
 from fastgan.audit.evidence import Cohort, Evidence
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "swapped",
 ]
 
-Floats = NDArray[np.floating]
 Make = Callable[[World], Evidence]
 
 
@@ -55,7 +54,8 @@ def amplified(world: World) -> Evidence:
         cohorts.append(replace(cohort, values=marked_class(cohort.values, marked.astype(int), 0.3)))
     made = world.cohort(world.generated, "generated")
     made = _valued(made, marked_class(made.values, labels_of(made), 0.3))
-    return world.evidence(*cohorts, made)
+    training, holdout = cohorts
+    return world.evidence(training, holdout, made)
 
 
 def collapsed(distinct: int) -> Make:
@@ -115,7 +115,8 @@ def double_noise(world: World, values: Floats) -> Floats:
     """As much noise again as leaves twice the scanner's."""
     low, high = world.law.window
     unit = world.law.noise * 2 / (high - low)
-    return values + np.sqrt(3) * unit * world.rng("noise").standard_normal(values.shape)
+    out: Floats = values + np.sqrt(3) * unit * world.rng("noise").standard_normal(values.shape)
+    return out
 
 
 def cube(world: World, values: Floats) -> Floats:
@@ -127,7 +128,8 @@ def cube(world: World, values: Floats) -> Floats:
 def smoothed(world: World, values: Floats) -> Floats:
     from scipy.ndimage import gaussian_filter
 
-    return np.stack([gaussian_filter(volume, 1.0) for volume in values])
+    out: Floats = np.stack([gaussian_filter(volume, 1.0) for volume in values])
+    return out
 
 
 def swapped(share: float, clarity: float) -> Make:

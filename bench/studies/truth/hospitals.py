@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.studies.truth.copies import with_copies
 from bench.studies.truth.worlds import SITES, Patients, World, labels_of
+from fastgan.arrays import Floats, Integers
 from fastgan.audit.evidence import Cohort, Evidence
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "sites_by_class",
 ]
 
-Floats = NDArray[np.floating]
 Make = Callable[[World], Evidence]
 
 
@@ -41,7 +40,7 @@ def gain(share: float) -> Make:
     return make
 
 
-def marked_class(values: Floats, labels: NDArray[np.integer], height: float) -> Floats:
+def marked_class(values: Floats, labels: Integers, height: float) -> Floats:
     """A cube of 3 voxels near a corner, of class 1 alone."""
     out = values.copy()
     one = labels == 1

@@ -6,16 +6,15 @@ window; patients are independent, so that fresh ones are what a perfect generato
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from bench.studies.truth import sources
 from bench.studies.truth.volumes import (
@@ -27,33 +26,38 @@ from bench.studies.truth.volumes import (
     resampled,
     turns,
 )
+from fastgan.arrays import Column, Floats, Integers
 
 __all__ = ["FAMILIES", "Head", "Law", "Lung", "People", "RandomFields", "law_of"]
 
-Floats = NDArray[np.floating]
-Whole = NDArray[np.integer]
-People = Mapping[str, NDArray[Any]]
+People = Mapping[str, Column]
 """What patients are, one row each; always `label`, and `burden`, the size of the lesion."""
 
 
 class Law(Protocol):
     """How patients look."""
 
-    modality: str
-    window: tuple[float, float]
-    """What becomes -1 and 1 under a fixed window."""
-    noise: float
-    """Deviation of the scanner's noise, in units of the law."""
+    @property
+    def modality(self) -> str:
+        """As of `Evidence`."""
 
-    def people(self, labels: Whole, rng: np.random.Generator, clarity: float = 1.0) -> People:
+    @property
+    def window(self) -> tuple[float, float]:
+        """What becomes -1 and 1 under a fixed window."""
+
+    @property
+    def noise(self) -> float:
+        """Deviation of the scanner's noise, in units of the law."""
+
+    def people(self, labels: Integers, rng: np.random.Generator, clarity: float = 1.0) -> People:
         """Fresh patients of these classes; clarity moves the classes apart (1: as they are)."""
 
-    def scans(self, people: People, owner: Whole, rng: np.random.Generator) -> Floats:
+    def scans(self, people: People, owner: Integers, rng: np.random.Generator) -> Floats:
         """[N, S, S, S] a scan of each patient in `owner`."""
 
 
 def _apart(
-    labels: Whole,
+    labels: Integers,
     means: tuple[float, float],
     spread: float,
     clarity: float,
@@ -76,7 +80,7 @@ class RandomFields:
     window: tuple[float, float] = (0.0, 2.2)
     noise: float = 0.04
 
-    def people(self, labels: Whole, rng: np.random.Generator, clarity: float = 1.0) -> People:
+    def people(self, labels: Integers, rng: np.random.Generator, clarity: float = 1.0) -> People:
         count, size = len(labels), self.size
         radius = _apart(labels, (0.115, 0.16), 0.022, clarity, rng) * size
         return {
@@ -91,7 +95,7 @@ class RandomFields:
             "surface": fields(count, size, 4.0, rng),
         }
 
-    def scans(self, people: People, owner: Whole, rng: np.random.Generator) -> Floats:
+    def scans(self, people: People, owner: Integers, rng: np.random.Generator) -> Floats:
         own = {name: trait[owner] for name, trait in people.items()}
         count, size = len(owner), self.size
         moved = own["middle"] + 0.01 * size * rng.standard_normal((count, 3))
@@ -122,14 +126,14 @@ class Lung:
     ct: bool = True
 
     @cached_property
-    def _nodules(self) -> tuple[Floats, Whole]:
+    def _nodules(self) -> tuple[Floats, Integers]:
         return sources.nodules()
 
     @cached_property
     def _lung(self) -> sources.Chest | None:
         return sources.chest() if self.ct and sources.CT.is_file() else None
 
-    def people(self, labels: Whole, rng: np.random.Generator, clarity: float = 1.0) -> People:
+    def people(self, labels: Integers, rng: np.random.Generator, clarity: float = 1.0) -> People:
         count = len(labels)
         masks, classes = self._nodules
         which = np.empty(count, np.int64)
@@ -153,7 +157,7 @@ class Lung:
             own["pose"] = axis_turns(count, rng) @ turns(count, 8.0, rng)
         return own
 
-    def scans(self, people: People, owner: Whole, rng: np.random.Generator) -> Floats:
+    def scans(self, people: People, owner: Integers, rng: np.random.Generator) -> Floats:
         own = {name: trait[owner] for name, trait in people.items()}
         count, size = len(owner), self.size
         shift = own["place"] + 0.3 * rng.standard_normal((count, 3))
@@ -188,7 +192,7 @@ class Head:
     def _template(self) -> Floats:
         return sources.head(self.path)
 
-    def people(self, labels: Whole, rng: np.random.Generator, clarity: float = 1.0) -> People:
+    def people(self, labels: Integers, rng: np.random.Generator, clarity: float = 1.0) -> People:
         count, size = len(labels), self.size
         place = rng.integers(len(sources.PLACES), size=count)
         linear = turns(count, 8.0, rng) * np.exp(0.06 * rng.standard_normal((count, 1, 1)))
@@ -205,7 +209,7 @@ class Head:
             "bias": bent(count, size, 0.1, rng, waves=2.0)[:, 0],
         }
 
-    def scans(self, people: People, owner: Whole, rng: np.random.Generator) -> Floats:
+    def scans(self, people: People, owner: Integers, rng: np.random.Generator) -> Floats:
         own = {name: trait[owner] for name, trait in people.items()}
         count, size = len(owner), self.size
         centre = own["centre"] + 0.4 * rng.standard_normal((count, 3))
@@ -233,7 +237,7 @@ def _fitted(volumes: Floats, size: int) -> Floats:
     return out
 
 
-FAMILIES: dict[str, type[RandomFields] | type[Lung] | type[Head]] = {
+FAMILIES: dict[str, Callable[[int], Law]] = {
     "fields": RandomFields,
     "lung": Lung,
     "head": Head,

@@ -12,8 +12,8 @@ import nibabel as nib
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
+from fastgan.arrays import Floats, Integers
 from fastgan.data.bundled import read_lidc
 
 __all__ = [
@@ -31,8 +31,6 @@ __all__ = [
     "nodules",
 ]
 
-Floats = NDArray[np.floating]
-Whole = NDArray[np.integer]
 
 FOLDER = Path(__file__).parents[3] / "build" / "truth"
 CT, ORGANS = FOLDER / "cxr.nii.gz", FOLDER / "mask.nii.gz"
@@ -58,7 +56,7 @@ EXTENT = 48.0
 """mm of a cube along each axis, whatever its number of voxels."""
 
 
-def nodules() -> tuple[Floats, Whole]:
+def nodules() -> tuple[Floats, Integers]:
     """Bundled nodules of 8 mm and more as masks [N, 32, 32, 32] in [0, 1], class 0 or 1 [N]."""
     archive = read_lidc((32, 32, 32), conditional=True)
     large = [float(item.attributes["diameter_mm"]) >= 8.0 for item in archive.items]
@@ -75,7 +73,7 @@ class Chest:
     """[X, Y, Z] HU."""
     spacing: Floats
     """[3] mm."""
-    inner: Whole
+    inner: Integers
     """[K, 3] voxels so deep in the lung that a cube about them is nearly all lung."""
 
     def centres(self, count: int, rng: np.random.Generator) -> Floats:
@@ -90,23 +88,30 @@ class Chest:
         return cubes(self.values, centre / self.spacing, linear, None, steps)
 
 
+def _read(path: Path) -> nib.Nifti1Image:
+    image = nib.load(path)
+    if not isinstance(image, nib.Nifti1Image):
+        raise TypeError(f"{path}: not a NIfTI file")
+    return image
+
+
 def chest() -> Chest:
     """The CT, averaged to 1.4 mm in the plane."""
-    image = nib.load(CT)
+    image = _read(CT)
     raw = np.asanyarray(image.dataobj)
-    values = raw.reshape(256, 2, 256, 2, -1).mean(axis=(1, 3), dtype=np.float32)
-    organs = np.asanyarray(nib.load(ORGANS).dataobj)[::2, ::2]
+    values: Floats = raw.reshape(256, 2, 256, 2, -1).mean(axis=(1, 3), dtype=np.float32)
+    organs = np.asanyarray(_read(ORGANS).dataobj)[::2, ::2]
     lung = torch.from_numpy(np.isin(organs, LOBES).astype(np.float32))[None, None]
     for kernel in ((25, 1, 1), (1, 25, 1), (1, 1, 13)):  # 34 mm along each axis
         lung = F.avg_pool3d(lung, kernel, 1, tuple(k // 2 for k in kernel))
     share = lung[0, 0].numpy()
-    spacing = np.array(image.header.get_zooms()[:3], float) * (2, 2, 1)
+    spacing = np.linalg.norm(image.affine[:3, :3], axis=0) * np.array([2.0, 2.0, 1.0])
     return Chest(values, spacing, np.argwhere(share > 0.85))
 
 
 def head(path: Path = HEAD) -> Floats:
     """The template [X, Y, Z], white matter at about 1."""
-    values = np.asanyarray(nib.load(path).dataobj).astype(np.float32)
+    values = np.asanyarray(_read(path).dataobj).astype(np.float32)
     out: Floats = values / np.float32(np.percentile(values[values > 0], 90))
     return out
 

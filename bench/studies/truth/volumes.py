@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+
+from fastgan.arrays import Floats
 
 __all__ = ["axis_turns", "bent", "blobs", "fields", "grid", "resampled", "turns"]
 
-Floats = NDArray[np.floating]
 BATCH = 64
 
 
@@ -61,7 +61,8 @@ def bent(count: int, size: int, rms: float, rng: np.random.Generator, waves: flo
         out[part] = fine.numpy()
     spread = np.sqrt(np.square(out).mean(axis=(1, 2, 3, 4), keepdims=True))
     amount = np.broadcast_to(np.asarray(rms, np.float32), (count,)).reshape(-1, 1, 1, 1, 1)
-    return out * (amount / np.maximum(spread, 1e-6))
+    out *= amount / np.maximum(spread, 1e-6)
+    return out
 
 
 def grid(size: int) -> Floats:

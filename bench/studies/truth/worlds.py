@@ -7,17 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.studies.truth.laws import Law, People, law_of
 from bench.studies.truth.sources import EXTENT
+from fastgan.arrays import Bools, Floats, Integers, Texts
 from fastgan.audit.evidence import Cohort, Evidence
 
 __all__ = ["CLASSES", "SITES", "Patients", "Setting", "World", "labels_of"]
 
-Floats = NDArray[np.floating]
-Whole = NDArray[np.integer]
-Names = NDArray[np.str_]
 
 CLASSES = ("benign", "malignant")
 SITES = np.array(["north", "south", "west"])
@@ -56,16 +53,16 @@ class Patients:
 
     raw: Floats
     """[N, S, S, S]"""
-    owner: Whole
+    owner: Integers
     """[N] row in `people`."""
     people: People
-    subjects: Names
+    subjects: Texts
     """[N]"""
-    sites: Names
+    sites: Texts
     """[N]"""
 
     @property
-    def labels(self) -> Whole:
+    def labels(self) -> Integers:
         """[N]"""
         return np.asarray(self.people["label"])[self.owner].astype(np.int64)
 
@@ -74,7 +71,7 @@ class Patients:
         """[N] size of the lesion."""
         return np.asarray(self.people["burden"])[self.owner].astype(np.float64)
 
-    def rows(self, chosen: Whole | NDArray[np.bool_]) -> Patients:
+    def rows(self, chosen: Integers | Bools) -> Patients:
         """The chosen scans."""
         return replace(
             self,
@@ -103,7 +100,7 @@ class World:
         return np.random.default_rng([20261130, self.seed, name])
 
     def fresh(
-        self, count: int, name: str, *, clarity: float = 1.0, labels: Whole | None = None
+        self, count: int, name: str, *, clarity: float = 1.0, labels: Integers | None = None
     ) -> Patients:
         """That many patients nobody has seen, one scan each, of all sites."""
         rng = self.rng(name)
@@ -128,7 +125,7 @@ class World:
             raw, owner, people, self._names("patient", count)[owner], SITES[site[owner]]
         )
 
-    def _volumes(self, site: Whole, rng: np.random.Generator) -> Whole:
+    def _volumes(self, site: Integers, rng: np.random.Generator) -> Integers:
         """[P] how many volumes each patient has."""
         setting = self.setting
         if setting.volumes == "1":
@@ -142,7 +139,7 @@ class World:
             return rng.integers(1, 4, len(site))
         return np.full(len(site), 4)
 
-    def _names(self, name: str, count: int) -> Names:
+    def _names(self, name: str, count: int) -> Texts:
         return np.array([f"{name}-{i:04d}" for i in range(count)])
 
     @cached_property
@@ -174,11 +171,10 @@ class World:
 
     def values(self, raw: Floats) -> Floats:
         """In [-1, 1], by the window of the setting."""
-        if self.setting.window == "fixed":
-            low, high = (np.float32(end) for end in self.law.window)
-        else:
-            low, high = _percentiles(raw)
-        return (2 * np.clip((raw - low) / (high - low), 0, 1) - 1).astype(np.float32)
+        ends = np.asarray(self.law.window, np.float32)
+        low, high = ends if self.setting.window == "fixed" else _percentiles(raw)
+        out: Floats = 2 * np.clip((raw - low) / (high - low), 0, 1) - 1
+        return out.astype(np.float32)
 
     def cohort(self, patients: Patients, name: str) -> Cohort:
         """Scans as an audit sees them; generated ones are each of their own, of no site."""
@@ -208,7 +204,7 @@ class World:
         return Evidence(first, second, third, (step, step, step), CLASSES, self.law.modality)
 
 
-def labels_of(cohort: Cohort) -> Whole:
+def labels_of(cohort: Cohort) -> Integers:
     """[N] labels, which every cohort of a world has."""
     if cohort.labels is None:
         raise ValueError(f"{cohort.name} volumes: no labels")

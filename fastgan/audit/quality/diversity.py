@@ -70,7 +70,7 @@ def judge_diversity(
         floor_name="as varied as patients",
         n_volumes=len(made) + len(holdout),
         n_subjects=holdout.n_subjects,
-        power=f"by the interval: a ratio below {low:.3g} is ruled out",
+        by_construction=f"the interval rules out a ratio below {low:.3g}",
         tables=_similarities(evidence, options.rng("quality/similarity")),
         methods=f"{about} Euclidean distances; bootstrap over the subjects of both sets.",
         limits="A set may be varied and yet miss rare patients: see recall and coverage.",

@@ -13,7 +13,7 @@ from fastgan.audit.rules import limit
 from fastgan.audit.statistics import auc, auc_interval, holm, permutation_p
 from fastgan.audit.statistics.cross_fit import CrossFit
 from fastgan.audit.statistics.group_tests import Groups, max_t, standard_rows
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.descriptors import (
     FINE_MEANS,
     INTENSITIES,
@@ -41,16 +41,16 @@ def levels_of(column: Texts, subjects: Texts) -> Texts | None:
 
     None where fewer than two levels have enough subjects.
     """
-    levels = column.astype(object)
+    levels, known = column.astype(object), column != ""
     try:
-        numbers = np.array([float(v) for v in column])
+        numbers = np.array([float(v) for v in column[known]])
     except ValueError:
         pass
     else:
         if len(np.unique(numbers)) > 2 and np.isfinite(numbers).all():
             middle = float(np.median(numbers))
             at_most = numbers <= middle if (numbers > middle).any() else numbers < middle
-            levels = np.where(at_most, f"<= {middle:g}", f"> {middle:g}").astype(object)
+            levels[known] = np.where(at_most, f"<= {middle:g}", f"> {middle:g}")
     named = levels.astype(str)
     enough = [v for v, n in subjects_by(named, subjects).items() if n >= LEAST_SUBJECTS]
     if len(enough) < 2:
@@ -73,6 +73,8 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
         levels = levels_of(column, cohort.subjects)
         if levels is not None and len(usable) < MOST_COLUMNS:
             usable[name] = levels
+    if all(len(np.unique(column)) < 2 for column in cohort.columns.values()):
+        raise NotAsked("no manifest column has two values")
     if not usable:
         raise AuditError(
             f"no manifest column has two values of at least {LEAST_SUBJECTS} subjects each"
@@ -253,7 +255,7 @@ def judge_explained(evidence: Evidence, options: Options) -> Finding:
         floor_name="a statistic that knows nothing",
         n_volumes=len(cohort),
         n_subjects=cohort.n_subjects,
-        power="a statement, not a test",
+        by_construction="a statement of what tells the label, not a test",
         tables=(
             Table("Single statistics", ("statistic", "class", "AUC", "from", "to"), tuple(rows)),
         ),

@@ -12,7 +12,7 @@ from fastgan.audit.rules import limit
 from fastgan.audit.shortcuts.marks import FAINT, detached, widened
 from fastgan.audit.statistics import clopper_pearson
 from fastgan.audit.statistics.discriminant import discriminant_scores
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.descriptors import voxel_descriptors
 
 __all__ = ["change_outside", "judge_swap"]
@@ -64,7 +64,7 @@ def judge_swap(evidence: Evidence, options: Options) -> Finding:
         AuditError: no generator, fewer than two classes, or labels missing.
     """
     if evidence.draw is None:
-        raise AuditError("the audit is of volumes, not of a run that has a generator to draw from")
+        raise NotAsked("it is of volumes that another program generated; there is no generator")
     training = evidence.training
     labels = require_labels(training)
     low, high = (int(c) for c in (np.unique(labels)[0], np.unique(labels)[-1]))

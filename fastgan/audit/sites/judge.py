@@ -15,7 +15,7 @@ from fastgan.audit.statistics import permutation_p, subject_bootstrap
 from fastgan.audit.statistics.discriminant import discriminant_scores
 from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, max_t
 from fastgan.audit.statistics.trading import trading
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.descriptors import named_statistics, voxel_descriptors
 
 __all__ = ["judge"]
@@ -27,6 +27,7 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
     """One finding for each of the columns site and scanner that has two values.
 
     Raises:
+        NotAsked: neither column has two values.
         AuditError: neither column has two values of LEAST_SUBJECTS subjects each.
     """
     cohort = _real(evidence)
@@ -46,12 +47,19 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
             findings.append(_judge_column(evidence, kept, column, few, options))
         except AuditError as error:
             reasons.append(f"{column}: {error}")
+    if not findings and all(_one_value(cohort, column) for column in ("site", "scanner")):
+        raise NotAsked("all volumes are of one site and scanner, as far as the manifest says")
     if not findings:
         raise AuditError(
             f"needs two sites or scanners of at least {LEAST_SUBJECTS} subjects each; got "
             + "; ".join(reasons)
         )
     return findings
+
+
+def _one_value(cohort: Cohort, column: str) -> bool:
+    values = cohort.columns.get(column, np.array([], str))
+    return len(np.unique(values[values != ""])) < 2
 
 
 def _real(evidence: Evidence) -> Cohort:

@@ -18,7 +18,7 @@ from fastgan.audit.rules import whole
 from fastgan.audit.translation.lesions import judge_lesions
 from fastgan.audit.translation.tolerance import TOLERATED, power_of, rate_outcome
 from fastgan.audit.translation.truth import judge_truth
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.structure import Structure, same_contrast, structure
 
 __all__ = ["judge"]
@@ -43,7 +43,7 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
     Cost: some 60 passes over each volume and two translations of one volume of each subject.
     """
     if evidence.translate is None:
-        raise AuditError("translation: the run has no translator")
+        raise NotAsked("nothing here translates volumes")
     holdout = evidence.holdout
     if holdout.n_subjects < LEAST_SUBJECTS:
         raise AuditError(

@@ -63,7 +63,7 @@ def judge_truth(evidence: Evidence, truth: Cohort, made: Floats, options: Option
             "cannot tell",
             f"Cannot tell whether translations are nearer to the truth than {_a(best)}: mean "
             f"absolute error {error:.3f} against {errors[best].mean():.3f} "
-            f"(difference {low:+.3f} to {high:+.3f}).",
+            f"(difference {low:+.3f} to {high:+.3f}). Next: more patients with an aligned truth.",
         )
     rows = []
     for name, values in candidates.items():
@@ -86,7 +86,7 @@ def judge_truth(evidence: Evidence, truth: Cohort, made: Floats, options: Option
         floor_name="the best function of intensity alone, fitted to the truth itself",
         n_volumes=len(made),
         n_subjects=holdout.n_subjects,
-        power="the interval of the difference is what could be told",
+        by_construction="the interval of the difference says what could be told",
         tables=(
             Table(
                 "Against the aligned truth",
