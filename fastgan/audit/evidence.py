@@ -65,6 +65,8 @@ class Cohort:
     """Manifest column -> [N] text, "" where a row leaves it out."""
     files: tuple[Path, ...] = ()
     """[N] files as they lie on the disk, or () where the volumes come out of an archive."""
+    windows: Floats | None = None
+    """[N, 2] the files' units that became -1 and 1, where each volume has a window of its own."""
     subjects_named: bool = True
     """False where, for want of names, every file counts as a subject of its own."""
 
@@ -79,6 +81,7 @@ class Cohort:
         counts |= {name: len(column) for name, column in self.columns.items()}
         counts |= {} if self.labels is None else {"labels": len(self.labels)}
         counts |= {"files": len(self.files)} if self.files else {}
+        counts |= {} if self.windows is None else {"windows": len(self.windows)}
         for what, count in counts.items():
             if count != len(values):
                 raise AuditError(f"{self.name} volumes: {len(values)} volumes but {count} {what}")
@@ -101,6 +104,7 @@ class Cohort:
             None if self.labels is None else self.labels[positions],
             {name: column[positions] for name, column in self.columns.items()},
             tuple(self.files[i] for i in positions) if self.files else (),
+            None if self.windows is None else self.windows[positions],
             self.subjects_named,
         )
 

@@ -308,6 +308,28 @@ _SHORTCUTS = (
         _CHOICE,
     ),
     Rule(
+        "shortcuts.edges.fixed",
+        2.5,
+        "deviations within a class",
+        "by which the mean of a step between neighbours differs where an edge is drawn: between "
+        "what clean sets of 67 patients and more reach and what marks of 30 % of the range do",
+        "bench/results/audit/fixed_edges.json",
+    ),
+    Rule(
+        "shortcuts.edges.by_chance",
+        1.8,
+        "deviations within a class",
+        "that permuted labels may reach: above it chance and disease together come near the limit",
+        "bench/results/audit/fixed_edges.json",
+    ),
+    Rule(
+        "shortcuts.edges.height",
+        0.6,
+        "in [-1, 1]",
+        "of the planted mark: 30 % of the range, plain to see in any volume",
+        _CHOICE,
+    ),
+    Rule(
         "shortcuts.marks.whole_picture",
         0.25,
         "share of voxels",
@@ -341,6 +363,13 @@ _SHORTCUTS = (
         "standard deviations",
         "of the planted column's shift of every descriptor",
         "a large effect (Cohen 1988)",
+    ),
+    Rule(
+        "shortcuts.columns.agreement",
+        0.75,
+        "share of subjects",
+        "whose planted column goes with the label: both of its values then occur in each class",
+        _CHOICE,
     ),
     Rule(
         "shortcuts.explained.telling",
