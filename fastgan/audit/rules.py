@@ -359,10 +359,11 @@ _SHORTCUTS = (
     ),
     Rule(
         "shortcuts.columns.shift",
-        0.8,
-        "standard deviations",
-        "of the planted column's shift of every descriptor",
-        "a large effect (Cohen 1988)",
+        1.0,
+        "standard deviations of the volumes' means",
+        "by which volumes of a planted column are brighter: 0.8 was found in 65 % of runs in 133 "
+        "head patients",
+        _CHOICE,
     ),
     Rule(
         "shortcuts.columns.agreement",

@@ -54,9 +54,7 @@ def test_moved_is_what_permutations_move_on_average() -> None:
     subjects = people([1, 2] * 15)
     labels = draws.integers(3, size=30)[subjects]
     exchange = Exchange(subjects)
-    moved = [
-        len(np.unique(subjects[exchange.draw(labels, draws) != labels])) for _ in range(2000)
-    ]
+    moved = [len(np.unique(subjects[exchange.draw(labels, draws) != labels])) for _ in range(2000)]
     assert np.mean(moved) == pytest.approx(exchange.freedom(labels).moved, abs=0.2)
 
 
@@ -105,7 +103,9 @@ def test_least_arrangements_is_a_rule(one: int, other: int, enough: bool) -> Non
     labels = np.r_[np.ones(one), np.zeros(other)]
     subjects = np.arange(len(labels))
     if enough:
-        assert trading(labels, subjects, None, rng(), "it").freedom.least_p(9999) == pytest.approx(1 / 400)
+        assert trading(labels, subjects, None, rng(), "it").freedom.least_p(9999) == pytest.approx(
+            1 / 400
+        )
     else:
         with pytest.raises(AuditError, match="could trade"):
             trading(labels, subjects, None, rng(), "it")
@@ -113,7 +113,7 @@ def test_least_arrangements_is_a_rule(one: int, other: int, enough: bool) -> Non
 
 def test_a_site_that_is_the_class_cannot_be_judged() -> None:
     labels = np.arange(60) % 2
-    with pytest.raises(AuditError, match="others of the same class.*add subjects that differ"):
+    with pytest.raises(AuditError, match=r"others of the same class.*add subjects that differ"):
         trading(labels, np.arange(60), labels, rng(), "the site")
 
 

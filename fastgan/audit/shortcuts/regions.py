@@ -211,7 +211,7 @@ def judge_regions(evidence: Evidence, options: Options) -> Finding:
     best = max(areas, key=lambda name: float(areas[name][0]))
     severity: Verdict = "fail" if not masks and {"corners", "background"} & set(telling) else "warn"
     meaning = "a network may learn that instead of the disease."
-    if rest is not None and rest > options.alpha:
+    if rest is not None and rest > power_level(options.alpha):
         severity, meaning = "warn", made_by_windows(cohort, rest)
     elif rest is not None:
         meaning += f" It is there under one window of all volumes, too (p = {rest:.2g})."

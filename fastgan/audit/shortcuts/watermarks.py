@@ -115,7 +115,7 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
     origin = case.between.startswith("volumes")
     severity, meaning = _meaning(evidence, case, marks, options, origin)
     rest = None if origin else _under_one_window(evidence, options, marks.p)
-    if rest is not None and rest > options.alpha:
+    if rest is not None and rest > power_level(options.alpha):
         severity, meaning = "warn", made_by_windows(cohort, rest)
     nothing = " compared" if tested else ": none there varies, so any mark would stand out at once"
     return Finding(

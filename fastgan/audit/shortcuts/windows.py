@@ -44,7 +44,7 @@ def made_by_windows(cohort: Cohort, p: float) -> str:
     """What to say of a shortcut that one window takes away, with the p-value that is left."""
     low, high = common_window(cohort) or (0.0, 0.0)
     return (
-        f"Each volume has a window of its own, and under one window of all nothing is left of it "
-        f"(p = {p:.2g}): normalisation made this shortcut, bright lesions darken the rest. It is "
-        f"real for a network; set data.window (say, {low:.4g} to {high:.4g}) and train again."
+        f"Each volume has a window of its own, and under one window of all next to nothing is "
+        f"left of it (p = {p:.2g}): normalisation made this shortcut, bright lesions darken the "
+        f"rest. It is real for a network; set data.window (say, {low:.4g} to {high:.4g}) and train again."
     )
