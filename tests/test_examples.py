@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from fastgan import config as configuration
 from fastgan.data import read_manifest, read_volume, save_volume
 from fastgan.errors import BadFile, ConfigError
 from fastgan.gans import CycleGAN
+from fastgan.pictures.sheets import read_sheet
 from fastgan.train.build import variant_of
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -96,8 +96,7 @@ def test_the_whole_example_on_a_phantom(
     assert float(rows["paired intensity lookup (ceiling)"][0]) > 0.9
     assert float(rows["cyclegan, unpaired"][1]) > 0.1
     # Four lines of three slices, of 40 x 24 x 24 voxels.
-    header = (out / "held-out.png").read_bytes()[16:24]
-    assert struct.unpack(">II", header) == (24 + 24 + 24 + 3 + 2, 4 * (40 + 2))
+    assert read_sheet(out / "held-out.png").tiles.shape == (4, 40, 24 + 24 + 24 + 3)
     with pytest.raises(ConfigError, match="exists already"):
         example.main(arguments)
     monkeypatch.setattr(example, "TEMPLATE", (40, 64, 47))

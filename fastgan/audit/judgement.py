@@ -24,6 +24,7 @@ __all__ = [
     "Figure",
     "Finding",
     "Outcome",
+    "Part",
     "Question",
     "Settled",
     "Table",
@@ -257,7 +258,8 @@ def _allowed(finding: Finding, outcome: Outcome) -> Outcome:
             reason = f"the planted control ({control.name}) was found in {_share(control)} only"
             return cannot_tell(reason, _more(finding, control))
     if not finding.by_construction and not any(c.expected == "found" for c in decisive):
-        return Outcome("cannot tell", f"{outcome.sentence} Power unmeasured: no fault was planted.")
+        said = "Power unmeasured: no fault was planted, as with --quick."
+        return Outcome("cannot tell", f"{outcome.sentence} {said}")
     return outcome
 
 

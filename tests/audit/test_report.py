@@ -16,7 +16,7 @@ from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Table, settle
 from fastgan.audit.report.cards import Fact, Facts, dataset_card, inert, model_card
 from fastgan.audit.report.montage import SHOWN, _chosen, _picture, montage
-from fastgan.audit.report.page import page
+from fastgan.audit.report.page import measured, p_value, page
 from fastgan.audit.report.record import SCHEMA, Record, record_of, schema
 from fastgan.audit.run import Audit
 from fastgan.pictures.html import number
@@ -114,7 +114,9 @@ def read(text: str) -> Reader:
 
 def test_json_reads_back_and_holds_every_number(found, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    path.write_bytes(record_of(found).as_json())
+    evidence = replace(found.evidence, classes=("gutartig, klein", "bösartig"))
+    path.write_bytes(record_of(replace(found, evidence=evidence)).as_json())
+    assert "bösartig" in path.read_text(encoding="utf-8")
     content = json.loads(path.read_bytes())
     assert path.read_text().startswith('{\n "about": {\n  "run": "00000-demo"')
     assert content["schema"] == SCHEMA and content["verdict"] == "pass"
@@ -123,7 +125,9 @@ def test_json_reads_back_and_holds_every_number(found, tmp_path: Path) -> None:
     assert finding["interval"] == [0.7, None]
     assert finding["controls"][0]["runs"] == 300
     assert [c["subjects"] for c in content["cohorts"]] == [3, 2, 2]
-    assert content["cohorts"][0]["classes"] == {"benign": 3, "malignant": 3}
+    assert content["seconds"] == {"memorization": 1.2}
+    assert content["shape"] == [2, 3, 4] and content["spacing"] == [1.5, 1.5, 2.0]
+    assert content["cohorts"][0]["classes"] == {"gutartig, klein": 3, "bösartig": 3}
     assert "LIDC-0001" not in path.read_text()
 
 
@@ -318,6 +322,10 @@ def test_the_montage_is_drawn_in_grey_values(tmp_path) -> None:
     picture, _ = read_png(tmp_path / "row.png")
     # Two subjects, 5 pixels each, 2 between, every pixel 20 wide to be 96 at least.
     assert picture.shape == (100, 20 * 12) and row.title == "Held-out"
+    alone = evidence.holdout.subset(np.array([0]))
+    (one,) = montage(replace(evidence, holdout=alone), Options())
+    (tmp_path / "one.png").write_bytes(one.png)
+    assert read_png(tmp_path / "one.png")[0].shape == (100, 100)
     assert picture[0, ::20].tolist() == [0, 0, 128, 255, 255, 0, 0, 0, 0, 128, 255, 255]
 
 
@@ -389,3 +397,47 @@ def test_in_a_browser_nothing_overflows_fails_is_lost_or_fetched(found, tmp_path
 )
 def test_numbers(value, text) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0.0004, "0.0004"),
+        (0.0312, "0.03"),
+        (0.1, "0.10"),
+        (0.2, "0.20"),
+        (1.0, "1.00"),
+    ],
+)
+def test_p_values(value, text) -> None:
+    assert p_value(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "text"),
+    [
+        (0.125, "share of patients", "12.5 %"),
+        (0.125, "AUC of size", "0.125"),
+        (None, "share of patients", "–"),
+        (0.0, "share", "0 %"),
+    ],
+)
+def test_values_in_the_unit_of_their_name(value, name, text) -> None:
+    assert measured(value, name) == text
+
+
+def test_what_a_finding_leaves_out_is_nothing() -> None:
+    bare = Finding("a", "a.b", "?", Outcome("warn", "Look."))
+    (record,) = record_of(
+        Audit(
+            Evidence(*(Cohort(n, np.zeros((2, 2, 2, 2)), np.array(["a", "b"])) for n in "th"), None,
+                     (1.0,) * 3),
+            Options(), tuple(settle([bare], alpha=0.05)), {}, {},
+        )
+    ).findings  # fmt: skip
+    assert (record.n_volumes, record.n_subjects, record.power) == (0, 0, "")
+    assert (record.value, record.interval, record.floor, record.p) == (None,) * 4
+    assert (record.controls, record.tables, record.methods, record.limits) == ((), (), "", "")
+    assert not Table("t", (), ()).patient and not Figure("f", "c", b"").patient
+    assert Control("c", "found", 1.0, (1.0, 1.0), 1, held=True).decisive

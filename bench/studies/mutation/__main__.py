@@ -47,7 +47,7 @@ PYTHON = {
 # The decision layer of the audit: what the limits are, what controls decide, what is said.
 AUDIT = {
     "fastgan/audit/rules.py": ["test_rules.py"],
-    "fastgan/audit/judgement.py": ["test_judgement.py", "test_run.py"],
+    "fastgan/audit/judgement.py": ["test_judgement.py", "test_run.py", "test_report.py"],
     "fastgan/audit/controls.py": ["test_controls.py", "test_group_tests.py", "test_leakage.py"],
     "fastgan/audit/run.py": ["test_run.py"],
     "fastgan/audit/evidence.py": ["test_run.py", "test_evidence.py", "test_shortcuts.py"],

@@ -46,5 +46,6 @@ def made_by_windows(cohort: Cohort, p: float) -> str:
     return (
         f"Each volume has a window of its own, and under one window of all next to nothing is "
         f"left of it (p = {p:.2g}): normalisation made this shortcut, bright lesions darken the "
-        f"rest. It is real for a network; set data.window (say, {low:.4g} to {high:.4g}) and train again."
+        f"rest. It is real for a network; set data.window (say, {low:.4g} to {high:.4g}) and train "
+        "again."
     )
