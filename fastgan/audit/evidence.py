@@ -65,10 +65,10 @@ class Cohort:
     """Manifest column -> [N] text, "" where a row leaves it out."""
     files: tuple[Path, ...] = ()
     """[N] files as they lie on the disk, or () where the volumes come out of an archive."""
-    windows: Floats | None = None
-    """[N, 2] the files' units that became -1 and 1, where each volume has a window of its own."""
     subjects_named: bool = True
     """False where, for want of names, every file counts as a subject of its own."""
+    windows: Floats | None = None
+    """[N, 2] the files' units that became -1 and 1, where each volume has a window of its own."""
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values)
@@ -104,8 +104,8 @@ class Cohort:
             None if self.labels is None else self.labels[positions],
             {name: column[positions] for name, column in self.columns.items()},
             tuple(self.files[i] for i in positions) if self.files else (),
-            None if self.windows is None else self.windows[positions],
             self.subjects_named,
+            None if self.windows is None else self.windows[positions],
         )
 
 

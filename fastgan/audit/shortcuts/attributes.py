@@ -194,7 +194,8 @@ def _controls(
     people, who = np.unique(cohort.subjects, return_inverse=True)
     step = SHIFT * float(cohort.values.mean(axis=(1, 2, 3), dtype=np.float64).std())
     moved = voxel_descriptors(np.clip(cohort.values + np.float32(step), -1.0, 1.0))
-    found, alarms = [], []
+    found: list[float] = []
+    alarms: list[float] = []
     for _ in range(CONTROL_RUNS):
         wrong = rng.random(len(people)) >= AGREEMENT
         member = (labels == labels.max()) ^ wrong[who]

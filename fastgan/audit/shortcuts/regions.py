@@ -92,8 +92,16 @@ def regions(evidence: Evidence) -> list[Region]:
     ]
     within = np.stack(np.meshgrid(*[(s == 0) | (s == 7) for s in side], indexing="ij"))
     found = [
-        Region("corners", lambda v: block_values(v, 8)[:, np.tile(corner, 2)], within.all(axis=0)),
-        Region("border", lambda v: block_values(v, 8)[:, np.tile(border, 2)], within.any(axis=0)),
+        Region(
+            "corners",
+            lambda v: block_values(v, 8)[:, np.tile(corner, 2)],
+            np.asarray(within.all(axis=0)),
+        ),
+        Region(
+            "border",
+            lambda v: block_values(v, 8)[:, np.tile(border, 2)],
+            np.asarray(within.any(axis=0)),
+        ),
     ]
     if evidence.modality == "mask":
         empty = (values > _AIR).mean(axis=0) < 0.01
@@ -101,9 +109,10 @@ def regions(evidence: Evidence) -> list[Region]:
         empty = values.mean(axis=0, dtype=np.float64) < _AIR
     if empty.mean() >= 0.01 and np.abs(np.diff(values[:, empty], axis=0)).max(initial=0) > 0:
         # Outside the background every volume is made equal, so that nothing else is described.
-        emptied = partial(np.where, empty)
         found.append(
-            Region("background", lambda v: block_values(emptied(v, -1.0), 4), empty, blocks=4)
+            Region(
+                "background", lambda v: block_values(np.where(empty, v, -1.0), 4), empty, blocks=4
+            )
         )
     return found
 

@@ -228,7 +228,8 @@ def _meaning(cohort: Cohort, column: str, options: Options) -> tuple[Verdict, st
     trade = trading(cohort.columns[column], cohort.subjects, None, rng, f"the {column}")
     cohort = cohort.subset(trade.volumes)
     free = Groups(cohort.columns[column], cohort.subjects, None, rng, 199)
-    classes = np.stack([cohort.labels == c for c in np.unique(cohort.labels)], axis=1)
+    labels = np.asarray(cohort.labels)
+    classes = np.stack([labels == c for c in np.unique(labels)], axis=1)
     if max_t(free, classes).p <= limit("shortcuts.goes_with_label"):
         return "fail", "The classes are unevenly spread over them, so this is a shortcut."
     return "warn", "Models trained at one need not hold at the other."
