@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,11 @@ def cohort_of(dataset: Dataset, name: str) -> Cohort:
     values = np.empty((len(dataset), *dataset.shape), np.float32)
     for i in range(len(dataset)):
         values[i] = as_files(dataset.volume(i)[0], dataset)
-    return _cohort(name, values, dataset.items, dataset.labels if dataset.classes else None)
+    cohort = _cohort(name, values, dataset.items, dataset.labels if dataset.classes else None)
+    if not dataset.normalisation.get("per_volume"):
+        return cohort
+    windows = [(record["low"], record["high"]) for record in dataset.records]
+    return replace(cohort, windows=np.array(windows))
 
 
 def generated_cohort(source: Path, like: Dataset, name: str = "generated") -> Cohort:

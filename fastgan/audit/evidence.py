@@ -67,6 +67,8 @@ class Cohort:
     """[N] files as they lie on the disk, or () where the volumes come out of an archive."""
     subjects_named: bool = True
     """False where, for want of names, every file counts as a subject of its own."""
+    windows: Floats | None = None
+    """[N, 2] the files' units that became -1 and 1, where each volume has a window of its own."""
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values)
@@ -79,6 +81,7 @@ class Cohort:
         counts |= {name: len(column) for name, column in self.columns.items()}
         counts |= {} if self.labels is None else {"labels": len(self.labels)}
         counts |= {"files": len(self.files)} if self.files else {}
+        counts |= {} if self.windows is None else {"windows": len(self.windows)}
         for what, count in counts.items():
             if count != len(values):
                 raise AuditError(f"{self.name} volumes: {len(values)} volumes but {count} {what}")
@@ -102,6 +105,7 @@ class Cohort:
             {name: column[positions] for name, column in self.columns.items()},
             tuple(self.files[i] for i in positions) if self.files else (),
             self.subjects_named,
+            None if self.windows is None else self.windows[positions],
         )
 
 

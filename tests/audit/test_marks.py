@@ -91,7 +91,7 @@ def test_planting_by_arithmetic_is_planting_into_the_volumes():
     # The same by hand: the groups of the last row carry a mark at the first planted place.
     rng = np.random.default_rng(0)
     groups = Groups(case.columns["scanner"], case.subjects, None, rng, 99 + 1)
-    place = _places(every, rng)[0]
+    place = _places(every, 3, rng)[0]
     moved = case.values.copy().reshape(len(case), -1)
     moved[:, place] += moved[:, place].std(axis=0) * (groups.codes[-1] == 1)[:, None]
     again = find_marks(

@@ -216,7 +216,8 @@ def test_change_outside_is_a_share_of_the_square():
 
 def test_judge_answers_what_it_can_and_says_why_not():
     findings = {f.key: f for f in shortcuts.judge(mask_evidence(60), QUICK)}
-    assert len(findings) == 6
+    assert len(findings) == 7
+    assert "Not asked" in findings["shortcuts.marks.class"].accepted.sentence
     assert "no generated volumes" in findings["shortcuts.amplification"].accepted.sentence
     for key, reason in (("swap", "no generator"), ("columns", "no manifest column has two")):
         outcome = findings[f"shortcuts.{key}"].accepted

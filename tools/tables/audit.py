@@ -84,9 +84,10 @@ def site_sizes(files: list[Any]) -> list[str]:
         (row["test"], row["volumes_per_subject"], row["level"]): row["rejections"] / row["runs"]
         for row in _rows(files)
     }
-    cells = [(volumes, level) for volumes in (1, 2, 4) for level in (0.01, 0.05)]
+    counts = ("1", "2", "4", "1 or 4, tied")
+    cells = [(volumes, level) for volumes in counts for level in (0.01, 0.05)]
     header = ["test"]
-    for volumes in (1, 2, 4):
+    for volumes in counts:
         header += [f"{volumes} a patient, 1 %", "5 %"]
     return table(
         header,

@@ -2,7 +2,9 @@
 
     python bench/studies/audit/size_sites.py [--runs 1000] [--processes 1]
 
-Volumes of 8^3 lung texture, of 24 subjects with 1, 2 or 4 volumes each. The label makes the middle
+Volumes of 8^3 lung texture, of 24 subjects with 1, 2 or 4 volumes each, or with 1 at one site and 4
+at the other (tied; of the label, in tests of the label). Who takes part is settled by `trading`, as
+in the audit. The label makes the middle
 brighter, and sites go with the label in two thirds of subjects, so that only tests within classes
 may keep quiet. Seeds are fixed: run r of clustering c is SeedSequence([20, c, r]). Writes
 bench/results/audit/size_sites.json: rejections at 1 % and 5 % of each test and clustering, with
@@ -30,10 +32,14 @@ from fastgan.audit.sites.differences import compare_groups
 from fastgan.audit.statistics import holm
 from fastgan.audit.statistics.cross_fit import CrossFit
 from fastgan.audit.statistics.group_tests import Groups, max_t, standard_rows
+from fastgan.audit.statistics.trading import trading
 from fastgan.measures.descriptors import named_statistics, voxel_descriptors
 
 SUBJECTS, SIZE, PERMUTATIONS = 24, 8, 99
 LEVELS = (0.01, 0.05)
+TIED = 0
+CLUSTERINGS = {1: "1", 2: "2", 4: "4", TIED: "1 or 4, tied"}
+"""Volumes of a subject, and how tables name them."""
 OUT = Path(__file__).resolve().parents[2] / "results" / "audit" / "size_sites.json"
 
 
@@ -48,35 +54,66 @@ def volumes(rng: np.random.Generator, labels: np.ndarray, people: np.ndarray) ->
     return np.clip(out, -1, 1)
 
 
+def people_of(clustering: int, group: np.ndarray) -> np.ndarray:
+    """[N] the subject of each volume; tied: 1 volume in the first group, 4 in the second."""
+    return np.repeat(
+        np.arange(SUBJECTS), 1 + 3 * group if clustering == TIED else np.full(SUBJECTS, clustering)
+    )
+
+
 def one_run(clustering: int, run: int) -> dict[str, float]:
     """p-values of all tests on one data set without a fault."""
     rng = np.random.default_rng([20, clustering, run])
-    people = np.repeat(np.arange(SUBJECTS), clustering)
     order = rng.permutation(SUBJECTS)
-    labels = (order % 2)[people]
+    label = order % 2
     # Two thirds of the subjects of label 1 are at site 1, one third of those of label 0.
-    site = np.isin(order, np.r_[1 : 2 * SUBJECTS // 3 : 2, 0 : SUBJECTS // 3 : 2])[people].astype(
-        int
-    )
-    values = volumes(rng, labels, people)
-    p: dict[str, float] = {}
+    first = np.r_[1 : 2 * SUBJECTS // 3 : 2, 0 : SUBJECTS // 3 : 2]
+    site = np.isin(order, first).astype(int)
+    return _by_site(clustering, label, site, rng) | _by_label(clustering, label, rng)
 
+
+def _by_site(
+    clustering: int, label: np.ndarray, site: np.ndarray, rng: np.random.Generator
+) -> dict[str, float]:
+    people = people_of(clustering, site)
+    at = trading(site[people], people, label[people], rng, "the site").volumes
+    people = people[at]
+    labels, sites = label[people], site[people]
+    values = volumes(rng, labels, people)
     described = voxel_descriptors(values)
     named = np.stack(list(named_statistics(values, (1.0,) * 3, "ct").values()), axis=1)
-    groups = Groups(site, people, labels, rng, PERMUTATIONS)
+    groups = Groups(sites, people, labels, rng, PERMUTATIONS)
     tests = compare_groups(groups, described, named, rng)
-    for name, statistic in (
-        ("sites: classifier", tests.auc),
-        ("sites: mean discrepancy", tests.discrepancy),
-        ("sites: named statistics, max-T", tests.features.maxima),
-        ("sites: combined (min-P)", tests.combined),
-    ):
-        p[name] = groups.p(statistic)
+    p = {
+        "sites: classifier": groups.p(tests.auc),
+        "sites: mean discrepancy": groups.p(tests.discrepancy),
+        "sites: named statistics, max-T": groups.p(tests.features.maxima),
+        "sites: combined (min-P)": groups.p(tests.combined),
+    }
     every = np.ones((SIZE,) * 3, dtype=bool)
     p["marks: max-T over voxels"] = find_marks(
         values, groups, every, permutations=PERMUTATIONS, alpha=0.05, rng=rng
     ).p
+    return p
 
+
+def _by_label(clustering: int, label: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
+    people = people_of(clustering, label)
+    # Held-out volumes of the subjects against as many generated ones, each of its own.
+    real = rng.standard_normal((2, len(people))) + rng.standard_normal((2, SUBJECTS))[:, people]
+    made = rng.standard_normal((2, len(people))) * 2**0.5
+    truth = np.r_[label[people], label[people]]
+    side = np.repeat([0, 1], len(people))
+    owners = np.r_[people, SUBJECTS + np.arange(len(people))]
+    scores = np.concatenate([real, made], axis=1) + truth
+    at = trading(side, owners, truth, rng, "places").volumes
+    rows = Groups(side[at], owners[at], truth[at], rng, PERMUTATIONS)
+    contrast = contrast_rows(rows, scores[:, at], truth[at]).max(axis=0)
+    p = {"amplification: studentised": rows.p(contrast)}
+
+    people = people[trading(label[people], people, None, rng, "the label").volumes]
+    labels = label[people]
+    values = volumes(rng, labels, people)
     by_label = Groups(labels, people, None, rng, PERMUTATIONS)
     # Block means of one voxel: the corners and the border, which the label does not touch.
     scaled = []
@@ -91,17 +128,6 @@ def one_run(clustering: int, run: int) -> dict[str, float]:
         "spacing": np.round(rng.normal(1.0, 0.1, len(people)), 1).tolist(),
     }
     p["files: max-T over fields"] = max_t(by_label, feature_columns(fields)[0]).p
-
-    # Held-out volumes of the subjects against as many generated ones, each of its own.
-    real = rng.standard_normal((2, len(people))) + rng.standard_normal((2, SUBJECTS))[:, people]
-    made = rng.standard_normal((2, len(people))) * 2**0.5
-    truth = np.r_[labels, labels]
-    side = np.repeat([0, 1], len(people))
-    owners = np.r_[people, SUBJECTS + np.arange(len(people))]
-    if clustering == 1:  # subjects of several volumes are exchanged with none: nothing to test
-        rows = Groups(side, owners, truth, rng, PERMUTATIONS)
-        scores = np.concatenate([real, made], axis=1) + truth
-        p["amplification: studentised"] = rows.p(contrast_rows(rows, scores, truth).max(axis=0))
     return p
 
 
@@ -125,7 +151,7 @@ def counted(clustering: int, each: list[dict[str, float]]) -> list[dict[str, Any
         p = np.array([found[test] for found in each])
         for level in LEVELS:
             rejections = int((p <= level).sum())
-            row = {"test": test, "volumes_per_subject": clustering, "level": level}
+            row = {"test": test, "volumes_per_subject": CLUSTERINGS[clustering], "level": level}
             row |= {"rejections": rejections, "runs": len(each)}
             rows.append(row | {"p_above_nominal": above_nominal(rejections, len(each), level)})
     return rows
@@ -153,7 +179,7 @@ def main() -> None:
     runs = chosen.runs
     rows: list[dict[str, Any]] = []
     with multiprocessing.get_context("spawn").Pool(chosen.processes) as pool:
-        for clustering in (1, 2, 4):
+        for clustering in CLUSTERINGS:
             each = pool.starmap(one_run, [(clustering, r) for r in range(runs)], chunksize=25)
             rows += counted(clustering, each)
             write(rows)

@@ -182,7 +182,11 @@ class World:
         if name != "generated" and self.setting.sites > 1:
             columns = {"site": patients.sites}
         values = self.values(patients.raw)
-        return Cohort(name, values, patients.subjects, patients.labels, columns)
+        windows = None
+        if self.setting.window == "percentiles":
+            windows = np.stack([end.ravel() for end in _percentiles(patients.raw)], axis=1)
+        labels = patients.labels
+        return Cohort(name, values, patients.subjects, labels, columns, windows=windows)
 
     def evidence(
         self,

@@ -29,6 +29,7 @@ from fastgan.audit.rules import limit
 from fastgan.audit.statistics import permutation_p
 from fastgan.audit.statistics.group_tests import Groups, MaxT, max_t
 from fastgan.audit.statistics.roc import auc_rows
+from fastgan.audit.statistics.trading import trading
 from fastgan.errors import NotAsked
 
 __all__ = ["judge"]
@@ -144,6 +145,12 @@ def _association(
             by_construction="no field differs",
         )
         return finding, None
+    trade = trading(labels, cohort.subjects, None, rng, "the label")
+    cohort, labels, columns = (
+        cohort.subset(trade.volumes),
+        labels[trade.volumes],
+        columns[trade.volumes],
+    )
     groups = Groups(labels, cohort.subjects, None, rng, count + runs)
     result = max_t(groups, columns, count)
     null = result.maxima[1 : 1 + count] * (1 + 1e-6)
@@ -193,8 +200,8 @@ def _association(
         tables=(table,),
         methods=(
             "Numbers as ranks, text as one column a level; difference of means between classes, "
-            f"largest over all columns, {count} permutations of whole subjects. Planted controls "
-            f"must reach p <= {power_level(options.alpha):g}."
+            f"largest over all columns, {count} permutations of whole subjects. "
+            f"{trade.said(count)} Planted controls must reach p <= {power_level(options.alpha):g}."
         ),
         limits="Linear in ranks: a field that tells the label by its spread alone is not seen.",
         n_volumes=len(cohort),

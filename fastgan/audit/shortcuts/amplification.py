@@ -12,10 +12,11 @@ from fastgan.audit.controls import hits, power_level
 from fastgan.audit.evidence import Evidence, Options, require_labels
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
 from fastgan.audit.rules import limit, whole
-from fastgan.audit.shortcuts.regions import regions, varied_columns
+from fastgan.audit.shortcuts.regions import corner_steps, regions, varied_columns
 from fastgan.audit.statistics import auc, auc_interval, permutation_p
 from fastgan.audit.statistics.discriminant import discriminant_scores
 from fastgan.audit.statistics.group_tests import Groups
+from fastgan.audit.statistics.trading import Trading, trading
 from fastgan.errors import AuditError
 from fastgan.measures.descriptors import size_of
 
@@ -26,11 +27,16 @@ QUESTION = Question(
     "shortcuts.amplification",
     "Does the label show more in generated than in real volumes where it should not?",
 )
-SHIFT = limit("shortcuts.amplification.shift")
-"""Planted: scores of generated volumes of one class higher, in standard deviations."""
-CONTROL_RUNS = 100
+HEIGHT = limit("shortcuts.amplification.height")
+MARK = 3
+"""Voxels along each side of a planted mark."""
+CORNERS = 4
+"""Corners in which marks are planted, a quarter of the runs each."""
+CONTROL_RUNS, CONTROL_PERMUTATIONS = 100, 499
 LEAST_LABELLED = whole("shortcuts.amplification.least")
-"""Generated volumes that each class needs."""
+_Named = dict[str, Floats]
+OURS, THEIRS = "as patients show it", "as generated volumes show it"
+"""Names of the two directions: what a score was fitted to."""
 
 
 def contrast_rows(groups: Groups, scores: Floats, labels: Integers) -> Floats:
@@ -76,49 +82,90 @@ def contrast_rows(groups: Groups, scores: Floats, labels: Integers) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Scores:
-    """Of real held-out, then generated volumes."""
+class _Sides:
+    """Held-out volumes, then generated ones that no score is fitted to."""
 
-    names: list[str]
-    values: Floats  # [K, N]
-    labels: Integers  # [N] 0 or 1
-    owners: Texts  # [N]
-    generated: Integers  # [N] 0 or 1
+    values: Floats
+    """[N, D, H, W]"""
+    labels: Integers
+    """[N] 1 for the last class, 0 for the others."""
+    owners: Texts
+    """[N] who each is of; generated volumes are each of their own."""
+    generated: Integers
+    """[N] 0 or 1."""
+    fitted: Floats
+    """[M, D, H, W] the other half of the generated volumes."""
+    fitted_labels: Integers
+    """[M]"""
+    trade: Trading
+
+    @property
+    def held_out(self) -> int:
+        """How many of the volumes are."""
+        return int((self.generated == 0).sum())
 
 
-def _scores(evidence: Evidence) -> _Scores:
-    """Scores by fits to the training volumes, which neither side took part in."""
-    generated = evidence.require_generated()
-    training, holdout = evidence.training, evidence.holdout
+def _sides(evidence: Evidence, rng: np.random.Generator) -> _Sides:
+    generated, holdout = evidence.require_generated(), evidence.holdout
     if generated.labels is None:
         raise AuditError("the generated volumes have no labels")
-    labels, held = require_labels(training), require_labels(holdout)
-    present = np.unique(labels)
-    target = present[-1]  # of more than two classes: the last against the rest
-    truth = np.r_[held == target, generated.labels == target].astype(np.int64)
-    made = np.r_[np.zeros(len(holdout), np.int64), np.ones(len(generated), np.int64)]
-    for side in (0, 1):
-        least = min(int((truth[made == side] == c).sum()) for c in (0, 1))
-        if least < LEAST_LABELLED:
-            raise AuditError(f"needs {LEAST_LABELLED} volumes of each class a side, got {least}")
-    both = np.concatenate([holdout.values, generated.values])
-    names, values = [], []
-    for region in regions(evidence):
-        fitted = region.describe(training.values)
-        kept = varied_columns(fitted)
-        if not kept.any():
-            continue
-        names.append(region.name)
-        others = region.describe(both)[:, kept]
-        values.append(discriminant_scores(fitted[:, kept], labels == target, others, ridge=0.5))
+    held = require_labels(holdout)
+    target = np.unique(require_labels(evidence.training))[-1]
+    labels = (generated.labels == target).astype(np.int64)
+    # A half of each class: what a score was fitted to cannot be exchanged with patients.
+    half = np.zeros(len(generated), bool)
+    for c in (0, 1):
+        own = rng.permutation(np.flatnonzero(labels == c))
+        half[own[: len(own) // 2]] = True
+    side = np.r_[np.zeros(len(holdout), np.int64), np.ones(int((~half).sum()), np.int64)]
+    truth = np.r_[(held == target).astype(np.int64), labels[~half]]
+    owners = np.r_[holdout.subjects, [f"generated {i}" for i in np.flatnonzero(~half)]]
+    values = np.concatenate([holdout.values, generated.values[~half]])
+    trade = trading(side, owners, truth, rng, "places with a generated volume")
+    at = trade.volumes
+    least = min(int((truth[at][side[at] == k] == c).sum()) for k in (0, 1) for c in (0, 1))
+    if least < LEAST_LABELLED:
+        raise AuditError(
+            f"needs {LEAST_LABELLED} held-out subjects of each class and {2 * LEAST_LABELLED} "
+            f"generated volumes, half of which scores are fitted to; got {least} on a side"
+        )
+    return _Sides(
+        values[at],
+        truth[at],
+        owners[at],
+        side[at],
+        generated.values[half],
+        labels[half],
+        trade,
+    )
+
+
+def _scores(evidence: Evidence, fitted: Floats, labels: Integers, volumes: Floats) -> _Named:
+    """Scores [N] of volumes by fits to other volumes, a row a region and direction.
+
+    What only the generator does shows in no fit to patients, and what only patients have in no fit
+    to generated volumes, so each region is read both ways.
+    """
+    training = evidence.training
+    known = require_labels(training)
+    out: _Named = {}
+    around = [r for r in regions(evidence) if r.name != "corners"]
+    for region in (*corner_steps(volumes.shape[1:]), *around):
+        described = region.describe(volumes)
+        for way, shown, truth in (
+            (OURS, training.values, known == np.unique(known)[-1]),
+            (THEIRS, fitted, labels == 1),
+        ):
+            reference = region.describe(shown)
+            kept = varied_columns(reference)
+            if kept.any():
+                out[f"{region.name} {way}"] = discriminant_scores(
+                    reference[:, kept], truth, described[:, kept], ridge=0.5
+                )
     if evidence.modality == "mask":
-        names.append("size")
-        direction = np.sign(auc(size_of(training.values), labels == target) - 0.5)
-        values.append(direction * size_of(both))
-    if not names:
-        raise AuditError("corners, border and background do not vary between volumes")
-    owners = np.r_[holdout.subjects, [f"generated {i}" for i in range(len(generated))]]
-    return _Scores(names, np.stack(values), truth, owners, made)
+        direction = np.sign(auc(size_of(training.values), known == np.unique(known)[-1]) - 0.5)
+        out["size"] = direction * size_of(volumes)
+    return out
 
 
 def judge_amplification(evidence: Evidence, options: Options) -> Finding:
@@ -127,97 +174,144 @@ def judge_amplification(evidence: Evidence, options: Options) -> Finding:
     Raises:
         AuditError: no generated volumes, labels missing or too few.
     """
-    scores = _scores(evidence)
     rng = options.rng("shortcuts/amplification")
+    sides = _sides(evidence, rng)
+    named = _scores(evidence, sides.fitted, sides.fitted_labels, sides.values)
+    if not named:
+        raise AuditError("corners, border and background do not vary between volumes")
+    scores = np.stack(list(named.values()))
     count = options.permutations
     runs = 0 if options.quick else CONTROL_RUNS
-    groups = Groups(scores.generated, scores.owners, scores.labels, rng, count + runs)
-    rows = contrast_rows(groups, scores.values, scores.labels)
+    groups = Groups(sides.generated, sides.owners, sides.labels, rng, count + runs)
+    rows = contrast_rows(groups, scores, sides.labels)
     maxima = rows.max(axis=0)
     null = slice(1, 1 + count)
-    p = permutation_p(float(maxima[0]), maxima[null])
-    table, gaps = [], []
-    for name, values, row in zip(scores.names, scores.values, rows, strict=True):
-        line: list[str | float] = [name]
-        areas = []
-        for side in (0, 1):
-            at = scores.generated == side
-            positive = scores.labels[at] == 1
-            areas.append(auc(values[at], positive))
-            low, high = auc_interval(values[at], positive, scores.owners[at], rng, 300)
-            line += [round(areas[-1], 3), f"{low:.3f} to {high:.3f}"]
-        gaps.append(areas[1] - areas[0])
-        table.append((*line, round(permutation_p(float(row[0]), maxima[null]), 4)))
-    planted: tuple[Control, ...] = ()
-    if runs:
-        found = _planted(groups, scores, count)
-        quiet = [permutation_p(float(m), maxima[null]) for m in maxima[1 + count :]]
-        said = f"a score {SHIFT:g} sd higher for generated volumes of one class"
-        planted = (
-            controls.found(said, *hits(found, power_level(options.alpha))),
-            controls.quiet(
-                "real and generated exchanged within classes",
-                *hits(quiet, options.alpha),
-                at_most=options.alpha,
-            ),
-        )
+    table, gaps = _table(named, sides, rows, maxima[null], rng)
+    planted = _controls(evidence, sides, groups, maxima, options, rng) if runs else ()
     best = int(rows[:, 0].argmax())
-    telling = [str(r[0]) for r in table if float(r[-1]) <= options.alpha]
-    name = scores.names[best]
+    telling = [str(r[0]) for r in table.rows if float(r[-1] or 0.0) <= options.alpha]
+    name = list(named)[best]
+    read = dict.fromkeys(n.split(" as ")[0] for n in named)
+    places = ", ".join(dict.fromkeys("corners" if n.startswith("corner") else n for n in read))
+    made, held = len(sides.values) - sides.held_out, sides.held_out
     return Finding(
         *QUESTION,
         Outcome(
             "pass",
-            f"No evidence that the label can be told better from {', '.join(scores.names)} among "
-            f"{int(scores.generated.sum())} generated than among "
-            f"{int((scores.generated == 0).sum())} held-out volumes.",
+            f"No evidence that the label can be told better from {places} among {made} generated "
+            f"than among {held} held-out volumes{sides.trade.note}.",
         ),
         Outcome(
             "warn" if evidence.modality == "mask" else "fail",
             "The label shows more in generated than in held-out volumes: "
-            f"{', '.join(telling) or name} (AUC {gaps[best]:+.2f}). "
+            f"{_some(telling) or name} (AUC {gaps[best]:+.2f}). "
             "A network trained on them leans on it more than it should.",
         ),
-        p=p,
+        p=permutation_p(float(maxima[0]), maxima[null]),
         value=gaps[best],
         value_name=f"AUC of the {name}, generated less held-out",
         floor=0.0,
         floor_name="held-out against held-out",
-        n_volumes=len(scores.labels),
-        n_subjects=evidence.holdout.n_subjects,
+        n_volumes=len(sides.labels),
+        n_subjects=len(np.unique(sides.owners[sides.generated == 0])),
         power="" if not runs else f"{planted[0].name}: {planted[0].rate:.0%}",
         controls=planted,
-        tables=(
-            Table(
-                "How well the label is told",
-                ("by", "held-out AUC", "95 %", "generated AUC", "95 %", "adjusted p"),
-                tuple(table),
-                "Scores by ridge discriminants fitted to training volumes; size by itself.",
-            ),
-        ),
+        tables=(table,),
         methods=(
-            "Difference of AUCs over its standard error, largest over the scores; real subjects "
-            f"and generated volumes exchanged within classes {count} times. Planted controls must "
-            f"reach p <= {power_level(options.alpha):g}."
+            "Difference of AUCs over its standard error, largest over the scores; held-out "
+            f"subjects and generated volumes exchanged within classes {count} times. Scores are "
+            "ridge discriminants on block means and, of corners, steps between neighbouring "
+            "voxels; fitted to training volumes and again to one half of the "
+            f"generated ones, whose other half is scored. {sides.trade.said(count)} Planted "
+            f"controls must reach p <= {power_level(options.alpha):g}."
         ),
         limits=(
-            "A generator whose classes are too far apart is seen here, one without classes not. Of "
-            "masks, border and background tell the size of the body."
+            "A generator whose classes are too far apart there is seen here, one without classes "
+            "not, nor what lies in the middle. Of masks, border and background tell the size of "
+            "the body."
         ),
     )
 
 
-def _planted(groups: Groups, scores: _Scores, count: int) -> list[float]:
-    """p-values of runs in which the first score of one side's class 1 is higher."""
-    out = []
-    first = 1 + count
-    few = np.arange(1, 1 + min(count, 499))
-    member = groups.codes
-    for row in range(first, len(member)):
-        part = groups.rows(np.r_[row, few])
-        values = scores.values.astype(np.float64).copy()
-        raised = (member[row] == 1) & (scores.labels == 1)
-        values[0] += SHIFT * values[0].std() * raised
-        largest = contrast_rows(part, values, scores.labels).max(axis=0)
-        out.append(permutation_p(float(largest[0]), largest[1:]))
+def _some(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _table(
+    named: _Named, sides: _Sides, rows: Floats, null: Floats, rng: np.random.Generator
+) -> tuple[Table, list[float]]:
+    """AUCs of both sides, and generated less held-out of each score."""
+    table, gaps = [], []
+    for (name, values), row in zip(named.items(), rows, strict=True):
+        line: list[str | float] = [name]
+        areas = []
+        for side in (0, 1):
+            at = sides.generated == side
+            positive = sides.labels[at] == 1
+            areas.append(auc(values[at], positive))
+            low, high = auc_interval(values[at], positive, sides.owners[at], rng, 300)
+            line += [round(areas[-1], 3), f"{low:.3f} to {high:.3f}"]
+        gaps.append(areas[1] - areas[0])
+        table.append((*line, round(permutation_p(float(row[0]), null), 4)))
+    shown = Table(
+        "How well the label is told",
+        ("by", "held-out AUC", "95 %", "generated AUC", "95 %", "adjusted p"),
+        tuple(table),
+        f"Scores by ridge discriminants: '{OURS}' fitted to training volumes, '{THEIRS}' to the "
+        "other half of the generated ones; size by itself.",
+    )
+    return shown, gaps
+
+
+def _controls(
+    evidence: Evidence,
+    sides: _Sides,
+    groups: Groups,
+    maxima: Floats,
+    options: Options,
+    rng: np.random.Generator,
+) -> tuple[Control, ...]:
+    """Voxels of a corner brighter in class 1 of the generator, and nothing planted.
+
+    The last rows of the groups say which volumes are the generator's in each run; the half that
+    scores are fitted to always is.
+    """
+    first = len(maxima) - CONTROL_RUNS
+    found: list[float] = []
+    for k, corner in enumerate(rng.permutation(8)[:CORNERS]):
+        at = tuple(
+            slice(n - MARK - k % 2, n - k % 2) if corner >> axis & 1 else slice(k % 2, MARK + k % 2)
+            for axis, n in enumerate(sides.values.shape[1:])
+        )
+        fitted, marked = _marked(sides.fitted, at), _marked(sides.values, at)
+        own = np.where(sides.fitted_labels[:, None, None, None] == 1, fitted, sides.fitted)
+        plain, changed = (
+            _scores(evidence, own, sides.fitted_labels, v) for v in (sides.values, marked)
+        )
+        for row in range(first + k, len(maxima), CORNERS):
+            bears = (groups.codes[row] == 1) & (sides.labels == 1)
+            scores = np.stack([np.where(bears, changed[n], plain[n]) for n in plain])
+            part = groups.rows(np.r_[row, 1 : 1 + min(CONTROL_PERMUTATIONS, first - 1)])
+            largest = contrast_rows(part, scores, sides.labels).max(axis=0)
+            found.append(permutation_p(float(largest[0]), largest[1:]))
+    quiet = [permutation_p(float(m), maxima[1:first]) for m in maxima[first:]]
+    said = (
+        f"{MARK}^3 voxels in a corner of the generator's class brighter by {HEIGHT / 2:.0%} of "
+        "the range"
+    )
+    return (
+        controls.found(said, *hits(found, power_level(options.alpha))),
+        controls.quiet(
+            "held-out and generated volumes exchanged within classes",
+            *hits(quiet, options.alpha),
+            at_most=options.alpha,
+        ),
+    )
+
+
+def _marked(values: Floats, at: tuple[slice, ...]) -> Floats:
+    out = values.copy()
+    place = (slice(None), *at)
+    out[place] = np.minimum(out[place] + np.float32(HEIGHT), 1.0)
     return out

@@ -6,17 +6,23 @@ import numpy as np
 
 from fastgan.arrays import Floats, Integers, Texts
 from fastgan.audit import controls
-from fastgan.audit.controls import by_subject, hits, power_level
-from fastgan.audit.evidence import LEAST_SUBJECTS, Evidence, Options, require_labels, subjects_by
+from fastgan.audit.controls import hits, power_level
+from fastgan.audit.evidence import (
+    LEAST_SUBJECTS,
+    Cohort,
+    Evidence,
+    Options,
+    require_labels,
+    subjects_by,
+)
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
 from fastgan.audit.rules import limit
-from fastgan.audit.statistics import auc, auc_interval, holm, permutation_p
+from fastgan.audit.statistics import auc, auc_interval, holm
 from fastgan.audit.statistics.cross_fit import CrossFit
-from fastgan.audit.statistics.group_tests import Groups, max_t, standard_rows
+from fastgan.audit.statistics.group_tests import Groups, max_t
+from fastgan.audit.statistics.trading import trading
 from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.descriptors import (
-    FINE_MEANS,
-    INTENSITIES,
     named_statistics,
     voxel_descriptors,
 )
@@ -32,7 +38,7 @@ EXPLAINED = Question("shortcuts", "shortcuts.explained", "What explains the labe
 MOST_COLUMNS = 12
 TELLING = limit("shortcuts.explained.telling")
 """AUC of a single statistic above which the reader is warned."""
-CONTROL_RUNS = 100
+CONTROL_RUNS, CONTROL_PERMUTATIONS = 60, 399
 _SIZES = ("share of soft voxels", "middle", "border")
 
 
@@ -81,22 +87,25 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
         )
     described = voxel_descriptors(cohort.values)
     rng = options.rng("shortcuts/columns")
-    runs = 0 if options.quick else CONTROL_RUNS
     count = options.permutations
     rows: list[tuple[str | float | int, ...]] = []
     p = []
-    quiet: list[float] = []
-    found: list[float] = []
+    refused: dict[str, str] = {}
     for name, levels in usable.items():
         at = np.flatnonzero(levels != "")
+        try:
+            at = at[trading(levels[at], cohort.subjects[at], labels[at], rng, name).volumes]
+        except AuditError as error:
+            refused[name] = str(error)
+            continue
         who, own = cohort.subjects[at], labels[at]
-        free = Groups(levels[at], who, None, rng, count + runs)
+        free = Groups(levels[at], who, None, rng, count)
         classes = np.stack([own == c for c in np.unique(labels)], axis=1)
-        utility = max_t(free, classes, count)
-        given = Groups(levels[at], who, own, rng, count + runs)
+        utility = max_t(free, classes)
+        given = Groups(levels[at], who, own, rng, count)
         fit = CrossFit(described[at], given.subjects, given.strata, rng)
         area = fit.auc(given)
-        seen = permutation_p(float(area[0]), area[1 : 1 + count])
+        seen = given.p(area)
         association = _association(levels[at], own)
         rows.append(
             (
@@ -110,37 +119,22 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
             )
         )
         p.append(max(utility.p, seen))
-        if runs and not found:
-            for run in range(runs):
-                row = 1 + count + run
-                quiet.append(
-                    max(
-                        permutation_p(utility.maxima[row], utility.maxima[1 : 1 + count]),
-                        permutation_p(float(area[row]), area[1 : 1 + count]),
-                    )
-                )
-            found = _planted(given, described[at], count, runs, rng)
+    if not p:
+        raise AuditError("; ".join(f"{name}: {why}" for name, why in refused.items()))
     adjusted = holm(p)
     worst = int(np.argmin(adjusted))
-    names = list(usable)
+    names = [name for name in usable if name not in refused]
     risky = [n for n, value in zip(names, adjusted, strict=True) if value <= options.alpha]
     planted: tuple[Control, ...] = ()
     if not options.quick:
-        said = f"a column that shifts all voxels by {SHIFT:g} sd"
-        planted = (
-            controls.found(said, *hits(found, power_level(options.alpha))),
-            controls.quiet(
-                "columns permuted among subjects",
-                *hits(quiet, options.alpha),
-                at_most=options.alpha,
-            ),
-        )
+        planted = _controls(cohort, labels, described, options, rng)
     return Finding(
         *COLUMNS,
         Outcome(
             "pass",
             f"No evidence that any of {', '.join(names)} both goes with the label and can be read "
-            f"from the voxels ({len(cohort)} volumes, {cohort.n_subjects} subjects).",
+            f"from the voxels ({len(cohort)} volumes, {cohort.n_subjects} subjects)."
+            + "".join(f" {name} could not be judged: {why}." for name, why in refused.items()),
         ),
         Outcome(
             "warn",
@@ -183,26 +177,50 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
 
 
 SHIFT = limit("shortcuts.columns.shift")
-"""Shift of every descriptor by a planted column, in standard deviations."""
+AGREEMENT = limit("shortcuts.columns.agreement")
 
 
-def _planted(
-    groups: Groups, described: Floats, count: int, runs: int, rng: np.random.Generator
-) -> list[float]:
-    """Detectability of columns that shift the volumes' mean."""
-    out = []
-    few = 1 + min(count, 499)
-    first = 1 + count
-    carries = by_subject(groups, first, 1.0, rng)
-    for run in range(runs):
-        planted = described.copy()
-        step = SHIFT * described[:, FINE_MEANS].mean(axis=1).std()
-        planted[:, INTENSITIES] += step * carries[run][:, None]
-        scored = np.r_[first + run, 1:few]
-        fit = CrossFit(planted, groups.subjects, groups.strata, rng)
-        area = standard_rows(fit.auc(groups, scored))
-        out.append(permutation_p(float(area[0]), area[1:]))
-    return out
+def _controls(
+    cohort: Cohort,
+    labels: Integers,
+    described: Floats,
+    options: Options,
+    rng: np.random.Generator,
+) -> tuple[Control, ...]:
+    """Columns that go with the label, whose volumes are brighter, or are left as they are.
+
+    The second must keep quiet: what goes with the label and shows in no voxel is no shortcut.
+    """
+    people, who = np.unique(cohort.subjects, return_inverse=True)
+    step = SHIFT * float(cohort.values.mean(axis=(1, 2, 3), dtype=np.float64).std())
+    moved = voxel_descriptors(np.clip(cohort.values + np.float32(step), -1.0, 1.0))
+    found: list[float] = []
+    alarms: list[float] = []
+    for _ in range(CONTROL_RUNS):
+        wrong = rng.random(len(people)) >= AGREEMENT
+        member = (labels == labels.max()) ^ wrong[who]
+        at = trading(member, who, labels, rng, "a planted column").volumes
+        own, carries = labels[at], member[at]
+        free = Groups(carries, who[at], None, rng, CONTROL_PERMUTATIONS)
+        classes = np.stack([own == c for c in np.unique(labels)], axis=1)
+        useful = max_t(free, classes).p
+        given = Groups(carries, who[at], own, rng, CONTROL_PERMUTATIONS)
+        brighter = np.where(carries[:, None], moved[at], described[at])
+        for features, p in ((brighter, found), (described[at], alarms)):
+            fit = CrossFit(features, given.subjects, given.strata, rng)
+            p.append(max(useful, given.p(fit.auc(given))))
+    goes = f"that goes with the label in {AGREEMENT:.0%} of subjects"
+    return (
+        controls.found(
+            f"a column {goes} and makes its volumes brighter by {SHIFT:g} sd",
+            *hits(found, power_level(options.alpha)),
+        ),
+        controls.quiet(
+            f"a column {goes} and changes no voxel",
+            *hits(alarms, options.alpha),
+            at_most=options.alpha,
+        ),
+    )
 
 
 def _association(levels: Texts, labels: Integers) -> float:

@@ -1,4 +1,4 @@
-"""Six questions ask for shortcuts to the label, among them what generation adds to them."""
+"""Seven questions ask for shortcuts to the label, among them what generation adds to them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ from collections.abc import Sequence
 
 from fastgan.audit.evidence import Evidence, Options
 from fastgan.audit.judgement import Finding, Part, Question, answer
-from fastgan.audit.shortcuts import amplification, attributes, regions, swap, watermarks
+from fastgan.audit.shortcuts import (
+    amplification,
+    attributes,
+    fixed_edges,
+    regions,
+    swap,
+    watermarks,
+)
 from fastgan.errors import NotAsked
 
 __all__ = ["judge"]
 
 _PARTS = (
     (watermarks.QUESTION, watermarks.judge_marks),
+    (fixed_edges.QUESTION, fixed_edges.judge_fixed_edges),
     (regions.QUESTION, regions.judge_regions),
     (attributes.COLUMNS, attributes.judge_columns),
     (attributes.EXPLAINED, attributes.judge_explained),
@@ -22,7 +30,7 @@ _PARTS = (
 
 
 def judge(evidence: Evidence, options: Options) -> list[Finding]:
-    """Six findings; those that the data do not allow say "cannot tell" and why.
+    """Seven findings; those that the data do not allow say "cannot tell" and why.
 
     Raises:
         NotAsked: nothing is labelled, and nothing says where a volume comes from.

@@ -29,7 +29,7 @@ PLACES = 12
 FAINT = -0.9
 """Values above it belong to a body."""
 MARK = 3
-"""Voxels along each side of a planted mark."""
+"""Voxels along each side of a planted mark; one less where the region is thinner."""
 _CHUNK = 2048
 _VOLUMES = 64  # searched for bodies at once
 
@@ -51,6 +51,8 @@ class Marks:
     the contrast that is largest."""
     planted_p: dict[tuple[float, float], Floats]
     """(sd, agreement) -> [R] p-values of runs with a planted mark."""
+    side: int
+    """Voxels along each side of a planted mark."""
     quiet_p: Floats
     """[R] p-values of runs whose groups are permuted and nothing is planted."""
 
@@ -145,7 +147,8 @@ def find_marks(
     tested = varying(values) & region
     at = np.flatnonzero(tested)
     rows, runs = len(groups.codes), len(groups.codes) - 1 - permutations
-    places = _places(region, rng) if runs and plants else []
+    side = next((n for n in (MARK, MARK - 1) if _holds(region, n)), 0)
+    places = _places(region, side, rng) if runs and plants else []
     flat = values.reshape(len(values), -1)
     t = np.zeros((len(groups.contrasts), len(at)))
     maxima, beside = np.zeros(rows), np.zeros((len(places), rows))
@@ -178,6 +181,7 @@ def find_marks(
         hits.reshape(tested.shape),
         _difference(flat, groups, at, t).reshape(tested.shape),
         planted if runs else {},
+        side,
         np.array([permutation_p(v, null) for v in maxima[1 + permutations :]]),
     )
 
@@ -195,16 +199,24 @@ def _difference(flat: Floats, groups: Groups, at: Integers, t: Floats) -> Floats
     return out
 
 
-def _places(region: Bools, rng: np.random.Generator) -> list[Integers]:
-    """Flat positions of cubes of MARK voxels that lie in the region."""
-    window = np.lib.stride_tricks.sliding_window_view(region, (MARK,) * 3)
-    starts = np.argwhere(window.all(axis=(3, 4, 5)))
+def _starts(region: Bools, side: int) -> Integers:
+    """[n, 3] first voxels of the cubes that lie in the region."""
+    window = np.lib.stride_tricks.sliding_window_view(region, (side,) * 3)
+    out: Integers = np.argwhere(window.all(axis=(3, 4, 5)))
+    return out
+
+
+def _holds(region: Bools, side: int) -> bool:
+    return min(region.shape) >= side and len(_starts(region, side)) > 0
+
+
+def _places(region: Bools, side: int, rng: np.random.Generator) -> list[Integers]:
+    """Flat positions of cubes that lie in the region."""
+    starts = _starts(region, side) if side else np.empty((0, 3), np.int64)
     if not len(starts):
-        raise AuditError(
-            f"marks: the region holds no cube of {MARK} voxels, volumes {region.shape}"
-        )
+        raise AuditError(f"marks: the region holds no cube of 2 voxels, volumes {region.shape}")
     chosen = starts[rng.permutation(len(starts))[:PLACES]]
-    steps = np.stack(np.meshgrid(*[np.arange(MARK)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    steps = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     return [np.ravel_multi_index(tuple((start + steps).T), region.shape) for start in chosen]
 
 

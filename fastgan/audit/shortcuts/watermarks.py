@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,8 +20,11 @@ from fastgan.audit.evidence import (
 )
 from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Question, Verdict
 from fastgan.audit.rules import limit
-from fastgan.audit.shortcuts.marks import MARK, Marks, detached, find_marks, hit_table, shell
+from fastgan.audit.shortcuts.marks import Marks, detached, find_marks, hit_table, shell
+from fastgan.audit.shortcuts.windows import made_by_windows, under_one_window
 from fastgan.audit.statistics.group_tests import Groups, max_t
+from fastgan.audit.statistics.trading import Trading, trading
+from fastgan.errors import AuditError
 from fastgan.pictures.canvas import canvas, png
 
 __all__ = ["judge_marks", "origin_column"]
@@ -92,9 +95,9 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
         AuditError: neither a column of origin nor labels with enough subjects, or volumes too
             small for a mark.
     """
-    case = _case(evidence)
-    cohort, count = case.cohort, options.permutations
     rng = options.rng("shortcuts/marks")
+    case, trade = _traded(_case(evidence), rng)
+    cohort, count = case.cohort, options.permutations
     runs = 0 if options.quick else options.planted
     groups = Groups(case.groups, cohort.subjects, case.strata, rng, count + runs)
     marks = find_marks(
@@ -111,13 +114,17 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
     power = "; ".join(f"{c.name}: {c.rate:.0%}" for c in planted[:-1])
     origin = case.between.startswith("volumes")
     severity, meaning = _meaning(evidence, case, marks, options, origin)
+    rest = None if origin else _under_one_window(evidence, options, marks.p)
+    if rest is not None and rest > power_level(options.alpha):
+        severity, meaning = "warn", made_by_windows(cohort, rest)
     nothing = " compared" if tested else ": none there varies, so any mark would stand out at once"
     return Finding(
         *QUESTION,
         Outcome(
             "pass",
             f"No evidence of a mark that differs between {case.between} {case.where}: "
-            f"{len(cohort)} volumes of {cohort.n_subjects} subjects, {tested} voxels{nothing}.",
+            f"{len(cohort)} volumes of {cohort.n_subjects} subjects{trade.note}, {tested} "
+            f"voxels{nothing}.",
         ),
         Outcome(
             severity,
@@ -138,7 +145,8 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
             f"Difference of means of every voxel that varies, largest over voxels (max-T), {count} "
             "permutations of whole subjects"
             + (" within classes" if case.strata is not None else "")
-            + f". Planted marks of {MARK}^3 voxels must reach p <= {power_level(options.alpha):g}."
+            + f". {trade.said(count)} Planted marks of {marks.side}^3 voxels must reach p <= "
+            f"{power_level(options.alpha):g}."
         ),
         limits=(
             "Marks that move, or that a resampling has spread over the volume, are not seen. "
@@ -155,12 +163,35 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
     )
 
 
+def _traded(case: _Case, rng: np.random.Generator) -> tuple[_Case, Trading]:
+    """The case with the volumes that take part."""
+    trade = trading(case.groups, case.cohort.subjects, case.strata, rng, "what is compared")
+    at = trade.volumes
+    strata = None if case.strata is None else case.strata[at]
+    part = replace(
+        case,
+        cohort=case.cohort.subset(at),
+        values=case.values[at],
+        groups=case.groups[at],
+        strata=strata,
+    )
+    return part, trade
+
+
+def _under_one_window(evidence: Evidence, options: Options, p: float) -> float | None:
+    """p-value of the same test under one window; None if there is no need, or no such window."""
+    same = under_one_window(evidence.training) if p <= options.alpha else None
+    if same is None:
+        return None
+    return judge_marks(replace(evidence, training=same), replace(options, quick=True)).p
+
+
 def _controls(marks: Marks, case: _Case, options: Options) -> tuple[Control, ...]:
     if not marks.planted_p:
         return ()
     out = []
     for (height, agreement), p in marks.planted_p.items():
-        name = f"{MARK}^3 voxels brighter by {height:g} sd, {agreement:.0%} agreement"
+        name = f"{marks.side}^3 voxels brighter by {height:g} sd, {agreement:.0%} agreement"
         reached = hits(p, power_level(options.alpha))
         out.append(controls.found(name, *reached, decisive=height == DECISIVE))
     quiet = controls.quiet(
@@ -186,7 +217,12 @@ def _meaning(
     if labels is None or len(np.unique(labels)) < 2:
         return "warn", "Whether it goes with a class cannot be told without labels."
     rng = options.rng("shortcuts/marks/label")
-    groups = Groups(case.groups, case.cohort.subjects, None, rng, 199)
+    try:
+        whose = trading(case.groups, case.cohort.subjects, None, rng, "the scanner").volumes
+    except AuditError:
+        return "warn", "Whether it goes with a class cannot be told: too few subjects could trade."
+    labels = labels[whose]
+    groups = Groups(case.groups[whose], case.cohort.subjects[whose], None, rng, 199)
     related = max_t(groups, np.stack([labels == c for c in np.unique(labels)], axis=1)).p
     if related <= GOES_WITH:
         return "fail", "These also go with the class: the mark is a shortcut to the label."

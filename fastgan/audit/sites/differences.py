@@ -9,7 +9,7 @@ import numpy as np
 from fastgan.arrays import Floats, Integers
 from fastgan.audit import controls
 from fastgan.audit.controls import hits, power_level
-from fastgan.audit.evidence import Cohort, Evidence, Options
+from fastgan.audit.evidence import LEAST_SUBJECTS, Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Table
 from fastgan.audit.rules import limit
 from fastgan.audit.statistics import permutation_p
@@ -76,11 +76,23 @@ def planted_shifts(
     options: Options,
     rng: np.random.Generator,
 ) -> tuple[Table, tuple[Control, ...]]:
-    """Power table and controls: offsets planted into a random half of the user's own subjects."""
+    """Power table and controls: offsets of one site's voxels, in the user's own volumes.
+
+    Sites are traded among subjects as the test itself trades them, so a planted site has as many
+    subjects of each class and of each count of volumes as the real one.
+
+    Args:
+        evidence: for spacing and modality.
+        cohort: the volumes that take part.
+        groups: their sites; the last `options.planted` rows are the truth of control runs.
+        described: [N, F] `voxel_descriptors`.
+        named: [N, G] statistics with names.
+        options: error level, effort.
+        rng: of the subjects of smaller sets.
+    """
     deviation = float(cohort.values.mean(axis=(1, 2, 3), dtype=np.float64).std())
     runs = min(CONTROL_RUNS, options.planted)
-    people = np.unique(groups.subjects)
-    chosen = {s: rng.permutation(people)[: max(round(s * len(people)), 1)] for s in SHARES}
+    sets = _sets(groups, runs, rng)
     rows, whole = [], []
     for effect in EFFECTS:
         moved = np.clip(cohort.values + np.float32(effect * deviation), -1.0, 1.0)
@@ -89,17 +101,16 @@ def planted_shifts(
         shifted = named.copy()
         shifted[:, : len(statistics)] = np.stack(list(statistics.values()), axis=1)
         line: list[str | float] = [effect]
-        for share in SHARES:
-            at = np.flatnonzero(np.isin(groups.subjects, chosen[share]))
-            try:
-                p = _planted(cohort, at, (described, planted), (named, shifted), runs, rng)
-            except AuditError:
+        for share, count, part in sets:
+            if part is None:
                 line.append("-")
                 continue
-            name = f"an offset of {effect:g} sd between two halves of {len(chosen[share])} subjects"
+            at, some = part
+            both = (described[at], planted[at]), (named[at], shifted[at])
+            name = f"an offset of {effect:g} sd at one site of {count} subjects"
             control = controls.found(
                 name,
-                *hits(p, power_level(options.alpha)),
+                *hits(_planted(some, *both, runs, rng), power_level(options.alpha)),
                 decisive=effect == DECISIVE and share == 1.0,
             )
             line.append(round(control.rate, 2))
@@ -108,32 +119,54 @@ def planted_shifts(
         rows.append(tuple(line))
     table = Table(
         "Share of planted shifts found",
-        ("effect, sd between volumes", *(f"{len(chosen[s])} subjects" for s in SHARES)),
+        ("effect, sd between volumes", *(f"{count} subjects" for _, count, _ in sets)),
         tuple(rows),
-        f"{runs} runs each, found at p <= {power_level(options.alpha):g}; all voxels of one half "
-        "of the subjects brighter. '-': too few subjects.",
+        f"{runs} runs each, found at p <= {power_level(options.alpha):g}; all voxels of one site "
+        "brighter, sites traded among subjects. '-': too few subjects.",
     )
     return table, tuple(whole)
 
 
+def _sets(
+    groups: Groups, runs: int, rng: np.random.Generator
+) -> list[tuple[float, int, tuple[Integers, Groups] | None]]:
+    """(share, subjects, positions and their groups) of each share; None where nothing trades."""
+    people = np.unique(groups.subjects)
+    out: list[tuple[float, int, tuple[Integers, Groups] | None]] = []
+    for share in SHARES:
+        chosen = rng.permutation(people)[: max(round(share * len(people)), 1)]
+        at = np.flatnonzero(np.isin(groups.subjects, chosen))
+        if share == 1.0:
+            few = np.r_[: 1 + CONTROL_PERMUTATIONS, len(groups.codes) - runs : len(groups.codes)]
+            out.append((share, len(chosen), (at, groups.rows(few))))
+            continue
+        names, strata = groups.names[groups.codes[0, at]], groups.strata[at]
+        try:
+            if len(chosen) < 2 * LEAST_SUBJECTS:
+                raise AuditError("too few subjects")
+            count = CONTROL_PERMUTATIONS + runs
+            some = Groups(names, groups.subjects[at], strata, rng, count)
+        except AuditError:
+            out.append((share, len(chosen), None))
+        else:
+            out.append((share, len(chosen), (at, some)))
+    return out
+
+
 def _planted(
-    cohort: Cohort,
-    at: Integers,
+    groups: Groups,
     described: tuple[Floats, Floats],
     named: tuple[Floats, Floats],
     runs: int,
     rng: np.random.Generator,
 ) -> list[float]:
-    """p-values of runs in which a random half of the subjects is shifted."""
-    subjects = cohort.subjects[at]
-    people, who = np.unique(subjects, return_inverse=True)
+    """p-values of runs in which one site of the last rows is shifted, each site in turn."""
     out = []
-    for _ in range(runs):
-        half = rng.permutation(len(people)) < len(people) // 2
-        site = half[who]
-        strata = None if cohort.labels is None else cohort.labels[at]
-        groups = Groups(site.astype(str), subjects, strata, rng, CONTROL_PERMUTATIONS)
-        each = [np.where(site[:, None], b[at], a[at]) for a, b in (described, named)]
-        tests = compare_groups(groups, each[0], each[1], rng)
+    first = len(groups.codes) - runs
+    for run in range(runs):
+        truth = groups.rows(np.r_[first + run, 1:first])
+        at_site = truth.codes[0] == run % len(groups.names)
+        each = [np.where(at_site[:, None], b, a) for a, b in (described, named)]
+        tests = compare_groups(truth, each[0], each[1], rng)
         out.append(permutation_p(float(tests.combined[0]), tests.combined[1:]))
     return out

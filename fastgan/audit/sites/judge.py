@@ -14,6 +14,7 @@ from fastgan.audit.sites.differences import Differences, compare_groups, planted
 from fastgan.audit.statistics import permutation_p, subject_bootstrap
 from fastgan.audit.statistics.discriminant import discriminant_scores
 from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, max_t
+from fastgan.audit.statistics.trading import trading
 from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.descriptors import named_statistics, voxel_descriptors
 
@@ -38,12 +39,14 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
         counts = subjects_by(cohort.columns[column], cohort.subjects)
         enough = [v for v, n in counts.items() if n >= LEAST_SUBJECTS]
         if len(enough) < 2:
-            reasons.append(
-                f"{column}: {', '.join(f'{v} {n}' for v, n in counts.items()) or 'empty'}"
-            )
+            reasons.append(f"{column}: {_listed(counts) or 'empty'}")
             continue
         kept = cohort.subset(np.isin(cohort.columns[column], enough))
-        findings.append(_judge_column(evidence, kept, column, options))
+        few = {v: n for v, n in counts.items() if v not in enough}
+        try:
+            findings.append(_judge_column(evidence, kept, column, few, options))
+        except AuditError as error:
+            reasons.append(f"{column}: {error}")
     if not findings and all(_one_value(cohort, column) for column in ("site", "scanner")):
         raise NotAsked("all volumes are of one site and scanner, as far as the manifest says")
     if not findings:
@@ -74,10 +77,22 @@ def _real(evidence: Evidence) -> Cohort:
     return Cohort("real", values, np.concatenate([a.subjects, b.subjects]), labels, columns)
 
 
-def _judge_column(evidence: Evidence, cohort: Cohort, column: str, options: Options) -> Finding:
-    sites, strata = cohort.columns[column], cohort.labels
+def _listed(counts: dict[str, int], most: int = 6) -> str:
+    """Values with their subjects, the largest first; of many the first ones and how many more."""
+    order = sorted(counts, key=lambda value: -counts[value])
+    rest = f" and {len(order) - most} more" if len(order) > most else ""
+    return ", ".join(f"{value} {counts[value]}" for value in order[:most]) + rest
+
+
+def _judge_column(
+    evidence: Evidence, cohort: Cohort, column: str, few: dict[str, int], options: Options
+) -> Finding:
     count = options.permutations
     rng = options.rng(f"sites/{column}")
+    whole = cohort
+    trade = trading(cohort.columns[column], cohort.subjects, cohort.labels, rng, f"the {column}")
+    cohort = cohort.subset(trade.volumes)
+    sites, strata = cohort.columns[column], cohort.labels
     described = voxel_descriptors(cohort.values)
     others = {k: v for k, v in cohort.columns.items() if k not in ("site", "scanner")}
     statistics = named_statistics(cohort.values, evidence.spacing, evidence.modality, others)
@@ -109,20 +124,23 @@ def _judge_column(evidence: Evidence, cohort: Cohort, column: str, options: Opti
     area = float(tests.auc[0])
     given = " of the same class" if strata is not None else ""
     named_sites = ", ".join(str(n) for n in groups.names)
-    severity, meaning = _meaning(groups, cohort, options)
+    severity, meaning = _meaning(whole, column, options)
+    left_out = f" Too few subjects to be judged: {_listed(few)}." if few else ""
     strongest = effects.rows[0] if effects.rows else ("", 0.0)
     return Finding(
         *Question("sites", f"sites.{column}", f"Do volumes{given} of different {column}s differ?"),
         Outcome(
             "pass",
             f"No evidence that volumes{given} differ between {column}s {named_sites}: AUC "
-            f"{area:.2f}, {len(cohort)} volumes of {cohort.n_subjects} subjects.",
+            f"{area:.2f}, {len(cohort)} volumes of {cohort.n_subjects} subjects{trade.note}."
+            + left_out,
         ),
         Outcome(
             severity,
             f"Volumes{given} differ between {column}s {named_sites} (AUC {area:.2f}, "
             f"{cohort.n_subjects} subjects), most in {strongest[0]} (d = {strongest[1]}). "
-            + meaning,
+            + meaning
+            + left_out,
         ),
         p=p,
         value=area,
@@ -140,6 +158,7 @@ def _judge_column(evidence: Evidence, cohort: Cohort, column: str, options: Opti
             f"(max-T). Whole subjects permuted {count} times"
             + (" within classes" if strata is not None else "")
             + "; the smallest p of the three against its own permutation distribution (min-P). "
+            f"{trade.said(count)} "
             f"Planted shifts must reach p <= {power_level(options.alpha):g}."
         ),
         limits="A difference may be one of patients and not of machines; this cannot tell which.",
@@ -202,12 +221,15 @@ def _effects(
     )
 
 
-def _meaning(groups: Groups, cohort: Cohort, options: Options) -> tuple[Verdict, str]:
+def _meaning(cohort: Cohort, column: str, options: Options) -> tuple[Verdict, str]:
     if cohort.labels is None or len(np.unique(cohort.labels)) < 2:
         return "warn", "Models trained at one need not hold at the other."
     rng = options.rng("sites/label")
-    free = Groups(groups.codes[0], cohort.subjects, None, rng, 199)
-    classes = np.stack([cohort.labels == c for c in np.unique(cohort.labels)], axis=1)
+    trade = trading(cohort.columns[column], cohort.subjects, None, rng, f"the {column}")
+    cohort = cohort.subset(trade.volumes)
+    free = Groups(cohort.columns[column], cohort.subjects, None, rng, 199)
+    labels = np.asarray(cohort.labels)
+    classes = np.stack([labels == c for c in np.unique(labels)], axis=1)
     if max_t(free, classes).p <= limit("shortcuts.goes_with_label"):
         return "fail", "The classes are unevenly spread over them, so this is a shortcut."
     return "warn", "Models trained at one need not hold at the other."

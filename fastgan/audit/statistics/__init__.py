@@ -8,11 +8,12 @@ from fastgan.audit.statistics.intervals import (
     subject_bootstrap,
     two_sample_interval,
 )
-from fastgan.audit.statistics.permutation import Exchange, holm, permutation_p
+from fastgan.audit.statistics.permutation import Exchange, Freedom, holm, permutation_p
 from fastgan.audit.statistics.roc import area_under_curve, auc, auc_interval
 
 __all__ = [
     "Exchange",
+    "Freedom",
     "area_under_curve",
     "auc",
     "auc_interval",

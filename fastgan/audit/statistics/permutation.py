@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from fastgan.arrays import Column, Floats, Integers
 from fastgan.errors import AuditError
 
-__all__ = ["Exchange", "holm", "permutation_p"]
+__all__ = ["Exchange", "Freedom", "holm", "permutation_p"]
 
 
 def permutation_p(observed: float, null: Sequence[float] | Floats) -> float:
@@ -42,6 +44,24 @@ def holm(p: Sequence[float] | Floats) -> Floats:
     out = np.empty_like(p)
     out[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return out
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """How far an exchange can move labels: where nothing moves, no p-value can be small."""
+
+    subjects: int
+    """Who take part."""
+    traders: int
+    """Of them, who may get another pattern of labels."""
+    moved: float
+    """Subjects that get another one in a permutation, on average."""
+    log_arrangements: float
+    """Natural logarithm of the number of different outcomes."""
+
+    def least_p(self, permutations: int) -> float:
+        """About the smallest p that can come out: the observed labels come up again by chance."""
+        return max(1 / (1 + permutations), math.exp(-self.log_arrangements))
 
 
 class Exchange:
@@ -81,6 +101,8 @@ class Exchange:
             alike.setdefault(where[positions].tobytes(), []).append(positions)
         self.groups = [np.stack(group) for group in alike.values() if len(group) > 1]
         """[subjects, volumes of each] positions, per kind of subject that can trade."""
+        self.subjects = len(first)
+        """How many there are."""
         if not self.groups:
             raise AuditError(
                 f"permutation: no two of {len(first)} subjects have as many volumes in the same "
@@ -93,3 +115,16 @@ class Exchange:
         for group in self.groups:
             out[group] = np.asarray(labels)[group[rng.permutation(len(group))]]
         return out
+
+    def freedom(self, labels: Column) -> Freedom:
+        """How far these labels [N] can move."""
+        codes = np.unique(labels, return_inverse=True)[1]
+        traders, moved, arrangements = 0, 0.0, 0.0
+        for group in self.groups:
+            counts = np.unique(codes[group], axis=0, return_counts=True)[1]
+            if len(counts) > 1:
+                size = int(counts.sum())
+                traders += size
+                moved += size - float(np.square(counts).sum()) / size
+                arrangements += math.lgamma(size + 1) - sum(math.lgamma(n + 1) for n in counts)
+        return Freedom(self.subjects, traders, moved, arrangements)
