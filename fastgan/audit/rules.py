@@ -382,8 +382,8 @@ _QUALITY = (
     Rule(
         "quality.distance.widest",
         10.0,
-        "floors",
-        "upper end of the distance's interval above which it says nothing",
+        "ranges of the distance of training subjects to held-out ones",
+        "by which the upper end of the interval may exceed the floor and still say something",
         _CHOICE,
     ),
     Rule(

@@ -273,17 +273,17 @@ def verdict_of(real, share, clarity, rng, count=300, separation=3.0):
 def test_wrong_labels_of_clearer_volumes_do_not_pass(clarity):
     """Clear volumes are read better than patients: that must not cancel the swapped ones."""
     rng = np.random.default_rng(5)
-    said = [verdict_of(of_patients(rng), 0.15, clarity, rng) for _ in range(100)]
+    said = [verdict_of(of_patients(rng), 0.15, clarity, rng) for _ in range(40)]
     assert said.count("pass") == 0
-    assert said.count("fail") + said.count("warn") > 60
+    assert said.count("fail") + said.count("warn") > 20
 
 
 @pytest.mark.parametrize(("clarity", "volumes"), [(1.0, 1), (1.3, 1), (1.0, 4), (1.3, 4)])
 def test_right_labels_are_no_finding_however_clear(clarity, volumes):
     rng = np.random.default_rng(6)
-    said = [verdict_of(of_patients(rng, volumes=volumes), 0.0, clarity, rng) for _ in range(200)]
-    assert said.count("fail") + said.count("warn") <= 4
-    assert said.count("pass") >= 180
+    said = [verdict_of(of_patients(rng, volumes=volumes), 0.0, clarity, rng) for _ in range(60)]
+    assert said.count("fail") + said.count("warn") <= 2
+    assert said.count("pass") >= 54
 
 
 def test_wrong_labels_of_the_patients_are_told_and_are_no_finding():
@@ -295,7 +295,7 @@ def test_wrong_labels_of_the_patients_are_told_and_are_no_finding():
     said, labels = read_as(true, 3.0, rng, 0.1, calibrated=3.0)
     outcome = decided(real, clear(said, labels), CLASSES)
     assert outcome.verdict == "cannot tell"
-    assert "of the patients' own labels seem wrong" in outcome.sentence
+    assert "of the patients' own labels, where it reads clearly" in outcome.sentence
     assert "check the patients' labels" in outcome.sentence
 
 
@@ -321,12 +321,12 @@ def test_bounds_of_label_noise_hold_their_level():
     """A 95 % bound is missed in at most 5 % of runs, whether volumes are clearer or not."""
     for clarity in (1.0, 1.5):
         rng, missed = np.random.default_rng(1), 0
-        for _ in range(300):
+        for _ in range(100):
             true = np.arange(500) % 2
             said, labels = read_as(true, 3.0 * clarity, rng, 0.1, calibrated=3.0)
             got = noise(of_patients(rng), clear(said, labels))
             missed += int((got.high < 0.1).sum() + (got.low > 0.1).sum())
-        assert missed / 1200 < 0.05
+        assert missed / 400 < 0.05
 
 
 def test_no_volume_read_clearly_bounds_nothing():

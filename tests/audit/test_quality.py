@@ -256,7 +256,9 @@ def test_parts_of_patients_follow_the_mixture_of_classes_generated():
     rng = RNG(1)
     size = np.concatenate([rng.normal(0, 1, 500), rng.normal(4, 1, 500)])
     made = np.concatenate([rng.normal(0, 1, 900), rng.normal(4, 1, 100)])
-    plain = {s.part: s.made / 1000 / s.patients for s in strata_of("size", (size, made), np.ones(1000))}
+    plain = {
+        s.part: s.made / 1000 / s.patients for s in strata_of("size", (size, made), np.ones(1000))
+    }
     assert plain["highest 20%"] < 0.4 and plain["lowest 20%"] > 1.5
     weight = np.repeat([1.8, 0.2], 500)
     mixed = {s.part: s.made / 1000 / s.patients for s in strata_of("size", (size, made), weight)}

@@ -65,7 +65,9 @@ def size(seconds: float) -> list[Row]:
         rng = np.random.default_rng([20261130, volumes])
         labels = rng.permutation(POOL) % 2
         people = world.law.people(labels, rng)
-        scans = [world.values(world.law.scans(people, np.arange(POOL), rng)) for _ in range(volumes)]
+        scans = [
+            world.values(world.law.scans(people, np.arange(POOL), rng)) for _ in range(volumes)
+        ]
         pools[volumes] = np.stack(scans, axis=1), labels
     for volumes, (values, labels) in pools.items():
         counted: dict[str, Counter[str]] = {}
@@ -75,8 +77,10 @@ def size(seconds: float) -> list[Row]:
             order = rng.permutation(POOL)
             held = round(PATIENTS / 3)
             parts = np.split(order[: PATIENTS + GENERATED], (held, PATIENTS))
-            holdout, training = (_cohort(name, values, labels, part) for name, part in
-                                 zip(("held-out", "training"), parts[:2], strict=True))
+            holdout, training = (
+                _cohort(name, values, labels, part)
+                for name, part in zip(("held-out", "training"), parts[:2], strict=True)
+            )
             made = _cohort("generated", values[:, :1], labels, parts[2])
             evidence = Evidence(training, holdout, made, (3.0,) * 3, CLASSES, "mr")
             for finding in quality.judge(evidence, Options(seed=run, quick=True)):

@@ -90,8 +90,8 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
             "resemble each other. Generated volumes may be clearer than patients: f is anything "
             "from 0 to its upper bound on patients, or twice its estimate, e anything from 0 to "
             "its upper bound. Passes when the one-sided 95 % bound is at most "
-            f"{TOLERATED:.0%} over all and {IN_A_CLASS:.0%} in every class, fails when a class is surely above "
-            f"{TOLERATED:.0%}, corrected for classes. {tool.ensemble.provenance}."
+            f"{TOLERATED:.0%} over all and {IN_A_CLASS:.0%} in every class, fails when a class is "
+            f"surely above {TOLERATED:.0%}, corrected for classes. {tool.ensemble.provenance}."
         ),
         limits=(
             "Of volumes that are not read clearly nothing is said. A volume of poor quality may be "
@@ -119,8 +119,8 @@ class _Patients:
 
 
 def _sure(classes: int) -> float:
-    """The level at which a class is condemned: over classes, and on both sides."""
-    return 1 - (1 - LEVEL) / (2 * classes)
+    """The level at which a class is condemned: over classes and all together, on both sides."""
+    return 1 - (1 - LEVEL) / (2 * (classes + 1))
 
 
 def decided(real: Reader, made: Clear, classes: tuple[str, ...]) -> Outcome:
@@ -140,12 +140,20 @@ def decided(real: Reader, made: Clear, classes: tuple[str, ...]) -> Outcome:
             "warn",
             f"Some generated volumes labelled {classes[worst]} are of another class: {told}.",
         )
+    if surely.overall_low > 0.0:
+        return Outcome(
+            "warn",
+            f"Some generated volumes are of another class than their label: about "
+            f"{bounds.overall:.0%} of {clearly} (at least {surely.overall_low:.0%}).",
+        )
     most = float(bounds.high.max())
     found = (
         f"of {int(made.counts.sum())} generated volumes, among {clearly}, at most "
         f"{bounds.overall_high:.1%} in all and {most:.1%} in a class (95 %)"
     )
-    noted = f" About {own:.0%} of the patients' own labels seem wrong." if own >= 0.02 else ""
+    noted = ""
+    if own >= 0.02:
+        noted = f" It contradicts {own:.0%} of the patients' own labels, where it reads clearly."
     vague = _vague(real, made)
     if vague:
         return cannot_tell(vague, "look at the unclear ones; a classifier cannot judge them")
@@ -297,7 +305,7 @@ def _alarm(
     except AuditError:  # too few of a class in this half
         real = patients.reader()
     bounds = noise(real, clear(patients.read[drawn], labels), _sure(kinds))
-    return bool((bounds.low > 0.0).any())
+    return bool((bounds.low > 0.0).any() or bounds.overall_low > 0.0)
 
 
 def _power(planted: tuple[Control, ...]) -> str:

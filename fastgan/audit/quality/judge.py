@@ -120,11 +120,11 @@ def _distance(
     )
     if low > kernel_floor:
         outcome = Outcome("warn", f"The generated set differs from patients: {compared}.")
-    elif high > limit("quality.distance.widest") * kernel_floor:
+    elif high > kernel_floor + limit("quality.distance.widest") * float(np.ptp(floors["kernel"])):
         outcome = Outcome(
             "cannot tell",
-            f"Cannot tell whether the set differs from patients: {compared}, and the interval may "
-            f"reach {limit('quality.distance.widest'):g} times that. Next: more held-out patients.",
+            f"Cannot tell whether the set differs from patients: {compared}, and the interval is "
+            "wider than such draws differ by far. Next: more held-out patients.",
         )
     else:
         outcome = Outcome("pass", f"No evidence of a difference from patients found: {compared}.")

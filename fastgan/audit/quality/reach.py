@@ -73,7 +73,8 @@ def judge_coverage(
         tables=(_table(real, made, bounds),),
         methods=(
             f"{about} Their first {DIRECTIONS} principal directions. One volume a patient; the "
-            f"mean of {SETS} random sets of {count} volumes on either side. Interval: held-out patients drawn with replacement. Warns where a "
+            f"mean of {SETS} random sets of {count} volumes on either side. Interval: held-out "
+            "patients drawn with replacement. Warns where a "
             f"difference surely is below {-TOLERATED:g}, passes where it surely is above "
             f"{-CERTIFIED:g}."
         ),
