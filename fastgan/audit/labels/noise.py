@@ -113,7 +113,7 @@ def reader(probabilities: Floats, labels: Integers, subjects: Texts) -> Reader:
             taken[c, k], size[c, k] = _clustered(said[at] == k, subjects[at])
     others = 1.0 - np.eye(kinds)
     mean = (others / others.sum(axis=0) * taken).sum(axis=0)
-    return Reader(*unclear, *misread, mean, (others * size).sum(axis=0))
+    return Reader(unclear[0], unclear[1], misread[0], misread[1], mean, (others * size).sum(axis=0))
 
 
 def noise(real: Reader, made: Clear, level: float = 0.95) -> Noise:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from fastgan.arrays import Floats
+from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit import controls
 from fastgan.audit.evidence import Evidence, Options
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
@@ -93,7 +93,7 @@ def judge_repetition(evidence: Evidence, options: Options) -> Finding:
     )
 
 
-def distinct(twins: Floats, rng: np.random.Generator) -> Distinct:
+def distinct(twins: Bools, rng: np.random.Generator) -> Distinct:
     """The effective number of distinct ones of G volumes, from which are twins [G, G].
 
     >>> groups = np.arange(60) % 20
@@ -108,7 +108,7 @@ def distinct(twins: Floats, rng: np.random.Generator) -> Distinct:
     seen = int(same.sum() / 2)
     few, many = (pairs / c if c > 0.0 else math.inf for c in _poisson(seen)[::-1])
 
-    def number(rows: Floats) -> float:
+    def number(rows: Integers) -> float:
         w = np.bincount(rows, minlength=count).astype(np.float64)
         among = float(w @ same @ w)
         return (w.sum() ** 2 - (w**2).sum()) / among if among else math.inf
