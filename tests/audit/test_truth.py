@@ -38,6 +38,12 @@ def lung_without_ct(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ("name", "strength", "wanted"),
     [
         ("few distinct volumes", "20 of 300", ("found",)),
+        ("few distinct volumes", "50 of 300", ("found",)),
+        ("class missing", "no labels", ("found",)),
+        ("class missing", "labelled", ("found",)),
+        ("largest lesions missing", "20 %", ("found", "cannot tell")),
+        ("checkerboard", "5 % of the range", ("found",)),
+        ("noise", "double", ("found",)),
         ("white cube in every centre", "4^3", ("found",)),
         ("smoothed", "1 voxel", ("found",)),
         ("blank volumes", "15 of 300", ("found",)),

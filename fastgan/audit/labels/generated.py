@@ -9,14 +9,23 @@ from fastgan.audit import controls
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, cannot_tell
 from fastgan.audit.labels.instrument import POWER, Instrument, sizes, strata
-from fastgan.audit.labels.noise import Agreement, Noise, agreement, noise, planted_noise
+from fastgan.audit.labels.noise import (
+    SURE,
+    Clear,
+    Noise,
+    Reader,
+    clear,
+    noise,
+    reader,
+    wrong_labels_of_patients,
+)
 from fastgan.audit.rules import limit, whole
 from fastgan.audit.statistics import clopper_pearson
 from fastgan.errors import AuditError
 
-__all__ = ["TOLERATED", "judge_generated"]
+__all__ = ["GENERATED", "TOLERATED", "decided", "judge_generated"]
 
-QUESTION = Question(
+GENERATED = Question(
     "labels", "labels.generated", "Do generated volumes show the class that they are labelled with?"
 )
 TOLERATED = limit("labels.generated.tolerated")
@@ -34,8 +43,8 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
     """Finding labels.generated.
 
     Raises:
-        AuditError: no generated volumes with labels, fewer than 20 of a class, or a class of fewer
-            than 10 held-out subjects.
+        AuditError: no generated volumes with labels, fewer than 20 of a class, or fewer than 10
+            subjects of a class whom the classifier reads clearly.
     """
     generated, holdout = evidence.require_generated(), evidence.holdout
     if generated.labels is None or holdout.labels is None:
@@ -49,111 +58,162 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
             f"labels: {counts[few]} generated volumes of class {classes[few]}, at least {LEAST} "
             "are needed"
         )
-    said = tool.ensemble.probabilities(generated.values).argmax(1)
-    truth = np.asarray(holdout.labels)
-    real_said = tool.probabilities.argmax(1)
-    real = agreement(real_said, truth, holdout.subjects, len(classes))
-    found = np.bincount(asked[said == asked], minlength=len(classes))
-    draws = options.rng("labels/generated")
-    bounds = noise(real, found, counts, draws, LEVEL)
-    surely = noise(real, found, counts, draws, 1 - (1 - LEVEL) / (2 * len(classes)))
-    planted = () if options.quick else _controls(real, counts, options)
+    if tool.weak:
+        return Finding(*GENERATED, cannot_tell(tool.weak), n_volumes=len(generated))
+    read = tool.ensemble.probabilities(generated.values)
+    patients = _Patients(evidence, tool)
+    real, made = patients.reader(), clear(read, asked)
+    bounds, surely = noise(real, made, LEVEL), noise(real, made, _sure(len(classes)))
+    planted = () if options.quick else _controls(patients, counts, options)
     worst = int(np.argmax(bounds.share))
     return Finding(
-        *QUESTION,
-        _outcome(tool, bounds, surely, classes),
+        *GENERATED,
+        decided(real, made, classes),
         value=float(bounds.share[worst]),
-        value_name=f"share of wrong labels among generated {classes[worst]}",
+        value_name=f"share of wrong labels among generated {classes[worst]} that are read clearly",
         interval=(float(surely.low[worst]), float(surely.high[worst])),
-        floor=0.0,
-        floor_name="held-out patients, by definition",
+        floor=wrong_labels_of_patients(real),
+        floor_name="patients' own labels that the classifier contradicts, where it reads clearly",
         n_volumes=len(generated),
-        n_subjects=holdout.n_subjects,
-        power=_power(planted, noise(real, real.own * counts, counts, draws, LEVEL)),
+        n_subjects=patients.count,
+        power=_power(planted),
         controls=planted,
         tables=(
-            _table(real, found, counts, bounds, classes),
-            _matched(evidence, tool, generated, said, real_said),
+            _table(real, made, bounds, classes),
+            _matched(evidence, tool, generated, read.argmax(1), tool.probabilities.argmax(1)),
         ),
         methods=(
-            "A classifier errs, so agreement on generated volumes g is compared with agreement on "
-            "held-out patients: a of the class itself, e of the others; share of wrong labels = "
-            "(a - g) / (a - e). Bounds from Beta distributions of a, e and g, the number of "
-            "patients' volumes reduced by their resemblance within a patient. Certified when the "
-            f"one-sided 95 % bound is at most {TOLERATED:.0%} over all and {IN_A_CLASS:.0%} in "
-            f"every class, refuted when a class is surely above {TOLERATED:.0%}, corrected for "
-            f"classes. {tool.ensemble.provenance}."
+            f"Volumes read with a probability of at least {SURE:g}. Of those labelled c, a share m "
+            "is read as another class: m = (1 - q) f + q (1 - e), q wrong labels, f misread, e of "
+            "other classes read as c. f and e are bounded on patients (held-out ones, and training "
+            "ones by the network that never saw them), patients' volumes counted for less as they "
+            "resemble each other. Generated volumes may be clearer than patients: f is anything "
+            "from 0 to its upper bound on patients, or twice its estimate, e anything from 0 to "
+            "its upper bound. Passes when the one-sided 95 % bound is at most "
+            f"{TOLERATED:.0%} over all and {IN_A_CLASS:.0%} in every class, fails when a class is "
+            f"surely above {TOLERATED:.0%}, corrected for classes. {tool.ensemble.provenance}."
         ),
         limits=(
-            "A volume of poor quality may be misread although it was generated from the right "
-            "label; the classifier cannot tell the two apart. Labels of patients are taken as true."
+            "Of volumes that are not read clearly nothing is said. A volume of poor quality may be "
+            "misread although it was generated from the right label. What the patients' own labels "
+            "have wrong, a generator learns; that is the data's noise, not its fault."
         ),
     )
 
 
-def _outcome(tool: Instrument, bounds: Noise, surely: Noise, classes: tuple[str, ...]) -> Outcome:
-    if tool.weak:
-        return cannot_tell(tool.weak)
+class _Patients:
+    """Readings of all patients by networks that never saw them."""
+
+    def __init__(self, evidence: Evidence, tool: Instrument) -> None:
+        training, holdout = evidence.training, evidence.holdout
+        ours = tool.ensemble.probabilities(training.values, training.subjects)
+        self.read = np.concatenate([ours, tool.probabilities])
+        self.labels = np.concatenate([np.asarray(training.labels), np.asarray(holdout.labels)])
+        self.subjects = np.concatenate([training.subjects, holdout.subjects])
+        self.count = len(np.unique(self.subjects))
+
+    def reader(self, chosen: Integers | None = None) -> Reader:
+        """Of all, or of volumes by positions, some more than once."""
+        at = np.arange(len(self.read)) if chosen is None else chosen
+        return reader(self.read[at], self.labels[at], self.subjects[at])
+
+
+def _sure(classes: int) -> float:
+    """The level at which a class is condemned: over classes and all together, on both sides."""
+    return 1 - (1 - LEVEL) / (2 * (classes + 1))
+
+
+def decided(real: Reader, made: Clear, classes: tuple[str, ...]) -> Outcome:
+    """What follows from how patients and generated volumes are read."""
+    bounds, surely = noise(real, made, LEVEL), noise(real, made, _sure(len(classes)))
+    clearly = f"the {int(made.clear.sum())} that the classifier reads clearly"
+    own = wrong_labels_of_patients(real)
     worst = int(np.argmax(surely.low))
-    if surely.low[worst] > TOLERATED:
-        return Outcome(
-            "fail",
-            f"Generated volumes labelled {classes[worst]} are often of another class: about "
-            f"{min(bounds.share[worst], 1.0):.0%} (at least {surely.low[worst]:.0%}).",
-        )
     if surely.low[worst] > 0.0:
+        told = f"about {bounds.share[worst]:.0%} of {clearly} (at least {surely.low[worst]:.0%})"
+        if surely.low[worst] > TOLERATED:
+            return Outcome(
+                "fail",
+                f"Generated volumes labelled {classes[worst]} are often of another class: {told}.",
+            )
         return Outcome(
             "warn",
-            f"Some generated volumes labelled {classes[worst]} are of another class: about "
-            f"{bounds.share[worst]:.0%} (at least {surely.low[worst]:.0%}, at most "
-            f"{bounds.high[worst]:.0%}).",
+            f"Some generated volumes labelled {classes[worst]} are of another class: {told}.",
         )
-    clearest = int(np.argmin(surely.high))
-    if surely.high[clearest] < -TOLERATED:
+    if surely.overall_low > 0.0:
         return Outcome(
             "warn",
-            f"Generated volumes labelled {classes[clearest]} are more typical of their class than "
-            "patients are: borderline cases are missing among them.",
+            f"Some generated volumes are of another class than their label: about "
+            f"{bounds.overall:.0%} of {clearly} (at least {surely.overall_low:.0%}).",
         )
     most = float(bounds.high.max())
-    found = f"at most {bounds.overall_high:.1%} in all, {most:.1%} in a class (95 %)"
+    found = (
+        f"of {int(made.counts.sum())} generated volumes, among {clearly}, at most "
+        f"{bounds.overall_high:.1%} in all and {most:.1%} in a class (95 %)"
+    )
+    noted = ""
+    if own >= 0.02:
+        noted = f" It contradicts {own:.0%} of the patients' own labels, where it reads clearly."
+    vague = _vague(real, made)
+    if vague:
+        return cannot_tell(vague, "look at the unclear ones; a classifier cannot judge them")
     if bounds.overall_high <= TOLERATED and most <= IN_A_CLASS:
-        return Outcome("pass", f"No evidence of wrong labels among generated volumes: {found}.")
+        return Outcome(
+            "pass", f"No evidence of wrong labels among generated volumes: {found}.{noted}"
+        )
+    if own >= TOLERATED / 2:
+        then = "check the patients' labels; a generator cannot do better than they are"
+    else:
+        then = "generate more volumes, or hold out more patients"
     return Outcome(
         "cannot tell",
         f"Cannot tell whether generated volumes carry the right label: {found}; {TOLERATED:.0%} "
-        f"and {IN_A_CLASS:.0%} would do.",
+        f"and {IN_A_CLASS:.0%} would do.{noted} Next: {then}.",
     )
 
 
-def _table(
-    real: Agreement, found: Integers, counts: Integers, bounds: Noise, classes: tuple[str, ...]
-) -> Table:
-    rows = []
-    for c, name in enumerate(classes):
-        low, high = clopper_pearson(int(found[c]), int(counts[c]))
-        rows.append(
-            (
-                name,
-                f"{found[c]} of {counts[c]} ({low:.0%} to {high:.0%})",
-                f"{real.own[c]:.1%} (worth {real.own_size[c]:.0f} volumes)",
-                f"{real.other[c]:.1%}",
-                f"{bounds.share[c]:+.1%}",
-                f"{bounds.high[c]:.1%}",
+def _vague(real: Reader, made: Clear) -> str:
+    """Why clear volumes do not speak for the others, or ""."""
+    shares = 1 - made.clear / made.counts
+    for c, share in enumerate(shares):
+        off, count = int(made.counts[c] - made.clear[c]), int(made.counts[c])
+        least = clopper_pearson(off, count, 0.99, "lower")[0]
+        size = max(1, round(float(real.unclear_size[c])))
+        most = clopper_pearson(round(float(real.unclear[c]) * size), size, 0.99, "upper")[1]
+        if least > most:
+            return (
+                f"the classifier is unsure of {share:.0%} of the generated volumes of a class, and "
+                f"of {real.unclear[c]:.0%} of the patients, so the clear ones do not speak for all"
             )
+    return ""
+
+
+def _table(real: Reader, made: Clear, bounds: Noise, classes: tuple[str, ...]) -> Table:
+    rows = tuple(
+        (
+            name,
+            f"{made.clear[c]} of {made.counts[c]} ({1 - real.unclear[c]:.0%} of patients)",
+            f"{made.disagree[c]}",
+            f"{real.misread[c]:.1%} (worth {real.misread_size[c]:.0f} volumes)",
+            f"{real.taken[c]:.1%}",
+            f"{bounds.share[c]:.1%}",
+            f"{bounds.low[c]:.1%} to {bounds.high[c]:.1%}",
         )
+        for c, name in enumerate(classes)
+    )
     return Table(
         "Is the label what the classifier sees?",
         (
             "label",
-            "generated that agree",
-            "patients that agree",
+            "generated, read clearly",
+            "read as another",
+            "patients read as another",
             "others taken for it",
             "wrong labels",
-            "at most (95 %)",
+            "bounds (95 % each)",
         ),
-        tuple(rows),
-        note="Below 0: generated volumes are clearer cases than patients.",
+        rows,
+        note="Among volumes that are read clearly; generated ones may be clearer than patients.",
     )
 
 
@@ -204,32 +264,53 @@ def _matched(
     )
 
 
-def _controls(real: Agreement, counts: Integers, options: Options) -> tuple[Control, ...]:
+def _controls(patients: _Patients, counts: Integers, options: Options) -> tuple[Control, ...]:
+    """Patients, drawn again, pose as generated with labels swapped in a share; read by the others.
+
+    The quiet controls are right labels, as clear as patients and all of them clear.
+    """
     rng, runs = options.rng("labels/planted"), options.planted
-    level = 1 - (1 - LEVEL) / (2 * len(counts))
-    planted = []
-    for share in (0.0, *PLANTED):
-        hits = 0
-        for _ in range(runs):
-            sample, found = planted_noise(real, counts, share, rng)
-            # Decided as by the judgement: some labels are surely wrong.
-            hits += bool((noise(sample, found, counts, rng, level).low > 0.0).any())
-        if share == 0.0:
-            planted.append(
-                controls.quiet("right labels", hits, runs, at_most=2 * (1 - POWER), by="rate")
-            )
-            continue
+    planted: list[Control] = []
+    quiet = ("right labels", False), ("right labels, clear cases only", True)
+    for name, only in quiet:
+        hits = sum(_alarm(patients, counts, 0.0, only, rng) for _ in range(runs))
+        planted.append(controls.quiet(name, hits, runs, at_most=2 * (1 - POWER)))
+    for share in PLANTED:
+        hits = sum(_alarm(patients, counts, share, False, rng) for _ in range(runs))
         name, decisive = f"{share:.0%} of labels swapped", share >= DECISIVE
         planted.append(controls.found(name, hits, runs, at_least=POWER, decisive=decisive))
     return tuple(planted)
 
 
-def _power(planted: tuple[Control, ...], best: Noise) -> str:
+def _alarm(
+    patients: _Patients, counts: Integers, share: float, only: bool, rng: np.random.Generator
+) -> bool:
+    """Whether some label is surely wrong, with half of the patients as generated volumes."""
+    who = np.unique(patients.subjects)
+    posing = np.isin(patients.subjects, rng.permutation(who)[: len(who) // 2])
+    kept = posing & (patients.read.max(axis=1) >= SURE) if only else posing
+    kinds = len(counts)
+    chosen = []
+    for c in range(kinds):
+        pool = np.flatnonzero(kept & (patients.labels == c))
+        if not len(pool):
+            return False
+        chosen.append(rng.choice(pool, counts[c]))
+    drawn = np.concatenate(chosen)
+    labels = patients.labels[drawn]
+    wrong = rng.random(len(drawn)) < share
+    labels = np.where(wrong, (labels + rng.integers(1, kinds, len(drawn))) % kinds, labels)
+    try:
+        real = patients.reader(np.flatnonzero(~posing))
+    except AuditError:  # too few of a class in this half
+        real = patients.reader()
+    bounds = noise(real, clear(patients.read[drawn], labels), _sure(kinds))
+    return bool((bounds.low > 0.0).any() or bounds.overall_low > 0.0)
+
+
+def _power(planted: tuple[Control, ...]) -> str:
     found = [c for c in planted if c.expected == "found"]
     if not found:
         return ""
     curve = ", ".join(f"{c.rate:.0%} at {c.name.split(' ')[0]}" for c in found)
-    return (
-        f"swapped labels are found with power {curve}; the smallest share that could be certified "
-        f"here is {best.overall_high:.1%}"
-    )
+    return f"swapped labels are found with power {curve}"

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Finding, Outcome, Question, Table, cannot_tell
+from fastgan.audit.judgement import Finding, Outcome, Question, Table, answer, cannot_tell
 from fastgan.audit.labels.augmentation import judge_augmentation, listed
-from fastgan.audit.labels.generated import judge_generated
+from fastgan.audit.labels.generated import GENERATED, judge_generated
 from fastgan.audit.labels.instrument import LEAST_AUC, Instrument, instrument
 from fastgan.audit.labels.laws import check_laws
 
@@ -40,7 +40,11 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
     tool = instrument(evidence, options)
     findings = [_instrument(evidence, tool), judge_augmentation(evidence, options, tool)]
     if evidence.generated is not None and evidence.generated.labels is not None:
-        findings.append(judge_generated(evidence, options, tool))
+        findings += answer(
+            [(GENERATED, lambda evidence, options: judge_generated(evidence, options, tool))],
+            evidence,
+            options,
+        )
     return [*findings, _laws(evidence, options)]
 
 

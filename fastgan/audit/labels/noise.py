@@ -1,8 +1,17 @@
-"""How many generated volumes carry a wrong label? A classifier that errs itself tells.
+"""How many generated volumes carry a wrong label? Bounds that do not suppose them as hard to read.
 
-Of volumes truly of class c the classifier recognises a share a(c); of others it says c in a share
-e(c). Both are measured on held-out patients. If a share q(c) of the volumes generated as c is not
-c, it recognises (1 - q) a + q e of them, so q = (a - g) / (a - e) with g its share there.
+Of the volumes that are said to be of class c, the classifier reads some clearly: with a probability
+of at least `labels.generated.clear`. Among clear volumes it errs seldom, whatever their share; so a
+clear volume of another class than it should be is hardly ever misread. With m the share of clear
+volumes of c that are read as another class, q that of wrong labels, f the share of clear volumes of
+c misread, and e that of other classes read as c,
+
+    m = (1 - q) f + q (1 - e)
+
+f and e are measured on patients, but generated volumes may be clearer or less clear than those. So
+f may be anything from 0 to its upper bound on patients, or to `labels.generated.clarity` times what
+was seen there if that is more, and e anything from 0 to its upper bound: the upper bound of q takes
+f = 0 and the largest e, the lower bound the largest f and e = 0.
 """
 
 from __future__ import annotations
@@ -13,130 +22,153 @@ import numpy as np
 
 from fastgan.arrays import Bools, Floats, Integers, Texts
 from fastgan.audit.evidence import LEAST_SUBJECTS
+from fastgan.audit.rules import limit
+from fastgan.audit.statistics import clopper_pearson
 from fastgan.errors import AuditError
 
-__all__ = ["Agreement", "Noise", "agreement", "noise", "planted_noise"]
+__all__ = ["Clear", "Noise", "Reader", "clear", "noise", "reader", "wrong_labels_of_patients"]
 
-DRAWS = 2000
+SURE = limit("labels.generated.clear")
+CLARITY = limit("labels.generated.clarity")
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How often the classifier says class c, of volumes of class c and of the others."""
+class Clear:
+    """Volumes by the class that they are labelled with, [K] each."""
 
-    own: Floats
-    """[K] a(c): share of the volumes of c that are said to be c."""
-    other: Floats
-    """[K] e(c): share of the others, classes weighted equally, that are said to be c."""
-    own_size: Floats
-    """[K] how many independent volumes a(c) is worth."""
-    other_size: Floats
-    """[K] the same of e(c)."""
+    counts: Integers
+    clear: Integers
+    """Of those, read clearly."""
+    disagree: Integers
+    """Of the clear ones, read as another class."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How the classifier reads patients, [K] each, and how many independent volumes say so."""
+
+    unclear: Floats
+    """Share of the volumes of c that it does not read clearly."""
+    unclear_size: Floats
+    misread: Floats
+    """f(c): share of the clear volumes of c that it takes for another class."""
+    misread_size: Floats
+    taken: Floats
+    """e(c): share of the clear volumes of other classes, classes weighted equally, taken for c."""
+    taken_size: Floats
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Share of wrong labels per class, [K] each; negative: clearer than patients are."""
+    """Share of wrong labels among clear volumes, [K] each, with one-sided bounds."""
 
     share: Floats
     low: Floats
     high: Floats
-    """One-sided bounds at the level that was asked for."""
+    overall: float
+    """The same of all classes together."""
+    overall_low: float
     overall_high: float
-    """The same of the share among all generated volumes, whatever their class."""
 
 
-def agreement(said: Integers, labels: Integers, subjects: Texts, num_classes: int) -> Agreement:
-    """Shares, and what they are worth where volumes of a subject resemble each other.
+def clear(probabilities: Floats, labels: Integers) -> Clear:
+    """Counts of volumes read with probabilities [N, K] and labelled [N]."""
+    sure = probabilities.max(axis=1) >= SURE
+    other = sure & (probabilities.argmax(axis=1) != labels)
+    kinds = probabilities.shape[1]
+    every, some, off = (
+        np.bincount(labels[at], minlength=kinds) for at in (labels >= 0, sure, other)
+    )
+    return Clear(every, some, off)
+
+
+def reader(probabilities: Floats, labels: Integers, subjects: Texts) -> Reader:
+    """How patients' volumes are read, where those of one patient resemble each other.
 
     Args:
-        said: [N] classes the classifier chose.
-        labels: [N] true classes.
+        probabilities: [N, K].
+        labels: [N].
         subjects: [N].
-        num_classes: K.
 
     Raises:
-        AuditError: a class of fewer than 10 subjects.
+        AuditError: a class of which fewer than 10 subjects are read clearly.
     """
-    shares = np.zeros((num_classes, num_classes))
-    sizes = np.zeros((num_classes, num_classes))
-    for c in range(num_classes):
+    kinds = probabilities.shape[1]
+    said, sure = probabilities.argmax(axis=1), probabilities.max(axis=1) >= SURE
+    unclear, misread = np.zeros((2, kinds)), np.zeros((2, kinds))
+    taken, size = np.zeros((kinds, kinds)), np.zeros((kinds, kinds))
+    for c in range(kinds):
         of_class = labels == c
-        count = len(np.unique(subjects[of_class]))
+        at = of_class & sure
+        count = len(np.unique(subjects[at]))
         if count < LEAST_SUBJECTS:
             raise AuditError(
-                f"labels: {count} held-out subjects of class {c}, at least {LEAST_SUBJECTS} of "
-                "every class are needed"
+                f"labels: the classifier reads {count} patients of class {c} clearly "
+                f"(probability {SURE:g}), at least {LEAST_SUBJECTS} of every class are needed; "
+                "more patients, or classes that are easier to read"
             )
-        for k in range(num_classes):
-            shares[c, k], sizes[c, k] = _clustered(said[of_class] == k, subjects[of_class])
-    others = 1.0 - np.eye(num_classes)
-    mean = others / others.sum(0)
-    return Agreement(
-        np.diag(shares).copy(),
-        (mean * shares).sum(0),
-        np.diag(sizes).copy(),
-        (others * sizes).sum(0),
+        unclear[:, c] = _clustered(~sure[of_class], subjects[of_class])
+        misread[:, c] = _clustered(said[at] != c, subjects[at])
+        for k in range(kinds):
+            taken[c, k], size[c, k] = _clustered(said[at] == k, subjects[at])
+    others = 1.0 - np.eye(kinds)
+    mean = (others / others.sum(axis=0) * taken).sum(axis=0)
+    return Reader(unclear[0], unclear[1], misread[0], misread[1], mean, (others * size).sum(axis=0))
+
+
+def noise(real: Reader, made: Clear, level: float = 0.95) -> Noise:
+    """Shares of wrong labels among clear generated volumes; each bound holds at the level."""
+    part = 1 - (1 - level) / 2  # of two proportions
+    misread, taken = (
+        _upper(share, size, part)
+        for share, size in ((real.misread, real.misread_size), (real.taken, real.taken_size))
     )
+    misread = np.minimum(np.maximum(misread, CLARITY * real.misread), 1.0)
+    share, low, high = (np.empty(len(made.counts)) for _ in range(3))
+    for c, (off, count) in enumerate(zip(made.disagree, made.clear, strict=True)):
+        m = off / max(count, 1)
+        share[c] = (m - real.misread[c]) / max(1 - real.misread[c] - real.taken[c], 1e-9)
+        low[c], high[c] = _between(int(off), int(count), misread[c], taken[c], part)
+    weight = made.clear / max(int(made.clear.sum()), 1)
+    overall = _between(
+        int(made.disagree.sum()),
+        int(made.clear.sum()),
+        float(weight @ misread),
+        float(taken.max()),
+        part,
+    )
+    return Noise(np.clip(share, 0.0, 1.0), low, high, float(weight @ share), *overall)
 
 
-def noise(
-    real: Agreement,
-    found: Integers | Floats,
-    counts: Integers,
-    rng: np.random.Generator,
-    level: float = 0.95,
-) -> Noise:
-    """Shares of wrong labels with one-sided bounds.
+def wrong_labels_of_patients(real: Reader) -> float:
+    """About how many of the patients' own labels are wrong: clear volumes read as another class.
 
-    Args:
-        real: of held-out patients.
-        found: [K] generated volumes of c that are said to be c.
-        counts: [K] generated volumes of c.
-        rng: draws from the Beta distributions of a, e and g (Jeffreys), from which bounds follow.
-        level: of each bound.
+    The classifier errs on clear volumes, too, so it is an upper estimate.
     """
-    a = _beta(real.own, real.own_size, rng)
-    e = _beta(real.other, real.other_size, rng)
-    g = _beta(found / counts, counts, rng)
-    # Where a and e meet the classifier says nothing about the label: all may be wrong.
-    q = np.where(a > e, np.minimum((a - g) / np.maximum(a - e, 1e-9), 1.0), 1.0)
-    share = (real.own - found / counts) / np.maximum(real.own - real.other, 1e-9)
-    overall = q @ (counts / counts.sum())
-    return Noise(
-        share,
-        np.quantile(q, 1 - level, axis=0),
-        np.quantile(q, level, axis=0),
-        float(np.quantile(overall, level)),
+    return float(real.misread.mean())
+
+
+def _between(
+    off: int, count: int, misread: float, taken: float, level: float
+) -> tuple[float, float]:
+    """Bounds of the share of wrong labels where `off` of `count` clear volumes disagree."""
+    if not count:
+        return 0.0, 1.0
+    least = clopper_pearson(off, count, level, "lower")[0]
+    most = clopper_pearson(off, count, level, "upper")[1]
+    low = (least - misread) / (1 - misread) if misread < 1.0 else 0.0
+    return max(low, 0.0), min(most / max(1.0 - taken, 1e-9), 1.0)
+
+
+def _upper(share: Floats, size: Floats, level: float) -> Floats:
+    """[K] upper bounds of shares that are worth so many volumes."""
+    counts = np.maximum(np.rint(size), 1).astype(int)
+    return np.array(
+        [
+            clopper_pearson(min(int(np.ceil(s * n - 1e-9)), n), n, level, "upper")[1]
+            for s, n in zip(share, counts.tolist(), strict=True)
+        ]
     )
-
-
-def planted_noise(
-    real: Agreement, counts: Integers, share: float, rng: np.random.Generator
-) -> tuple[Agreement, Integers]:
-    """One sample of patients and of a generator whose only fault is a share of wrong labels.
-
-    Args:
-        real: agreement taken as the truth.
-        counts: [K] generated volumes.
-        share: of wrong labels.
-        rng: of the samples.
-
-    Returns:
-        (agreement of a new sample of patients, [K] generated volumes said to be of their class).
-    """
-    sizes = (real.own_size, real.other_size)
-    own, other = (
-        rng.binomial(np.maximum(np.rint(n), 1).astype(int), p) / np.maximum(np.rint(n), 1)
-        for n, p in zip(sizes, (real.own, real.other), strict=True)
-    )
-    sample = Agreement(own, other, *sizes)
-    return sample, rng.binomial(counts, (1 - share) * real.own + share * real.other)
-
-
-def _beta(share: Floats, size: Floats | Integers, rng: np.random.Generator) -> Floats:
-    """[DRAWS, K]."""
-    return rng.beta(share * size + 0.5, (1 - share) * size + 0.5, (DRAWS, len(share)))
 
 
 def _clustered(hit: Bools, subjects: Texts) -> tuple[float, float]:

@@ -13,9 +13,9 @@ from fastgan.arrays import Column, Floats, Integers
 from fastgan.errors import AuditError
 from fastgan.ops import nearest
 
-__all__ = ["Coverage", "KernelDistance", "coverage", "frechet_distance"]
+__all__ = ["NEIGHBOURS", "Coverage", "KernelDistance", "coverage", "frechet_distance"]
 
-_NEIGHBOURS = 5
+NEIGHBOURS = 5
 
 
 def frechet_distance(x: Floats, y: Floats) -> float:
@@ -137,16 +137,16 @@ def coverage(real: Floats, made: Floats) -> Coverage:
     "Reliable fidelity and diversity metrics".
     """
     a, b = _checked("coverage", real, made)
-    if min(len(a), len(b)) <= _NEIGHBOURS:
+    if min(len(a), len(b)) <= NEIGHBOURS:
         raise AuditError(f"coverage: needs more than 5 volumes, got {len(a)} and {len(b)}")
     # The first neighbour of every vector is itself.
-    reach_a, reach_b = (nearest(side, side, _NEIGHBOURS + 1)[0][:, -1] for side in (a, b))
+    reach_a, reach_b = (nearest(side, side, NEIGHBOURS + 1)[0][:, -1] for side in (a, b))
     distance = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
     by_real, by_made = distance <= reach_a[:, None], distance <= reach_b[None]
     return Coverage(
         float(by_real.any(0).double().mean()),
         float(by_made.any(1).double().mean()),
-        float(by_real.double().sum(0).mean() / _NEIGHBOURS),
+        float(by_real.double().sum(0).mean() / NEIGHBOURS),
         float(by_real.any(1).double().mean()),
     )
 

@@ -1,8 +1,9 @@
-"""How like patients, and how varied, is the generated set? Context for the other judgements.
+"""How like patients, and how varied, is the generated set? Seven questions, a kind of fault each.
 
-Distances between sets depend on the features and on the number of volumes, so each stands beside
-the same distance between patients and patients. They say nothing of single volumes, nor of whether
-a set may be used.
+Blank volumes, repeated ones, kinds of patient that are missing, patients that are not reached,
+noise, blur and regular patterns; then two distances between sets, which depend on the features and
+on the number of volumes, so that each stands beside the same between patients and patients. None
+says whether a set may be used: a set of copies is as like patients as can be.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from fastgan.arrays import Floats, Integers, Texts
 from fastgan.audit import controls
 from fastgan.audit.evidence import LEAST_TO_FIT, Cohort, Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, answer
+from fastgan.audit.judgement import Control, Finding, Outcome, Part, Question, Table, answer
 from fastgan.audit.quality.blank import blank_volumes
 from fastgan.audit.quality.diversity import judge_diversity
 from fastgan.audit.quality.feature_distances import (
@@ -25,6 +26,10 @@ from fastgan.audit.quality.feature_distances import (
     frechet_distance,
 )
 from fastgan.audit.quality.features import PyramidFeatures
+from fastgan.audit.quality.kinds import KINDS, judge_kinds
+from fastgan.audit.quality.reach import judge_coverage
+from fastgan.audit.quality.repetition import REPETITION, judge_repetition
+from fastgan.audit.quality.spectrum import SPECTRUM, judge_spectrum
 from fastgan.audit.rules import limit
 from fastgan.audit.statistics import subject_bootstrap
 from fastgan.audit.statistics.discriminant import standardised
@@ -40,30 +45,46 @@ _FLOORS = 100
 
 
 def judge(evidence: Evidence, options: Options) -> list[Finding]:
-    """Blank volumes, distance to patients, and diversity.
+    """Blank, repeated, missing and spoilt volumes, reach, distance to patients, and diversity.
 
     Args:
-        evidence: training, held-out and generated volumes. The latter two questions need 20
+        evidence: training, held-out and generated volumes. All but the first question need 20
             volumes of as many subjects of each kind, and features that vary.
         options: seed and whether controls are left out.
 
     Raises:
         AuditError: no generated volumes.
 
-    Cost: one pass of the features; kernels between all pairs of volumes, 500 resamplings of them.
+    Cost: one pass of the features and a Fourier transform a volume; kernels between all pairs of
+    volumes, 500 resamplings of them.
     """
     blank = blank_volumes(evidence.require_generated())
-    return [blank, *answer([(DISTANCE, _compared)], evidence, options)]
+    parts: list[tuple[Question, Part]] = [
+        (REPETITION, _enough(judge_repetition)),
+        (KINDS, _enough(judge_kinds)),
+        (SPECTRUM, _enough(judge_spectrum)),
+        (DISTANCE, _enough(_compared)),
+    ]
+    return [blank, *answer(parts, evidence, options)]
+
+
+def _enough(part: Part) -> Part:
+    """The same, refused where there are too few volumes of any kind."""
+
+    def asked(evidence: Evidence, options: Options) -> Finding | list[Finding]:
+        for cohort in (evidence.training, evidence.holdout, evidence.require_generated()):
+            if min(len(cohort), cohort.n_subjects) < LEAST_TO_FIT:
+                raise AuditError(
+                    f"needs at least {LEAST_TO_FIT} {cohort.name} volumes of as many subjects, got "
+                    f"{len(cohort)} of {cohort.n_subjects}"
+                )
+        return part(evidence, options)
+
+    return asked
 
 
 def _compared(evidence: Evidence, options: Options) -> list[Finding]:
     made = evidence.require_generated()
-    for cohort in (evidence.training, evidence.holdout, made):
-        if min(len(cohort), cohort.n_subjects) < LEAST_TO_FIT:
-            raise AuditError(
-                f"needs at least {LEAST_TO_FIT} {cohort.name} volumes of as many subjects, got "
-                f"{len(cohort)} of {cohort.n_subjects}"
-            )
     chosen = PyramidFeatures(evidence.modality, evidence.spacing)
     raw = chosen(evidence.training.values)
     compared = (raw, chosen(evidence.holdout.values), chosen(made.values))
@@ -74,6 +95,7 @@ def _compared(evidence: Evidence, options: Options) -> list[Finding]:
     return [
         _distance(evidence, options, chosen, (raw, ours, held, drawn), about),
         judge_diversity(evidence, options, held, drawn, about),
+        judge_coverage(evidence, options, ours, held, drawn, about),
     ]
 
 
@@ -98,11 +120,17 @@ def _distance(
     )
     if low > kernel_floor:
         outcome = Outcome("warn", f"The generated set differs from patients: {compared}.")
+    elif high > kernel_floor + limit("quality.distance.widest") * float(np.ptp(floors["kernel"])):
+        outcome = Outcome(
+            "cannot tell",
+            f"Cannot tell whether the set differs from patients: {compared}, and the interval is "
+            "wider than such draws differ by far. Next: more held-out patients.",
+        )
     else:
         outcome = Outcome("pass", f"No evidence of a difference from patients found: {compared}.")
     planted: tuple[Control, ...] = ()
     if not options.quick:
-        planted = (_smoothed_control(evidence, options, chosen, raw, held, kernel_floor),)
+        planted = (_changed_control(evidence, options, chosen, raw, held, kernel_floor),)
     return Finding(
         *DISTANCE,
         accepted=outcome,
@@ -179,7 +207,7 @@ def _subsets(
         yield np.flatnonzero(np.isin(who, taken))
 
 
-def _smoothed_control(
+def _changed_control(
     evidence: Evidence,
     options: Options,
     chosen: PyramidFeatures,
@@ -187,23 +215,33 @@ def _smoothed_control(
     held: Floats,
     floor: float,
 ) -> Control:
-    """Training volumes, smoothed, pose as generated: further from patients than patients are?"""
-    rng = options.rng("quality/smoothed")
+    """Training volumes, changed, pose as generated: further from patients than patients are?"""
+    rng = options.rng("quality/changed")
     training, holdout = evidence.training, evidence.holdout
-    batch = torch.from_numpy(np.asarray(training.values, np.float32))[:, None]
-    for _ in range(2):
-        batch = F.avg_pool3d(F.pad(batch, (1,) * 6, mode="replicate"), 3, stride=1)
-    compared = (chosen(batch[:, 0].numpy()), chosen(holdout.values))
-    smooth, patients = standardised(raw, *compared, limit=FAR)
+    values, name = _changed(training.values, evidence.modality)
+    compared = (chosen(values), chosen(holdout.values))
+    changed, patients = standardised(raw, *compared, limit=FAR)
     count = len(evidence.require_generated())
     runs, seen = min(options.planted, _FLOORS // 2), 0
     for rows in _subsets(training.subjects, count, rng, runs):
         posing = training.subjects[rows]
-        between = KernelDistance(smooth[rows], patients, posing, holdout.subjects)
+        between = KernelDistance(changed[rows], patients, posing, holdout.subjects)
         low, _ = _interval(between, between.value(), posing, holdout.subjects, rng, _FLOORS)
         seen += low > floor
-    name = "training volumes smoothed over 5 voxels, posing as generated"
     return controls.found(name, seen, runs, by="lower bound")
+
+
+def _changed(values: Floats, modality: str) -> tuple[Floats, str]:
+    """Masks are smoothed, pictures brighter: what the features are there to see."""
+    batch = torch.from_numpy(np.asarray(values, np.float32))
+    if modality != "mask":
+        spread = batch.mean(dim=(1, 2, 3)).std()
+        name = "training volumes brighter by a deviation of their means, posing as generated"
+        return (batch + spread).numpy(), name
+    batch = batch[:, None]
+    for _ in range(2):
+        batch = F.avg_pool3d(F.pad(batch, (1,) * 6, mode="replicate"), 3, stride=1)
+    return batch[:, 0].numpy(), "training masks smoothed over 5 voxels, posing as generated"
 
 
 def _table(

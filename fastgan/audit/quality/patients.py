@@ -1,0 +1,34 @@
+"""Patients stand beside generated volumes one volume each, so that nobody counts twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from fastgan.arrays import Integers, Texts
+from fastgan.audit.evidence import Cohort, Evidence
+
+__all__ = ["all_patients", "one_each"]
+
+
+def one_each(subjects: Texts, rng: np.random.Generator) -> Integers:
+    """Position of one volume of every subject [N], drawn at random."""
+    order = rng.permutation(len(subjects))
+    _, first = np.unique(subjects[order], return_index=True)
+    return np.sort(order[first])
+
+
+def all_patients(evidence: Evidence, rng: np.random.Generator) -> Cohort:
+    """One volume of each training and held-out patient; labels where both have them."""
+    sides = [c.subset(one_each(c.subjects, rng)) for c in (evidence.training, evidence.holdout)]
+    labels = [side.labels for side in sides if side.labels is not None]
+    return replace(
+        sides[0],
+        name="patients",
+        values=np.concatenate([side.values for side in sides]),
+        subjects=np.concatenate([side.subjects for side in sides]),
+        labels=np.concatenate(labels) if len(labels) == 2 else None,
+        columns={},
+        files=(),
+    )
