@@ -9,6 +9,7 @@ __all__ = [
     "CorruptFile",
     "DeviceError",
     "FastganError",
+    "NotAsked",
     "NumericsError",
     "ResourceLimit",
     "StateError",
@@ -68,6 +69,10 @@ class AuditError(FastganError, RuntimeError):
     """A judgement that cannot be made on the data given."""
 
     exit_code = 16
+
+
+class NotAsked(AuditError):
+    """A question that does not apply to the data given, however many there were of them."""
 
 
 class DeviceError(FastganError, RuntimeError):

@@ -60,12 +60,13 @@ HEAVY = [
 
 # Rooms of the audit that each of its rooms may import; a wing is a judgement, named as it is.
 WINGS = ("memorization", "labels", "leakage", "shortcuts", "sites", "quality", "translation")
-BASE = {"statistics", "evidence", "judgement"}
+BASE = {"rules", "statistics", "evidence", "judgement"}
 ROOMS: dict[str, set[str]] = {
-    "statistics": set(),
+    "rules": set(),
+    "statistics": {"rules"},
     "moves": set(),
-    "evidence": {"statistics"},
-    "judgement": {"statistics", "evidence"},
+    "evidence": {"rules", "statistics"},
+    "judgement": {"rules", "statistics", "evidence"},
     "cohorts": {"evidence"},
     "phantoms": {"evidence"},
     "controls": BASE,
@@ -73,7 +74,7 @@ ROOMS: dict[str, set[str]] = {
     "run": {*BASE, *WINGS},
     "report": {*BASE, "run"},
 }
-MOST_ROOMS = 16
+MOST_ROOMS = 17
 
 
 def layer(path: Path) -> str:

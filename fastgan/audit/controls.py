@@ -8,20 +8,22 @@ from typing import Literal
 import numpy as np
 
 from fastgan.arrays import Bools, Floats
-from fastgan.audit.judgement import Control
+from fastgan.audit.judgement import NEEDED, Control
+from fastgan.audit.rules import limit, whole
 from fastgan.audit.statistics import clopper_pearson, permutation_p
 from fastgan.audit.statistics.group_tests import Groups, centred, standard_contrast
 
 __all__ = ["NEEDED", "TESTS", "by_subject", "found", "hits", "planted_p", "power_level", "quiet"]
 
-TESTS = 20
+TESTS = whole("audit.tests")
 """Tests that one audit may hold: a planted fault must be found at alpha / TESTS, the first step of
 Holm's correction, so that a stated power is that of the verdict and not of a test by itself."""
-NEEDED = 0.8
-"""Share of runs in which a planted fault must be found, where a judgement does not ask for more."""
+SURE = limit("controls.alarms_sure")
+"""How sure it must be that alarms are too frequent before a control without a fault is broken."""
 
 Measure = Literal["rate", "lower bound"]
-"""What of the runs is held against a limit: their share, or the lower end of its 95 % interval."""
+"""What of the runs is held against a limit: their share, or a lower bound of it, which is the lower
+end of the 95 % interval for a planted fault and one-sided at `SURE` for an alarm."""
 
 
 def power_level(alpha: float) -> float:
@@ -63,7 +65,8 @@ def quiet(
     By the rate it holds where they are no more frequent in the runs themselves.
     """
     rate, interval = _rate(hits, runs)
-    held = (rate if by == "rate" else interval[0]) <= at_most
+    surely = clopper_pearson(hits, max(runs, 1), SURE, "lower")[0]
+    held = (rate if by == "rate" else surely) <= at_most
     return Control(name, "quiet", rate, interval, runs, held, decisive)
 
 

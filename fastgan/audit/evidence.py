@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fastgan.arrays import Bools, Column, Floats, Integers, Texts
-from fastgan.errors import AuditError
+from fastgan.audit.rules import limit, whole
+from fastgan.errors import AuditError, NotAsked
 
 __all__ = [
     "COLUMNS",
@@ -28,9 +29,9 @@ __all__ = [
 COLUMNS = ("site", "scanner", "modality")
 """Manifest columns that say where a volume comes from rather than what it shows."""
 
-LEAST_SUBJECTS = 10
+LEAST_SUBJECTS = whole("audit.least_subjects")
 """Subjects that each group needs before groups are compared."""
-LEAST_TO_FIT = 20
+LEAST_TO_FIT = whole("audit.least_to_fit")
 """Subjects that each group needs before something is fitted: fewer, and no classifier finds even a
 plain shortcut."""
 
@@ -119,11 +120,12 @@ def require_labels(
     """Labels [N] of a cohort.
 
     Raises:
-        AuditError: none, one class, or fewer than `least` subjects in a class, which are named by
+        NotAsked: there are none.
+        AuditError: one class, or fewer than `least` subjects in a class, which are named by
             `classes` as far as those go.
     """
     if cohort.labels is None:
-        raise AuditError(f"the {cohort.name} volumes have no labels")
+        raise NotAsked(f"the {cohort.name} volumes have no labels")
     counts = subjects_by(cohort.labels, cohort.subjects)
     if len(counts) < 2:
         raise AuditError(f"the {cohort.name} volumes have one class")
@@ -148,8 +150,9 @@ class Evidence:
     classes: tuple[str, ...] = ()
     modality: str = "mr"
     """"ct", "mr" or "mask"; pictures of masks show surfaces, and their background is -1."""
-    augmentations: tuple[str, ...] = ()
-    """What the run applied to real volumes while training: names of `alterations.AUGMENTATIONS`."""
+    augmentations: tuple[str, ...] | None = ()
+    """What the run applied to real volumes while training: names of `alterations.AUGMENTATIONS`;
+    None where another program trained and nobody says."""
     draw: Draw | None = None
     """The generator, where the audit is of a run that has one."""
     translate: Translate | None = None
@@ -190,11 +193,11 @@ class Options:
     seed: int = 0
     quick: bool = False
     """Leave out the controls: what rests on them is then unmeasured, and does not pass."""
-    alpha: float = 0.05
+    alpha: float = limit("audit.alpha")
     """Family-wise error over all judgements (Holm)."""
-    planted: int = 300
+    planted: int = whole("audit.planted")
     """Planted runs behind each point of a power curve."""
-    permutations: int = 999
+    permutations: int = whole("audit.permutations")
     patient_images: bool = False
     """Whether pictures of patients may be drawn."""
 

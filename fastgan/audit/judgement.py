@@ -8,13 +8,16 @@ its controls.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 from fastgan.audit.evidence import Evidence, Options
+from fastgan.audit.rules import limit, whole
 from fastgan.audit.statistics import holm
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 
 __all__ = [
     "Control",
@@ -27,10 +30,17 @@ __all__ = [
     "Verdict",
     "answer",
     "cannot_tell",
+    "not_asked",
+    "refusal",
     "settle",
 ]
 
-Verdict = Literal["pass", "warn", "fail", "cannot tell"]
+NEEDED = limit("controls.found")
+"""Share of runs in which a planted fault must be found, where a judgement does not ask for more."""
+MOST_TIMES = 5.0  # beyond it a count of subjects is no advice
+
+Verdict = Literal["pass", "warn", "fail", "cannot tell", "not asked"]
+"""A question that does not apply is not asked; one that does and has no answer cannot be told."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +54,14 @@ class Outcome:
     sentence: str
 
 
-def cannot_tell(reason: str) -> Outcome:
-    """The outcome of what cannot be judged, with the reason."""
-    return Outcome("cannot tell", f"Cannot tell: {reason}.")
+def cannot_tell(reason: str, then: str = "") -> Outcome:
+    """The outcome of what cannot be judged, with the reason and what would help."""
+    return Outcome("cannot tell", f"Cannot tell: {reason}." + (f" Next: {then}." if then else ""))
+
+
+def not_asked(reason: str) -> Outcome:
+    """The outcome of a question that does not apply, with the reason."""
+    return Outcome("not asked", f"Not asked: {reason}.")
 
 
 class Question(NamedTuple):
@@ -75,8 +90,9 @@ class Control:
     held: bool
     """Whether it came out as expected, by the judgement's own limit."""
     decisive: bool = True
-    """Whether the finding rests on it: a decisive control that does not hold makes the verdict
-    "cannot tell"; the others are points of a power curve."""
+    """Whether the finding rests on it: with a decisive fault that is missed nothing passes, and
+    with a decisive alarm where there is no fault nothing is judged; the others are points of a
+    power curve."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +143,10 @@ class Finding:
     n_volumes: int = 0
     n_subjects: int = 0
     power: str = ""
-    """What would have been found, and how surely, measured or by construction; "" is unmeasured,
-    and nothing passes unmeasured."""
+    """What would have been found, and how surely, as the planted controls say."""
+    by_construction: str = ""
+    """Why nothing had to be planted: everything is compared, or a bound on these very data says
+    what is ruled out. Without it and without a decisive planted fault, nothing passes."""
     controls: tuple[Control, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
@@ -162,28 +180,36 @@ def answer(
     """The findings of a wing's questions; one that the data do not allow says so, with the reason.
 
     Raises:
-        AuditError: `one_at_least`, and the data do not allow any.
+        AuditError: `one_at_least`, and the data do not allow any; NotAsked if none applies.
     """
     findings: list[Finding] = []
-    reasons = []
+    refused: list[AuditError] = []
     for question, part in parts:
         try:
             made = part(evidence, options)
         except AuditError as error:
-            reasons.append(str(error))
-            made = Finding(*question, cannot_tell(str(error)))
+            refused.append(error)
+            made = Finding(*question, refusal(error))
         findings += made if isinstance(made, list) else [made]
-    if one_at_least and len(reasons) == len(parts):
-        raise AuditError("; ".join(dict.fromkeys(reasons)))
+    if one_at_least and len(refused) == len(parts):
+        kind = NotAsked if all(isinstance(e, NotAsked) for e in refused) else AuditError
+        raise kind("; ".join(dict.fromkeys(str(error) for error in refused)))
     return findings
+
+
+def refusal(error: AuditError) -> Outcome:
+    """The outcome of a question that was refused: whether it applies decides which."""
+    reason = str(error).rstrip(".")
+    return not_asked(reason) if isinstance(error, NotAsked) else cannot_tell(reason)
 
 
 def settle(findings: Sequence[Finding], *, alpha: float) -> list[Settled]:
     """The verdicts of one audit, in the order of the findings.
 
-    Holm's correction runs over all findings that carry a p-value. A pass whose decisive controls
-    did not hold, or whose power is unmeasured (as in a quick audit, which plants nothing), becomes
-    "cannot tell".
+    Holm's correction runs over all findings that carry a p-value. A verdict of a test that raises
+    alarms where there is no fault, whichever way it went, becomes "cannot tell"; so does a pass
+    whose planted faults were missed, or for which none was planted (as in a quick audit) although
+    it needs them.
 
     Raises:
         ValueError: two findings of one key, or a p-value without an outcome for its rejection.
@@ -206,17 +232,55 @@ def _settled(finding: Finding, p: float | None, alpha: float) -> Settled:
         outcome = finding.rejected
     else:
         outcome = finding.accepted
-    if outcome.verdict == "pass":
-        missed = [c for c in finding.controls if c.decisive and not c.held]
-        if missed:
-            outcome = cannot_tell(_missed(missed[0]))
-        elif not finding.power:
-            outcome = Outcome("cannot tell", f"{outcome.sentence} Power unmeasured.")
+    outcome = _allowed(finding, outcome)
     return Settled(finding, outcome.verdict, outcome.sentence, None if p is None else float(p))
 
 
-def _missed(control: Control) -> str:
-    share = f"{control.rate:.0%} of {control.runs} runs"
-    if control.expected == "found":
-        return f"the planted control ({control.name}) was found in {share} only"
-    return f"the control without a fault ({control.name}) raised an alarm in {share}"
+def _allowed(finding: Finding, outcome: Outcome) -> Outcome:
+    """What of an outcome the controls of its finding leave standing."""
+    if outcome.verdict in ("cannot tell", "not asked"):
+        return outcome
+    decisive = [c for c in finding.controls if c.decisive]
+    for control in decisive:
+        if control.expected == "quiet" and not control.held:
+            said = f"; it said: {outcome.sentence.rstrip('.')}" if outcome.verdict == "fail" else ""
+            return cannot_tell(
+                f"the control without a fault ({control.name}) raised an alarm in "
+                f"{_share(control)}, so neither an alarm nor none means anything here{said}",
+                "look for what breaks the test: a split by site or time instead of by chance, one "
+                "patient under two names, volumes listed twice",
+            )
+    if outcome.verdict != "pass":
+        return outcome
+    for control in decisive:
+        if not control.held:
+            reason = f"the planted control ({control.name}) was found in {_share(control)} only"
+            return cannot_tell(reason, _more(finding, control))
+    if not finding.by_construction and not any(c.expected == "found" for c in decisive):
+        return Outcome("cannot tell", f"{outcome.sentence} Power unmeasured: no fault was planted.")
+    return outcome
+
+
+def _share(control: Control) -> str:
+    return f"{control.rate:.0%} of {control.runs} runs"
+
+
+def _more(finding: Finding, control: Control) -> str:
+    """What would help where a planted fault is missed: about how many subjects more.
+
+    The noncentrality of a test grows with the root of their number; that is all that is supposed.
+    """
+    if control.rate >= NEEDED:
+        return "plant more runs, so that the share is known well enough"
+    normal = NormalDist()
+    level = -normal.inv_cdf(limit("audit.alpha") / whole("audit.tests"))
+    here = level + normal.inv_cdf(min(max(control.rate, 1 / (2 * max(control.runs, 1))), 0.99))
+    times = ((level + normal.inv_cdf(NEEDED)) / here) ** 2 if here > 0.0 else math.inf
+    if times > MOST_TIMES:
+        return f"more than {MOST_TIMES:g} times as many subjects"
+    if not finding.n_subjects:
+        return f"about {times:.1f} times as many subjects"
+    needed = math.ceil(times * finding.n_subjects)
+    step = 10 ** max(0, len(str(needed)) - 2)
+    needed = math.ceil(needed / step) * step
+    return f"about {needed:,} subjects instead of {finding.n_subjects:,}"

@@ -9,7 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Finding, Question, Settled, Verdict, cannot_tell, settle
+from fastgan.audit.judgement import (
+    Finding,
+    Outcome,
+    Question,
+    Settled,
+    Verdict,
+    cannot_tell,
+    not_asked,
+    refusal,
+    settle,
+)
 from fastgan.errors import AuditError, ConfigError
 
 __all__ = ["EXIT_CODES", "JUDGEMENTS", "Audit", "audit"]
@@ -43,7 +53,7 @@ class Audit:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of all."""
+        """The worst verdict of all that was asked; where nothing was, nothing can be told."""
         found = {one.verdict for one in self.settled}
         return next((verdict for verdict in WORST_FIRST if verdict in found), "cannot tell")
 
@@ -63,7 +73,8 @@ def audit(
     """Judge the evidence.
 
     A judgement that the data do not allow ends in "cannot tell" with the reason; so does one that
-    fails in a way nobody foresaw, and its traceback is kept. The others go on.
+    fails in a way nobody foresaw, and its traceback is kept. The others go on. One that does not
+    apply, or was left out, is "not asked".
 
     Args:
         evidence: all volumes, on one grid.
@@ -86,7 +97,11 @@ def audit(
     findings: list[Finding] = []
     seconds: dict[str, float] = {}
     faults: dict[str, str] = {}
-    for name in only or _asked(evidence):
+    for name in JUDGEMENTS:
+        reason = _left_out(name, evidence, only)
+        if reason:
+            findings.append(_whole(name, not_asked(reason)))
+            continue
         progress(f"{name}: {JUDGEMENTS[name]}")
         start = time.perf_counter()
         try:
@@ -94,10 +109,11 @@ def audit(
                 raise AuditError(shared)
             found = importlib.import_module(f"fastgan.audit.{name}").judge(evidence, options)
         except AuditError as error:
-            found = [_untold(name, str(error))]
+            found = [_whole(name, refusal(error))]
         except Exception as error:
             faults[name] = traceback.format_exc()
-            found = [_untold(name, f"a fault of fastgan, {type(error).__name__}: {error}")]
+            reason = f"a fault of fastgan, {type(error).__name__}: {error}"
+            found = [_whole(name, cannot_tell(reason, "report it with what was printed"))]
         findings += found
         seconds[name] = time.perf_counter() - start
         progress(f"{name}: {len(found)} findings in {seconds[name]:.0f} s")
@@ -105,16 +121,22 @@ def audit(
     return Audit(evidence, options, tuple(settled), seconds, faults)
 
 
-def _asked(evidence: Evidence) -> list[str]:
-    if evidence.translate is not None:
-        return ["translation"]
-    return [name for name in JUDGEMENTS if name != "translation"]
+def _left_out(name: str, evidence: Evidence, only: Sequence[str]) -> str:
+    """Why a judgement is not made, or ""."""
+    if only:
+        return "" if name in only else "it was left out by --only"
+    translates = evidence.translate is not None
+    if translates == (name == "translation"):
+        return ""
+    if translates:
+        return "it is of generated volumes, and a translator's follow their sources"
+    return "nothing here translates volumes"
 
 
-def _untold(name: str, reason: str) -> Finding:
-    reason = reason[:1].upper() + reason[1:].rstrip(".")
+def _whole(name: str, outcome: Outcome) -> Finding:
+    """One finding for all that a judgement asks."""
     text = JUDGEMENTS[name]
-    return Finding(*Question(name, name, text[:1].upper() + text[1:]), cannot_tell(reason))
+    return Finding(*Question(name, name, text[:1].upper() + text[1:]), outcome)
 
 
 def _check_shapes(evidence: Evidence) -> None:

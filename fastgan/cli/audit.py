@@ -12,6 +12,7 @@ from fastgan.errors import ConfigError
 
 if TYPE_CHECKING:
     from fastgan.audit.evidence import Evidence
+    from fastgan.audit.report.cards import Facts
     from fastgan.audit.run import Audit
     from fastgan.config import Config
 
@@ -68,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
     from fastgan.audit.evidence import Options
     from fastgan.audit.run import audit
     from fastgan.cli.process import keep_freed_memory
+    from fastgan.runs.facts import facts_of, facts_of_foreign
     from fastgan.runs.synthetic import make_empty, require_empty
 
     keep_freed_memory()
@@ -82,7 +84,8 @@ def run(options: argparse.Namespace) -> int:
     )
     found = audit(evidence, chosen, only=options.only, progress=_say)
     make_empty(options.out)
-    _write(found, config, options.out)
+    facts = (facts_of_foreign if options.config else facts_of)(config, evidence)
+    _write(found, facts, options.out)
     for fault in found.faults.values():
         print(fault, file=sys.stderr)
     print(_summary(found))
@@ -110,21 +113,22 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _write(found: Audit, config: Config, out: Path) -> None:
-    from fastgan.audit.report.page import dataset_card, model_card, page
+def _write(found: Audit, facts: Facts, out: Path) -> None:
+    from fastgan.audit.report.cards import dataset_card, model_card
+    from fastgan.audit.report.montage import montage
+    from fastgan.audit.report.page import page
     from fastgan.audit.report.record import record_of
     from fastgan.durable import replace_file
-    from fastgan.runs.evidence import facts_of
 
-    record, facts = record_of(found), facts_of(config)
+    record, shown = record_of(found), montage(found.evidence, found.options)
     parts = {
         "model_card.md": model_card(record, facts),
         "dataset_card.md": dataset_card(record, facts),
-        "report.html": page(record, found.settled),
+        "report.html": page(record, found.settled, montage=shown),
     }
     if found.options.patient_images:
         whole = record_of(found, patient=True)
-        parts[PATIENT_PAGE] = page(whole, found.settled, patient=True)
+        parts[PATIENT_PAGE] = page(whole, found.settled, montage=shown, patient=True)
     for name, text in parts.items():
         replace_file(out / name, text.encode())
     # Last: a program that finds it finds the rest.

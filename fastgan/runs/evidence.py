@@ -1,37 +1,31 @@
-"""From a run folder, or a configuration alone, to what an audit looks at and what its cards say."""
+"""From a run folder, or a configuration alone, to what an audit looks at."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from fastgan.audit.cohorts import aligned_cohort, as_files, cohort_of, generated_cohort
 from fastgan.audit.evidence import Draw, Evidence, Translate
-from fastgan.config import BUNDLED, Config
+from fastgan.config import Config
 from fastgan.data import Dataset, open_dataset, open_unpaired
 from fastgan.errors import AuditError, ConfigError
 from fastgan.random import Draws
+from fastgan.runs.facts import named_source
 from fastgan.train import load_generator, load_translator
 from fastgan.train.checkpoint import Checkpoint
 from fastgan.train.device import resolve
 from fastgan.train.run_folder import RunFolder
 
-__all__ = ["evidence_of_config", "evidence_of_run", "facts_of"]
+__all__ = ["evidence_of_config", "evidence_of_run"]
 
 DIFFERENTIABLE = {"flip": "mirror", "shift": "shift", "intensity": "contrast"}
 """What the differentiable augmentation of a critic is called beside the classic one."""
 BATCH = 16
 """Volumes drawn or translated at once; the result does not depend on it beyond rounding."""
-LIDC_ATTRIBUTION = (
-    "Derived from radiologists' annotations of LIDC-IDRI (CC BY 3.0), DOI "
-    "10.7937/K9/TCIA.2015.LO9QL9SX; Armato et al. 2011, DOI 10.1118/1.3528204; Clark et al. 2013, "
-    "DOI 10.1007/s10278-013-9622-7. Consensus masks resampled from contours: shapes, not CT, and "
-    "malignancy is opinion, not pathology. Pass this attribution on."
-)
 
 
 def evidence_of_run(
@@ -80,36 +74,14 @@ def evidence_of_run(
 def evidence_of_config(config: Config, generated: Path | None) -> Evidence:
     """The data of a configuration, and generated volumes from anywhere; there is no generator.
 
+    How whoever made them trained is not known, so the configuration's other sections say nothing.
+
     Raises:
         AuditError: generated volumes that do not fit.
         ConfigError, BadFile and its kinds: data that cannot be read as configured.
     """
-    return _of_training(config, open_dataset(config.data, "train"), generated)
-
-
-def facts_of(config: Config) -> dict[str, Any]:
-    """What the model card and the dataset card say of a run."""
-    config = config.settled()
-    model, gan, train = config.model, config.gan, config.train
-    return {
-        "name": config.name,
-        "model": {
-            "variant": gan.variant,
-            "networks": model.translator if config.translates else model.architecture,
-            "objective": gan.objective,
-            "penalty": f"{gan.penalty}, weight {gan.penalty_weight:g}",
-            "steps": train.steps,
-            "batch size": train.batch_size,
-            "precision": train.precision,
-            "seed": config.seed,
-        },
-        "data": {
-            "source": Path(config.data.source).name,
-            "conditional": "yes" if config.data.conditional else "no",
-            "held out": f"{config.data.holdout:.0%} of the subjects",
-        },
-        "attribution": LIDC_ATTRIBUTION if config.data.source == BUNDLED else "",
-    }
+    evidence = _of_training(config, open_dataset(config.data, "train"), generated)
+    return replace(evidence, augmentations=None)
 
 
 def _of_training(config: Config, training: Dataset, generated: Path | None) -> Evidence:
@@ -122,8 +94,7 @@ def _of_training(config: Config, training: Dataset, generated: Path | None) -> E
         classes=training.classes,
         modality=training.normalisation["modality"],
         augmentations=(*config.data.classic, *(DIFFERENTIABLE[k] for k in config.gan.augment)),
-        about={"data": Path(config.data.source).name}
-        | ({"generated": generated.name} if generated else {}),
+        about={"data": named_source(config)} | ({"generated": generated.name} if generated else {}),
     )
 
 
@@ -163,10 +134,7 @@ def _of_cyclegan(
         target=cohort_of(holdout.b, "held-out of domain B"),
         truth=None if truth is None else aligned_cohort(truth, holdout.b, sources),
         about=_about(folder, found)
-        | {
-            "data": Path(config.data.source).name,
-            "modality_b": training.b.normalisation["modality"],
-        },
+        | {"data": named_source(config), "modality_b": training.b.normalisation["modality"]},
     )
 
 

@@ -51,7 +51,7 @@ def test_clean_files_pass_with_power(tmp_path):
         "leakage.subjects": "pass",
         "leakage.duplicates": "pass",
         "leakage.files": "pass",
-        "leakage.sites": "cannot tell",
+        "leakage.sites": "not asked",
     }
     finding = found["leakage.files"].finding
     assert [c.held for c in finding.controls] == [True, True]
@@ -140,7 +140,7 @@ def test_cannot_tell_without_labels_or_with_few_subjects():
         "at least 10 training subjects of each class, got benign: " in few["leakage.sites"].sentence
     )
     archive = verdicts(evidence(made))["leakage.files"]
-    assert archive.verdict == "cannot tell" and "archive" in archive.sentence
+    assert archive.verdict == "not asked" and "archive" in archive.sentence
 
 
 def test_fields_of_a_header(tmp_path):

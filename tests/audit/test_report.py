@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,10 +14,14 @@ import pytest
 
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Table, settle
-from fastgan.audit.report.page import dataset_card, model_card, page
+from fastgan.audit.report.cards import Fact, Facts, dataset_card, inert, model_card
+from fastgan.audit.report.montage import SHOWN, _chosen, montage
+from fastgan.audit.report.page import page
 from fastgan.audit.report.record import SCHEMA, Record, record_of, schema
 from fastgan.audit.run import Audit
 from fastgan.pictures.html import number
+from tests.browser import CHROMIUM, look
+from tests.conftest import NO_BROWSER
 
 PNG = b"\x89PNG\r\n\x1a\nnot a picture"
 FINDING = Finding(
@@ -44,12 +50,12 @@ FINDING = Finding(
     methods="r = d1 / mean(d2..d10).",
     limits="Nothing of rotated copies.",
 )
-FACTS = {
-    "name": "demo",
-    "model": {"objective": "wgan-gp"},
-    "data": {"source": "lidc-nodules"},
-    "attribution": "LIDC-IDRI, CC BY 3.0",
-}
+FACTS = Facts(
+    "demo",
+    (Fact("objective", "wgan-gp", "the run"),),
+    (Fact("source", "lidc-nodules", "the run"),),
+    "LIDC-IDRI, CC BY 3.0",
+)
 
 
 @pytest.fixture
@@ -136,18 +142,21 @@ def test_schema_is_the_published_one() -> None:
 def test_page_is_self_contained_and_well_formed(found) -> None:
     text = page(record_of(found), found.settled)
     reader = read(text)
-    assert "script" not in reader.tags and "link" not in reader.tags
+    assert "script" not in reader.tags
     for reference in reader.references:
-        assert reference.startswith("data:image/png;base64,") or reference[1:] in reader.ids
+        assert reference.startswith("data:") or reference[1:] in reader.ids, reference
     assert not re.search(r"https?://|@import|url\(", text)
     assert "&lt;of 4&gt;" in text and "<of 4>" not in text
 
 
-def test_page_puts_verdicts_first_with_all_columns(found) -> None:
+def test_page_answers_first_and_holds_all_numbers(found) -> None:
     text = page(record_of(found), found.settled)
-    table = text[text.index('class="verdicts"') : text.index("</table>")]
-    for part in (FINDING.question, "pass", "0.812 (0.7 to –)", "0.79", FINDING.power):
-        assert part in table, part
+    first = text[: text.index('id="reading"')]
+    for part in ("May we use it?", "Yes, for what is said below", "For what?", "What is unknown?"):
+        assert part in first, part
+    assert "6 training volumes of 3 patients" in first and ">pass</span> 1" in first
+    for part in (FINDING.question, "0.812 (95 % interval 0.7 to –)", "0.79", FINDING.power):
+        assert part in text, part
     for line in ("Research use only", "Not a privacy guarantee", FINDING.methods, FINDING.limits):
         assert line in text
 
@@ -172,10 +181,167 @@ def test_no_words_of_safety(found) -> None:
 def test_cards_are_filled_from_the_run(found) -> None:
     record = record_of(found)
     card = model_card(record, FACTS)
-    assert "| objective | wgan-gp |" in card and "6 volumes of 3 subjects" in card
-    assert FINDING.accepted.sentence in card and "CC BY 3.0" in card
+    assert "| objective | wgan-gp | the run |" in card
+    assert "6 training volumes of 3 subjects" in card
+    assert inert(FINDING.accepted.sentence) in card and "CC BY 3.0" in card
     card = dataset_card(record, FACTS)
-    assert "4 volumes (benign 2, malignant 2)" in card and "| source | lidc-nodules |" in card
+    assert "4 generated volumes (benign 2, malignant 2)" in card
+    assert "| source | lidc-nodules | the run |" in card
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("a|b", "a\\|b"),
+        ("<script>", "&lt;script>"),
+        ("[click](https://x.y)", "\\[click](https&#58;//x.y)"),
+        ("two\nlines\x1b[31m", "two lines \\[31m"),
+        ("`*_\\", "\\`\\*\\_\\\\"),
+        (7, "7"),
+    ],
+)
+def test_text_of_others_is_inert_in_markdown(given, shown) -> None:
+    assert inert(given) == shown
+
+
+def test_cards_show_class_names_as_text(found) -> None:
+    facts = replace(FACTS, name="a|b", model=(Fact("seed", "<b>1</b>", "nobody"),))
+    evidence = replace(found.evidence, classes=("a|b", "![x](http://y)"))
+    record = record_of(replace(found, evidence=evidence))
+    for card in (model_card(record, facts), dataset_card(record, facts)):
+        assert "a\\|b" in card and "a|b" not in card and "http://" not in card
+        assert "<b>" not in card and "![x]" not in card
+
+
+def verdicts(found: Audit, *said: str) -> Audit:
+    """The audit with one finding for each verdict."""
+    names = ("memorization", "labels", "shortcuts", "quality")
+    made = []
+    for i, verdict in enumerate(said):
+        name = names[i * len(names) // len(said)]
+        question = f"Question {i}?"
+        outcome = Outcome(verdict, f"Sentence {i}.")
+        made.append(Finding(name, f"{name}.q{i}", question, outcome, by_construction="all is seen"))
+    return replace(found, settled=tuple(settle(made, alpha=0.05)))
+
+
+@pytest.mark.parametrize(
+    ("said", "answer", "first"),
+    [
+        (("pass", "not asked"), "Yes, for what is said below: no judgement failed", []),
+        (("pass", "warn"), "by those who know the warnings", ["Question 1?"]),
+        (
+            ("cannot tell", "pass", "warn"),
+            "Not on this report alone",
+            ["Question 0?", "Question 2?"],
+        ),
+        (
+            ("warn", "cannot tell", "fail", "warn", "fail"),
+            "No, not before what failed is resolved",
+            ["Question 2?", "Question 4?", "Question 1?"],
+        ),
+    ],
+)
+def test_the_first_screen_answers_and_names_the_worst_first(found, said, answer, first) -> None:
+    audit = verdicts(found, *said)
+    text = page(record_of(audit), audit.settled)
+    screen = text[: text.index('id="reading"')]
+    assert answer in screen
+    listed = screen[screen.index("To know first") :] if first else ""
+    assert re.findall(r"Question \d\?", listed) == first
+    unknown = sum(v in ("cannot tell", "not asked") for v in said)
+    assert (f"{unknown} of {len(said)} questions" in screen) == bool(unknown)
+    for verdict in set(said):
+        assert f">{verdict}</span> {said.count(verdict)}" in screen
+
+
+def test_every_question_is_in_the_contents_and_every_link_lands(found) -> None:
+    audit = verdicts(found, "pass", "warn", "cannot tell", "fail", "not asked")
+    text = page(record_of(audit), audit.settled)
+    contents = text[text.index("<nav") : text.index("</nav>")]
+    for one in audit.settled:
+        assert f'href="#{one.finding.key}"' in contents and one.finding.question in contents
+    reader = read(text)
+    links = [r[1:] for r in reader.references if r.startswith("#")]
+    assert len(links) > 15 and set(links) <= reader.ids
+
+
+def test_the_montage_shows_patients_by_the_rule(found) -> None:
+    shown = montage(found.evidence, found.options)
+    assert [(f.title, f.patient) for f in shown] == [("Generated", False), ("Held-out", True)]
+    text = page(record_of(found), found.settled, montage=shown)
+    assert 'alt="Generated"' in text and 'alt="Held-out"' not in text
+    assert "2 pictures of patients are left out" in text
+    text = page(record_of(found, patient=True), found.settled, montage=shown, patient=True)
+    assert 'alt="Generated"' in text and 'alt="Held-out"' in text
+    translated = replace(found.evidence, translate=lambda volumes: volumes)
+    assert [f.patient for f in montage(translated, found.options)] == [True, True]
+
+
+def test_the_montage_draws_subjects_once_and_classes_in_turn() -> None:
+    values = np.linspace(-1, 1, 40, dtype=np.float32)[:, None, None, None] * np.ones((1, 4, 5, 6))
+    names = np.array([f"p{i // 2}" for i in range(40)])
+    cohort = Cohort("held-out", values.astype(np.float32), names, np.arange(40) // 30)
+    chosen = _chosen(cohort, np.random.default_rng(0))
+    assert len(chosen) == SHOWN and len(set(names[chosen])) == SHOWN
+    assert np.count_nonzero(cohort.labels[chosen] == 1) == SHOWN // 2
+    few = _chosen(cohort.subset(np.arange(3)), np.random.default_rng(0))
+    assert len(few) == 2
+
+
+def words_before_methods(text: str) -> int:
+    body = text[text.index("<body>") : text.index('id="methods"')]
+    return len(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
+
+
+def long_finding(i: int) -> Finding:
+    name = ("memorization", "labels", "leakage", "shortcuts", "quality")[i // 5]
+    return replace(
+        FINDING,
+        judgement=name,
+        key=f"{name}.q{i}",
+        question="Is any of these volumes like what " * 2 + "it should be?",
+        accepted=Outcome("pass", " ".join(["No evidence of it found among 300 volumes"] * 4) + "."),
+        power="one fault of 0.1 with a power of at least 0.98; of 0.2: 0.99; of 0.3: 1.00",
+        limits="What this does not say is said at length. " * 5,
+        methods="How it was computed. " * 30,
+        p=None,
+    )
+
+
+def test_a_long_audit_has_at_most_2500_words_before_the_methods(found) -> None:
+    audit = replace(found, settled=tuple(settle([long_finding(i) for i in range(22)], alpha=0.05)))
+    text = page(record_of(audit), audit.settled)
+    assert 1500 < words_before_methods(text) <= 2500
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason=NO_BROWSER)
+def test_in_a_browser_nothing_overflows_fails_is_lost_or_fetched(found, tmp_path) -> None:
+    long = "a-very-long-name-without-any-space" * 4
+    wide = Table(long, (long, *("column",) * 9), ((long, *(1234567.89,) * 9),), long)
+    control = Control(long, "found", 0.98, (0.95, 1.0), 300, held=True)
+    first = replace(
+        FINDING,
+        question=f"{long}?",
+        accepted=Outcome("warn", f"{long} {long}."),
+        tables=(wide, *FINDING.tables),
+        figures=(Figure("Power", long, montage(found.evidence, found.options)[0].png),),
+        controls=(control, *FINDING.controls),
+        power=long,
+    )
+    evidence = replace(found.evidence, classes=(long, "b"), about={"data": long})
+    others = [long_finding(i) for i in range(20)]
+    others = [replace(f, figures=()) for f in others]
+    audit = replace(found, evidence=evidence, settled=tuple(settle([first, *others], alpha=0.05)))
+    shown = montage(evidence, audit.options)
+    text = page(record_of(audit, patient=True), audit.settled, montage=shown, patient=True)
+    saw, said = look(text, tmp_path)
+    for one in saw:
+        assert one["overflow"] <= 0 and one["wide"] == [], one
+        assert one["images"] == 3 and one["broken"] == 0 and one["fetched"] == []
+        assert one["links"] > 60 and one["lost"] == []
+    assert "CONSOLE" not in said
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from fastgan.audit import run
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Finding, Outcome
-from fastgan.errors import AuditError, ConfigError
+from fastgan.errors import AuditError, ConfigError, NotAsked
 
 
 def cohort(name: str, count: int = 4, shape=(4, 4, 4), prefix: str = "") -> Cohort:
@@ -45,7 +45,8 @@ def judgements(monkeypatch):
 
 def saying(name: str, verdict: str):
     outcome = Outcome(verdict, verdict)
-    return lambda evidence, options: [Finding(name, f"{name}.x", "?", outcome, power="exact")]
+    made = [Finding(name, f"{name}.x", "?", outcome, by_construction="all is compared")]
+    return lambda evidence, options: made
 
 
 def refusing(evidence, options):
@@ -63,6 +64,11 @@ def broken(evidence, options):
         (("pass",), "pass", 0),
         (("warn", "cannot tell", "pass"), "cannot tell", 4),
         (("cannot tell", "fail"), "fail", 3),
+        (("pass", "not asked"), "pass", 0),
+        (("not asked", "warn"), "warn", 0),
+        (("not asked", "cannot tell", "pass"), "cannot tell", 4),
+        (("not asked", "fail"), "fail", 3),
+        (("not asked", "not asked"), "cannot tell", 4),
     ],
 )
 def test_exit_code_follows_the_worst_verdict(judgements, verdicts, verdict, code) -> None:
@@ -75,7 +81,7 @@ def test_a_refusal_does_not_stop_the_others(judgements) -> None:
     judgements(a=refusing, b=broken, c=saying("c", "pass"))
     found = run.audit(evidence())
     assert [s.verdict for s in found.settled] == ["cannot tell", "cannot tell", "pass"]
-    assert found.settled[0].sentence == "Cannot tell: Needs 20 subjects, got 3."
+    assert found.settled[0].sentence == "Cannot tell: needs 20 subjects, got 3."
     assert "ZeroDivisionError: planted" in found.settled[1].sentence
     assert list(found.faults) == ["b"] and "ZeroDivisionError" in found.faults["b"]
     assert list(found.seconds) == ["a", "b", "c"]
@@ -83,16 +89,39 @@ def test_a_refusal_does_not_stop_the_others(judgements) -> None:
 
 def test_only_runs_what_is_asked(judgements) -> None:
     judgements(a=refusing, c=saying("c", "pass"))
-    assert [s.finding.key for s in run.audit(evidence(), only=["c"]).settled] == ["c.x"]
+    found = run.audit(evidence(), only=["c", "c"])
+    assert [(s.finding.key, s.verdict) for s in found.settled] == [
+        ("a", "not asked"),
+        ("c.x", "pass"),
+    ]
+    assert "left out by --only" in found.settled[0].sentence and found.exit_code == 0
+    assert list(found.seconds) == ["c"]
     with pytest.raises(ConfigError, match="unknown judgement 'd'"):
         run.audit(evidence(), only=["d"])
 
 
 def test_a_translator_is_asked_other_questions(judgements) -> None:
     judgements(translation=saying("translation", "pass"), c=saying("c", "pass"))
-    assert [s.finding.key for s in run.audit(evidence()).settled] == ["c.x"]
+    found = run.audit(evidence())
+    assert [(s.finding.key, s.verdict) for s in found.settled] == [
+        ("translation", "not asked"),
+        ("c.x", "pass"),
+    ]
     found = run.audit(evidence(translate=lambda volumes: volumes))
-    assert [s.finding.key for s in found.settled] == ["translation.x"]
+    assert [(s.finding.key, s.verdict) for s in found.settled] == [
+        ("translation.x", "pass"),
+        ("c", "not asked"),
+    ]
+
+
+def test_a_judgement_that_does_not_apply_is_not_asked(judgements) -> None:
+    def inapplicable(evidence, options):
+        raise NotAsked("the data have no classes")
+
+    judgements(a=inapplicable, c=saying("c", "pass"))
+    found = run.audit(evidence())
+    assert found.settled[0].sentence == "Not asked: the data have no classes."
+    assert (found.verdict, found.exit_code) == ("pass", 0)
 
 
 def test_shared_subjects_leave_leakage_alone_to_speak(judgements) -> None:

@@ -18,7 +18,7 @@ from fastgan.audit.translation.planted_lesions import (
     erased,
     planted,
 )
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 
 RECIPE = Recipe(size=24, extent=36.0)
 SUBJECTS = 36
@@ -182,7 +182,7 @@ def test_a_truth_of_another_shape_is_refused(drawn):
 
 def test_needs_a_translator_and_patients(drawn):
     first, _ = drawn
-    with pytest.raises(AuditError, match="no translator"):
+    with pytest.raises(NotAsked, match="nothing here translates"):
         judge(replace(evidence(drawn, identity), translate=None), Options())
     few = first.first.subset(np.arange(3))
     with pytest.raises(AuditError, match="at least 5"):

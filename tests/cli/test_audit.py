@@ -53,7 +53,7 @@ def test_writes_report_and_cards_and_says_where(cli, trained, generated, tmp_pat
         *("--only", "leakage"),
     )
     report = json.loads((out / "report.json").read_bytes())
-    assert answer.code == report["exit_code"] and answer.code in (3, 4), answer.err
+    assert answer.code == report["exit_code"] == 0, answer.out
     assert {p.name for p in out.iterdir()} == PRODUCTS
     assert str(out / "report.html") in answer.out and f"verdict: {report['verdict']}" in answer.out
     assert report["about"]["run"] == trained.name
@@ -61,7 +61,10 @@ def test_writes_report_and_cards_and_says_where(cli, trained, generated, tmp_pat
     assert counts["generated"] == 6 and counts["training"] > counts["held-out"] > 100
     for finding in report["findings"]:
         assert finding["key"] in answer.out and finding["sentence"] in answer.out
-    assert "wgan-gp" in (out / "model_card.md").read_text()
+    card = (out / "model_card.md").read_text()
+    assert "| objective | wgan-gp | the run's configuration |" in card
+    data = (out / "dataset_card.md").read_text()
+    assert "| headers that say synthetic | 6 of 6 files | this audit |" in data
 
 
 def test_volumes_of_another_program(cli, foreign, tmp_path) -> None:
@@ -77,6 +80,37 @@ def test_volumes_of_another_program(cli, foreign, tmp_path) -> None:
     report = json.loads((out / "report.json").read_bytes())
     told = {f["judgement"]: f["sentence"] for f in report["findings"]}
     assert "annot tell" in told["memorization"]
+    assert "left out by --only" in told["labels"]
+
+
+def test_cards_of_another_program_invent_nothing(cli, foreign, tmp_path) -> None:
+    config, made = foreign
+    out = tmp_path / "audit"
+    cli(
+        "audit",
+        "--config",
+        config,
+        "--generated",
+        made,
+        "--out",
+        out,
+        "--quick",
+        "--only",
+        "leakage",
+    )
+    model, data = ((out / f"{name}_card.md").read_text() for name in ("model", "dataset"))
+    for what in ("networks", "objective", "steps", "batch size", "augmentation"):
+        assert f"| {what} | not known | nobody here |" in model
+    for invented in ("wgan-gp", "dcgan", "residual", "bfloat16", "Each NIfTI header says so"):
+        assert invented not in model + data
+    assert "| headers that say synthetic | 0 of 4 files | this audit |" in data
+    assert "whether the program kept to it is not known | whoever ordered this audit |" in data
+    for name in ("model_card.md", "dataset_card.md", "report.json", "report.html"):
+        assert str(config.parent) not in (out / name).read_text(), name
+    page = (out / "report.html").read_text()
+    assert "used no augmentation" not in page and "is not known" in page
+    report = json.loads((out / "report.json").read_bytes())
+    assert report["options"]["augmentations"] is None
 
 
 @pytest.mark.parametrize(

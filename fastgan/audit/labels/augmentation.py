@@ -11,7 +11,15 @@ import numpy as np
 from fastgan.arrays import Floats, Texts
 from fastgan.audit import controls
 from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, cannot_tell
+from fastgan.audit.judgement import (
+    Control,
+    Finding,
+    Outcome,
+    Question,
+    Table,
+    cannot_tell,
+    not_asked,
+)
 from fastgan.audit.labels.alterations import AUGMENTATIONS, DESTROYERS, alter, destroy, wobbled
 from fastgan.audit.labels.instrument import POWER, Instrument
 from fastgan.audit.labels.invariance import (
@@ -65,8 +73,9 @@ def judge_augmentation(evidence: Evidence, options: Options, tool: Instrument) -
         for name in AUGMENTATIONS
     }
     harmless = effect(readings, panel.read(partial(wobbled, rng=draws)))
-    used = [name for name in AUGMENTATIONS if name in evidence.augmentations]
-    unknown = sorted(set(evidence.augmentations) - set(AUGMENTATIONS))
+    said = evidence.augmentations
+    used = [name for name in AUGMENTATIONS if said and name in said]
+    unknown = sorted(set(said or ()) - set(AUGMENTATIONS))
     planted: tuple[Control, ...] = ()
     tables = [_table(evidence, effects, harmless, used)]
     if not options.quick:
@@ -84,7 +93,13 @@ def judge_augmentation(evidence: Evidence, options: Options, tool: Instrument) -
     least = smallest_certifiable(effects[worst].decided)
     return Finding(
         *QUESTION,
-        _outcome(tool, effects, used, unknown, evidence.classes),
+        _outcome(tool, effects, used, unknown, evidence.classes)
+        if said
+        else not_asked(
+            "the run used no augmentation"
+            if said is not None
+            else "how another program augmented volumes while training is not known"
+        ),
         value=flipped / max(decided, 1),
         value_name=f"share of patients whose class flips ({worst})",
         interval=clopper_pearson(flipped, max(decided, 1)),
@@ -162,8 +177,6 @@ def _outcome(
         )
     if unknown:
         return cannot_tell(f"{listed(unknown)} is not known here")
-    if not used:
-        return Outcome("pass", "The run used no augmentation, so none can have changed a label.")
     bound = max(effects[name].certified() for name in used)
     open_ones = [name for name in used if effects[name].certified() > DELTA]
     if not open_ones:

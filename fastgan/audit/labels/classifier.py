@@ -23,7 +23,7 @@ from torch.nn import functional
 from fastgan.arrays import Floats, Integers, Texts
 from fastgan.audit.evidence import LEAST_SUBJECTS, Cohort
 from fastgan.audit.labels.alterations import shifted
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 from fastgan.models import Classifier, build_classifier
 
 __all__ = ["PROTOCOL", "Ensemble", "train_ensemble"]
@@ -120,7 +120,7 @@ def train_ensemble(
     Cost: about 10 s a member for volumes of 32^3 on one core.
     """
     if cohort.labels is None or num_classes < 2:
-        raise AuditError("labels: the run has no classes, so there is no label to judge")
+        raise NotAsked("the data have no classes, so there is no label to judge")
     labels = np.asarray(cohort.labels, dtype=np.int64)
     parts = _folds(labels, cohort.subjects, num_classes, rng)
     members = []

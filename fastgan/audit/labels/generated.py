@@ -10,6 +10,7 @@ from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, cannot_tell
 from fastgan.audit.labels.instrument import POWER, Instrument, sizes, strata
 from fastgan.audit.labels.noise import Agreement, Noise, agreement, noise, planted_noise
+from fastgan.audit.rules import limit, whole
 from fastgan.audit.statistics import clopper_pearson
 from fastgan.errors import AuditError
 
@@ -18,14 +19,14 @@ __all__ = ["TOLERATED", "judge_generated"]
 QUESTION = Question(
     "labels", "labels.generated", "Do generated volumes show the class that they are labelled with?"
 )
-TOLERATED = 0.1
+TOLERATED = limit("labels.generated.tolerated")
 """Largest share of wrong labels among generated volumes: readers of nodules differ by more."""
-IN_A_CLASS = 0.2
+IN_A_CLASS = limit("labels.generated.in_a_class")
 """Largest share among those of one class, which are fewer and so certified to less."""
-LEVEL = 0.95
+LEVEL = limit("audit.certified")
 PLANTED = (0.1, 0.2, 0.3, 0.5, 1.0)
-DECISIVE = 0.5  # from this share of swapped labels on, a judgement that misses them is of no use
-LEAST = 20  # generated volumes of a class
+DECISIVE = limit("labels.generated.decisive_share")
+LEAST = whole("labels.generated.least")
 FEW = 5  # volumes of a stratum, below which it says nothing
 
 

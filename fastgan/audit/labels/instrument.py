@@ -9,15 +9,16 @@ import numpy as np
 from fastgan.arrays import Floats, Integers
 from fastgan.audit.evidence import LEAST_SUBJECTS, Evidence, Options
 from fastgan.audit.labels.classifier import Ensemble, train_ensemble
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import auc, bootstrap_interval
 from fastgan.errors import AuditError
 from fastgan.measures.descriptors import size_of
 
 __all__ = ["LEAST_AUC", "Instrument", "instrument", "sizes", "strata", "within_strata"]
 
-LEAST_AUC = 0.65
+LEAST_AUC = limit("labels.least_auc")
 """The lower end of the interval has to reach it, or no label is judged by this classifier."""
-POWER = 0.95
+POWER = limit("labels.power")
 """Share of runs in which a planted fault of labels must be found; alarms in one of twenty are of
 chance."""
 STRATA = 5

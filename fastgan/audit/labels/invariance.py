@@ -15,6 +15,7 @@ from statistics import NormalDist
 import numpy as np
 
 from fastgan.arrays import Bools, Floats, Integers
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import clopper_pearson
 
 __all__ = [
@@ -27,9 +28,9 @@ __all__ = [
     "smallest_certifiable",
 ]
 
-DELTA = 0.05
+DELTA = limit("labels.augmentation.delta")
 """Largest share of flipped patients, and largest drift of a probability, that is tolerated."""
-LEVEL = 0.95
+LEVEL = limit("audit.certified")
 
 
 @dataclass(frozen=True)

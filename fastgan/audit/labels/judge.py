@@ -73,7 +73,7 @@ def _instrument(evidence: Evidence, tool: Instrument) -> Finding:
         floor_name="AUC of size alone",
         n_volumes=len(holdout),
         n_subjects=holdout.n_subjects,
-        power=f"nothing rests on it unless the interval lies above {LEAST_AUC:g}",
+        by_construction=f"nothing rests on it unless the interval lies above {LEAST_AUC:g}",
         tables=(Table("The classifier on held-out patients", ("figure", "value"), rows),),
         methods=(
             f"{len(tool.ensemble.members)} small 3D networks, each trained without one part of the "
@@ -114,7 +114,7 @@ def _laws(evidence: Evidence, options: Options) -> Finding:
         floor_name="half a voxel there and back",
         n_volumes=len(some),
         n_subjects=len(np.unique(cohort.subjects[np.sort(some)])),
-        power="a turn about a wrong centre or with a wrong sign is several times the limit",
+        by_construction="every law is computed on these volumes, not sampled",
         tables=(Table("Laws", ("law", "error"), rows),),
         methods=(
             "10 degrees about each axis and a zoom of 1.1 of `data.augment`; root mean square "

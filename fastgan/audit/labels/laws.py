@@ -15,6 +15,7 @@ import torch
 
 from fastgan.arrays import Bools, Floats
 from fastgan.audit.labels.alterations import interpolated
+from fastgan.audit.rules import limit
 from fastgan.data.augment import apply
 
 __all__ = ["LAWS", "Law", "check_laws"]
@@ -24,7 +25,7 @@ Transform = Callable[[Floats, dict[str, Any]], Floats]
 DEGREES, ZOOM = 10.0, 1.1
 # In errors of half a voxel there and back along every axis, the worst that two linear
 # interpolations do. A law with a fault is several times above it.
-MOST = 1.0
+MOST = limit("labels.laws.most")
 LAWS = (
     "mirrored twice is unchanged",
     "turned and turned back is unchanged",

@@ -11,6 +11,7 @@ from fastgan.arrays import Bools, Texts
 from fastgan.audit import controls
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, cannot_tell
+from fastgan.audit.rules import limit
 
 __all__ = ["DUPLICATES", "SUBJECTS", "digests", "repeated_volumes", "shared_subjects"]
 
@@ -57,7 +58,7 @@ def shared_subjects(evidence: Evidence, _: Options) -> Finding:
         value_name="subjects on both sides",
         n_volumes=len(training) + len(holdout),
         n_subjects=len(np.union1d(training.subjects, holdout.subjects)),
-        power="any name that occurs on both sides",
+        by_construction="every name is compared with every other",
         methods="Names of subjects and paths of files are compared as they stand.",
         limits="Names are believed: one person under two names is found only by equal volumes.",
     )
@@ -103,7 +104,7 @@ def repeated_volumes(evidence: Evidence, options: Options) -> Finding:
             f"No evidence of duplicates: {len(digest)} volumes, no two of different subjects or "
             "sets are equal voxel by voxel. A resampled or rescaled copy would not be seen here.",
         )
-    planted = () if options.quick else (_copied(digest, subjects, side, options),)
+    planted = [] if options.quick else [_copied(digest, subjects, side, options)]
     return Finding(
         *DUPLICATES,
         outcome,
@@ -111,8 +112,9 @@ def repeated_volumes(evidence: Evidence, options: Options) -> Finding:
         value_name="volumes that occur again",
         n_volumes=len(digest),
         n_subjects=len(np.unique(subjects)),
-        power="" if options.quick else "any volume that is equal in every voxel",
-        controls=planted,
+        power="; ".join(f"{c.name}: {c.rate:.0%}" for c in planted),
+        by_construction="every volume is compared with every other",
+        controls=tuple(planted),
         methods="A hash of the voxels as the networks see them; volumes of one value are left out.",
         limits="Near-copies are the question of the memorization judgement.",
     )
@@ -130,4 +132,4 @@ def _copied(digest: Texts, subjects: Texts, side: Bools, options: Options) -> Co
         )
         found += _repeated(*with_copy)[0] > 0
     name = "a training volume copied into the held-out set under another name"
-    return controls.found(name, found, COPIES, at_least=1.0)
+    return controls.found(name, found, COPIES, at_least=limit("leakage.duplicates.found"))

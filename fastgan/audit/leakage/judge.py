@@ -25,10 +25,11 @@ from fastgan.audit.leakage.duplicates import (
     shared_subjects,
 )
 from fastgan.audit.leakage.file_fields import CONTENT, feature_columns, file_fields
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import permutation_p
 from fastgan.audit.statistics.group_tests import Groups, MaxT, max_t
 from fastgan.audit.statistics.roc import auc_rows
-from fastgan.errors import AuditError
+from fastgan.errors import NotAsked
 
 __all__ = ["judge"]
 
@@ -36,7 +37,7 @@ FILES = Question(
     "leakage", "leakage.files", "Do the files tell the label before they are opened as volumes?"
 )
 SITES = Question("leakage", "leakage.sites", "Does the site or scanner tell the label?")
-AGREEMENT = 0.8
+AGREEMENT = limit("leakage.agreement")
 """Share of subjects whose planted field goes with the label."""
 
 
@@ -58,7 +59,7 @@ def _files(evidence: Evidence, options: Options) -> Finding:
     cohort = evidence.training
     labels = require_labels(cohort, LEAST_SUBJECTS, evidence.classes)
     if not cohort.files:
-        raise AuditError("the volumes come out of an archive, there are no files of their own")
+        raise NotAsked("the volumes come out of an archive, there are no files of their own")
     columns, names = feature_columns(file_fields(cohort.files))
     finding, result = _association(
         FILES,
@@ -98,7 +99,7 @@ def _sites(evidence: Evidence, options: Options) -> Finding:
         if name in cohort.columns and len(np.unique(cohort.columns[name])) > 1
     }
     if not fields:
-        raise AuditError(f"no column of {', '.join(COLUMNS)} has two values")
+        raise NotAsked(f"no column of {', '.join(COLUMNS)} has two values")
     columns, names = feature_columns(dict(fields))
     finding, result = _association(
         SITES,
@@ -140,7 +141,7 @@ def _association(
             outcome,
             n_volumes=len(cohort),
             n_subjects=cohort.n_subjects,
-            power="any field",
+            by_construction="no field differs",
         )
         return finding, None
     groups = Groups(labels, cohort.subjects, None, rng, count + runs)

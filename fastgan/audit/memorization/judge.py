@@ -30,14 +30,15 @@ from fastgan.audit.memorization.tables import (
     power_by_noise,
     power_tables,
 )
+from fastgan.audit.rules import limit
 from fastgan.errors import AuditError
 
 __all__ = ["LARGEST_SHARE", "SMALL_SHARE", "judge"]
 
-LARGEST_SHARE = 0.75
+LARGEST_SHARE = limit("memorization.prevalence.largest_share")
 """Upper end of the share nearest to training that still passes: less than half is copied."""
 
-SMALL_SHARE = 0.6
+SMALL_SHARE = limit("memorization.prevalence.small_share")
 """Upper end up to which copying that was found is a warning: less than 1 in 5 is copied."""
 
 COPIES = Question(

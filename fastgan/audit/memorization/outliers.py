@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastgan.arrays import Floats
+from fastgan.audit.rules import whole
 from fastgan.audit.statistics.pareto import ParetoTail
 from fastgan.errors import AuditError
 
 __all__ = ["LEAST_NULL", "CopyTest", "isolation", "ratio"]
 
-LEAST_NULL = 200
+LEAST_NULL = whole("memorization.copies.least_null")
 """Volumes that are no copies, held-out and training ones together."""
 
 # r of an exact copy is 0; its logarithm is not.

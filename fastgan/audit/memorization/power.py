@@ -15,6 +15,7 @@ from fastgan.audit.memorization.planted_copies import TRANSFORMS, noisy, transfo
 from fastgan.audit.memorization.prevalence import Sides, nearest_subject
 from fastgan.audit.memorization.search import Pair, Searched, isolations
 from fastgan.audit.memorization.split_by_chance import posing_controls
+from fastgan.audit.rules import limit
 
 __all__ = [
     "DECISIVE_SHARE",
@@ -33,7 +34,8 @@ THIRDS = ("smallest third", "middle third", "largest third")
 SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
 """Shares of the generated set that are replaced by copies."""
 
-DECISIVE_SHARE = 0.5
+DECISIVE_NOISE = limit("memorization.copies.decisive_noise")
+DECISIVE_SHARE = limit("memorization.prevalence.decisive_share")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class CopyPower:
     def points(self) -> tuple[Control, ...]:
         """Noise first; its first level decides."""
         points = [
-            _one_copy(f"with noise {level:g}", found, decisive=level == LEVELS[0])
+            _one_copy(f"with noise {level:g}", found, decisive=level == DECISIVE_NOISE)
             for level, found in self.noise.items()
         ]
         points += [

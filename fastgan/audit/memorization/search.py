@@ -10,7 +10,7 @@ from fastgan.arrays import Floats, Integers
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.memorization.copy_search import NEIGHBOURS, CopySearch, Found, coarse
 from fastgan.audit.memorization.outliers import isolation
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.descriptors import size_of
 
 __all__ = ["Searched", "isolations", "searched"]
@@ -123,8 +123,8 @@ def searched(evidence: Evidence, options: Options) -> Searched:
 def _checked(evidence: Evidence) -> tuple[Cohort, Cohort, Cohort]:
     """Training, held-out and generated volumes that can be compared."""
     if evidence.translate is not None:
-        raise AuditError(
-            "memorization: a translation follows its source, so its distance to training volumes "
+        raise NotAsked(
+            "a translation follows its source, so its distance to training volumes "
             "of the other domain says nothing of copying"
         )
     made = evidence.require_generated()

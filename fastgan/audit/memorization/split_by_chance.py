@@ -19,12 +19,13 @@ from fastgan.audit.judgement import Control
 from fastgan.audit.memorization.copy_search import Found
 from fastgan.audit.memorization.prevalence import Sides
 from fastgan.audit.memorization.search import Searched
+from fastgan.audit.rules import whole
 
 __all__ = ["Neighbourhood", "posing_controls"]
 
 # More alarms than after all of these have a probability of 1 %: a whole audit has some twenty
 # controls like this, and at 1 in 20 one of them would cry wolf in most.
-_SPLITS = 99
+_SPLITS = whole("memorization.prevalence.splits")
 _UNKNOWN = -1
 
 

@@ -70,7 +70,7 @@ def power_tables(power: CopyPower | None, evidence: Evidence) -> tuple[Table, ..
         (f"{level:g}", *(cell(row) for row in found), cell(found))
         for level, found in power.noise.items()
     )
-    used = set(evidence.augmentations)
+    used = set(evidence.augmentations or ())
     changes = tuple(
         (kind, "yes" if {kind, _STRONGER.get(kind)} & used else "no", cell(found))
         for kind, found in power.transforms.items()

@@ -36,7 +36,7 @@ def blank_volumes(made: Cohort) -> Finding:
         value=float(len(blank)),
         value_name="volumes of one value",
         n_volumes=len(made),
-        power="any volume of one value",
+        by_construction="every voxel is read",
         tables=(Table(title, ("volume", "value"), rows),) if rows else (),
         methods="Smallest and largest voxel of each volume, compared exactly.",
         limits="A volume with faint noise and nothing else is not blank.",

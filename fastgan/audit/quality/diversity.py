@@ -9,12 +9,13 @@ from fastgan.arrays import Floats, Integers
 from fastgan.audit.evidence import Evidence, Options
 from fastgan.audit.judgement import Finding, Outcome, Table
 from fastgan.audit.quality.similarity import similarity_table
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import two_sample_interval
 from fastgan.errors import AuditError
 
 __all__ = ["LEAST_DIVERSITY", "judge_diversity"]
 
-LEAST_DIVERSITY = 0.8
+LEAST_DIVERSITY = limit("quality.diversity.least")
 """Mean distance within generated volumes over that within held-out ones, from which it passes."""
 
 _DRAWS = 250
@@ -69,7 +70,7 @@ def judge_diversity(
         floor_name="as varied as patients",
         n_volumes=len(made) + len(holdout),
         n_subjects=holdout.n_subjects,
-        power=f"by the interval: a ratio below {low:.3g} is ruled out",
+        by_construction=f"the interval rules out a ratio below {low:.3g}",
         tables=_similarities(evidence, options.rng("quality/similarity")),
         methods=f"{about} Euclidean distances; bootstrap over the subjects of both sets.",
         limits="A set may be varied and yet miss rare patients: see recall and coverage.",

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from fastgan.arrays import Floats, Integers
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import area_under_curve
 from fastgan.errors import AuditError
 from fastgan.measures.shape import ShapeStatistics, shape_statistics
@@ -20,11 +21,11 @@ from fastgan.ops import nearest
 __all__ = ["LIMITS", "Masks", "Row", "compare", "ks_distance"]
 
 LIMITS: dict[str, tuple[float, float]] = {
-    "AUC gap": (0.0, 0.05),
-    "KS volume": (0.0, 0.25),
-    "KS surface": (0.0, 0.35),
-    "KS elongation": (0.0, 0.35),
-    "distance ratio": (0.8, 1.25),
+    "AUC gap": (0.0, limit("fidelity.auc_gap")),
+    "KS volume": (0.0, limit("fidelity.ks_volume")),
+    "KS surface": (0.0, limit("fidelity.ks_form")),
+    "KS elongation": (0.0, limit("fidelity.ks_form")),
+    "distance ratio": (limit("fidelity.nearest_low"), limit("fidelity.nearest_high")),
 }
 """Column -> smallest and largest value that passes."""
 

@@ -25,6 +25,7 @@ from fastgan.audit.quality.feature_distances import (
     frechet_distance,
 )
 from fastgan.audit.quality.features import PyramidFeatures
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import subject_bootstrap
 from fastgan.audit.statistics.discriminant import standardised
 from fastgan.errors import AuditError
@@ -90,7 +91,7 @@ def _distance(
     value = between.value()
     low, high = _interval(between, value, made.subjects, holdout.subjects, rng, _DRAWS)
     floors = _floors(training, holdout, ours, held, len(made), options)
-    kernel_floor = float(np.quantile(floors["kernel"], 0.975))
+    kernel_floor = float(np.quantile(floors["kernel"], limit("quality.distance.floor")))
     compared = (
         f"the kernel distance to held-out patients is {value:.3g} [{low:.3g}, {high:.3g}], that of "
         f"as many training volumes up to {kernel_floor:.3g}"

@@ -1,79 +1,137 @@
-"""The page report.html is self-contained, verdicts first; the cards are Markdown."""
+"""The page report.html answers first what a board asks; it is self-contained."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from fastgan.audit.judgement import Figure, Settled
-from fastgan.audit.report.record import Record
-from fastgan.pictures.html import data_uri, template
+from fastgan.audit.judgement import Figure, Settled, Verdict
+from fastgan.audit.report.record import FindingRecord, Record
+from fastgan.pictures.html import data_uri, number, template
 
-__all__ = ["dataset_card", "model_card", "page"]
+__all__ = ["FIRST", "page"]
 
-VERDICT_WORDS = {
-    "pass": "no evidence found",
-    "warn": "look at this",
-    "fail": "failed",
-    "cannot tell": "cannot tell",
+ANSWERS: dict[Verdict, str] = {
+    "pass": "Yes, for what is said below: no judgement failed, and each that was asked was made.",
+    "warn": "Yes, for what is said below, by those who know the warnings: none of the judgements "
+    "failed.",
+    "fail": "No, not before what failed is resolved.",
+    "cannot tell": "Not on this report alone: a question that matters has no answer yet.",
 }
-SUMMARY = {
-    "pass": "No judgement failed, and all could be made.",
-    "warn": "No judgement failed; some findings deserve a look before these volumes are used.",
-    "fail": "At least one judgement failed. Do not use these volumes without resolving it.",
-    "cannot tell": "At least one question could not be answered with these data.",
+PURPOSE = (
+    "Adding to the training set of a network that is then tested on real patients. Not for "
+    "diagnosis, not in place of patients in a test, not to be passed on as if no patient could be "
+    "recognised."
+)
+MEANINGS: dict[Verdict, str] = {
+    "fail": "There is evidence of the fault.",
+    "cannot tell": "There is no answer: too few patients, or a fault that was planted on purpose "
+    "was missed. It is not a pass.",
+    "warn": "Something to know of, no reason by itself to withhold the volumes.",
+    "pass": "No evidence of the fault was found by a test that would have found it as stated.",
+    "not asked": "The question does not apply to these data. Nothing is said about it.",
 }
+"""Worst first."""
+HARMS = {
+    "memorization": "A copied patient may be recognised by whoever gets the volumes.",
+    "labels": "A wrong label teaches a network the wrong disease.",
+    "leakage": "What patients on both sides of the split make too good, no later test corrects.",
+    "shortcuts": "A network that reads a mark instead of the disease fails where there is none.",
+    "sites": "What differs between hospitals may be learned in place of the disease.",
+    "quality": "Volumes unlike patients, or too much like each other, teach little or wrongly.",
+    "translation": "A lesion that is lost or invented misleads whoever reads the picture.",
+}
+"""Judgement -> what follows if its faults are real."""
+TERMS = {
+    "held-out patients": "kept away from the generator, so they show what chance does.",
+    "planted fault": "a fault of known size put into these very volumes, to see if it is found.",
+    "power": "the share of planted faults that were found; 80 % or more is asked.",
+    "p-value": "how often chance alone gives a result as strong; small means not chance.",
+    "Holm": "a correction that keeps the chance of any false alarm in the whole report at 5 %.",
+    "95 % interval": "values of which the data rule out none; narrow with many patients.",
+    "AUC": "how well two groups are told apart: 0.5 is guessing, 1 is always right.",
+    "coverage": "the share of patients that have a generated volume near them.",
+    "permutation": "patients exchanged at random, to see what chance gives.",
+    "kernel distance": "how far two sets of volumes lie apart; 0 if they are of one kind.",
+}
+FIRST = 3
+"""Findings that the first screen names."""
 
 
-def page(record: Record, settled: tuple[Settled, ...], *, patient: bool = False) -> str:
+def page(
+    record: Record,
+    settled: tuple[Settled, ...],
+    *,
+    montage: Sequence[Figure] = (),
+    patient: bool = False,
+) -> str:
     """HTML without scripts or references to anything outside it.
 
     Args:
         record: numbers and sentences.
         settled: the same findings in the same order, for their pictures.
+        montage: pictures of the first screen.
         patient: include pictures of patients; the page is then marked CONTAINS PATIENT DATA.
 
     Returns:
         The page; below 3 MB as long as its pictures are.
     """
-    pictures = {
-        one.finding.key: [_picture(f) for f in one.finding.figures if patient or not f.patient]
-        for one in settled
-    }
-    withheld = sum(f.patient for one in settled for f in one.finding.figures) if not patient else 0
-    verdicts = [one.verdict for one in settled]
-    text: str = _template("report.html.j2").render(
+    every = [*montage, *(f for one in settled for f in one.finding.figures)]
+    verdicts = [f.verdict for f in record.findings]
+    text: str = _template().render(
         record=record,
-        pictures=pictures,
-        withheld=withheld,
+        answer=ANSWERS[record.verdict],
+        purpose=PURPOSE,
+        counts={name: verdicts.count(name) for name in MEANINGS if name in verdicts},
+        meanings=MEANINGS,
+        first=_first(record),
+        unknown=[f for f in record.findings if f.verdict in ("cannot tell", "not asked")],
+        montage=_pictures(montage, patient=patient),
+        chapters=_chapters(record),
+        harms=HARMS,
+        pictures={
+            one.finding.key: _pictures(one.finding.figures, patient=patient) for one in settled
+        },
+        withheld=0 if patient else sum(f.patient for f in every),
         patient=patient,
-        words=VERDICT_WORDS,
-        summary=SUMMARY[record.verdict],
-        counts={name: verdicts.count(name) for name in VERDICT_WORDS if name in verdicts},
+        terms=TERMS,
     )
     return text
 
 
-def model_card(record: Record, facts: dict[str, Any]) -> str:
-    """Markdown on the generator: what it was trained on, how, and what the audit said.
+def _first(record: Record) -> list[FindingRecord]:
+    """The findings to know first: the worst, and of those the most harmful."""
+    order: list[Verdict] = ["fail", "cannot tell", "warn"]
+    worst = [f for f in record.findings if f.verdict in order]
+    return sorted(worst, key=lambda f: order.index(f.verdict))[:FIRST]
 
-    Args:
-        record: the audit.
-        facts: what the run folder knows: "architecture", "objective", "steps", ... shown as given.
+
+def _chapters(record: Record) -> dict[str, list[FindingRecord]]:
+    """Judgement -> its findings, in the order of the record, which is that of harm."""
+    chapters: dict[str, list[FindingRecord]] = {}
+    for finding in record.findings:
+        chapters.setdefault(finding.judgement, []).append(finding)
+    return chapters
+
+
+def _pictures(figures: Sequence[Figure], *, patient: bool) -> list[dict[str, str]]:
+    return [
+        {"title": f.title, "caption": f.caption, "source": data_uri(f.png)}
+        for f in figures
+        if patient or not f.patient
+    ]
+
+
+def measured(value: float | None, name: str) -> str:
+    """A number in the unit of its name: a share in percent, all else as it is.
+
+    >>> measured(0.125, "share of patients"), measured(0.125, "AUC of size")
+    ('12.5 %', '0.125')
     """
-    text: str = _template("model_card.md.j2").render(record=record, facts=facts)
-    return text
-
-
-def dataset_card(record: Record, facts: dict[str, Any]) -> str:
-    """Markdown on the generated volumes as a data set.
-
-    Args:
-        record: the audit.
-        facts: shown as given.
-    """
-    text: str = _template("dataset_card.md.j2").render(record=record, facts=facts)
-    return text
+    if value is not None and name.startswith("share"):
+        return f"{number(100 * value)} %"
+    return number(value)
 
 
 def p_value(value: float | None) -> str:
@@ -87,10 +145,6 @@ def p_value(value: float | None) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.1g}"
 
 
-def _picture(figure: Figure) -> dict[str, str]:
-    return {"title": figure.title, "caption": figure.caption, "source": data_uri(figure.png)}
-
-
 @cache
-def _template(name: str) -> Any:
-    return template("fastgan.audit.report", name, p_value=p_value)
+def _template() -> Any:
+    return template("fastgan.audit.report", "report.html.j2", p_value=p_value, measured=measured)

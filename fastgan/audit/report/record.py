@@ -17,7 +17,7 @@ from fastgan.audit.run import Audit
 
 __all__ = ["SCHEMA", "STATEMENTS", "CohortRecord", "FindingRecord", "Record", "record_of", "schema"]
 
-SCHEMA = "fastgan-audit/1"
+SCHEMA = "fastgan-audit/2"
 """Changes when a field changes its meaning or goes; new fields keep it."""
 
 STATEMENTS = (
@@ -62,6 +62,9 @@ class FindingRecord:
     n_volumes: int
     n_subjects: int
     power: str
+    """"" where no fault was planted that had to be found."""
+    by_construction: str
+    """Why none had to be, or ""."""
     controls: tuple[Control, ...]
     tables: tuple[Table, ...]
     methods: str
@@ -117,7 +120,7 @@ def record_of(audit: Audit, *, patient: bool = False) -> Record:
     evidence = audit.evidence
     cohorts = (evidence.training, evidence.holdout, evidence.generated, evidence.target)
     d, h, w = (int(n) for n in evidence.training.values.shape[1:])
-    options = audit.options
+    options, used = audit.options, evidence.augmentations
     return Record(
         schema=SCHEMA,
         software=f"fastgan {fastgan.__version__}",
@@ -132,7 +135,7 @@ def record_of(audit: Audit, *, patient: bool = False) -> Record:
             "alpha": options.alpha,
             "planted": options.planted,
             "permutations": options.permutations,
-            "augmentations": list(evidence.augmentations),
+            "augmentations": None if used is None else list(used),
             "modality": evidence.modality,
         },
         shape=(d, h, w),
@@ -176,7 +179,8 @@ def _finding(one: Settled, patient: bool) -> FindingRecord:
         p_adjusted=one.p_adjusted,
         n_volumes=f.n_volumes,
         n_subjects=f.n_subjects,
-        power=f.power or "unmeasured",
+        power=f.power if any(c.expected == "found" for c in f.controls) else "",
+        by_construction=f.by_construction,
         controls=f.controls,
         tables=tuple(table for table in f.tables if patient or not table.patient),
         methods=f.methods,

@@ -11,6 +11,7 @@ from fastgan.audit import controls
 from fastgan.audit.controls import hits, power_level
 from fastgan.audit.evidence import Evidence, Options, require_labels
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
+from fastgan.audit.rules import limit, whole
 from fastgan.audit.shortcuts.regions import regions, varied_columns
 from fastgan.audit.statistics import auc, auc_interval, permutation_p
 from fastgan.audit.statistics.discriminant import discriminant_scores
@@ -25,10 +26,10 @@ QUESTION = Question(
     "shortcuts.amplification",
     "Does the label show more in generated than in real volumes where it should not?",
 )
-SHIFT = 1.0
+SHIFT = limit("shortcuts.amplification.shift")
 """Planted: scores of generated volumes of one class higher, in standard deviations."""
 CONTROL_RUNS = 100
-LEAST_LABELLED = 20
+LEAST_LABELLED = whole("shortcuts.amplification.least")
 """Generated volumes that each class needs."""
 
 

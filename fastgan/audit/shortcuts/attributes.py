@@ -9,10 +9,11 @@ from fastgan.audit import controls
 from fastgan.audit.controls import by_subject, hits, power_level
 from fastgan.audit.evidence import LEAST_SUBJECTS, Evidence, Options, require_labels, subjects_by
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import auc, auc_interval, holm, permutation_p
 from fastgan.audit.statistics.cross_fit import CrossFit
 from fastgan.audit.statistics.group_tests import Groups, max_t, standard_rows
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.descriptors import (
     FINE_MEANS,
     INTENSITIES,
@@ -29,7 +30,7 @@ COLUMNS = Question(
 )
 EXPLAINED = Question("shortcuts", "shortcuts.explained", "What explains the label by itself?")
 MOST_COLUMNS = 12
-TELLING = 0.8
+TELLING = limit("shortcuts.explained.telling")
 """AUC of a single statistic above which the reader is warned."""
 CONTROL_RUNS = 100
 _SIZES = ("share of soft voxels", "middle", "border")
@@ -72,6 +73,8 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
         levels = levels_of(column, cohort.subjects)
         if levels is not None and len(usable) < MOST_COLUMNS:
             usable[name] = levels
+    if all(len(np.unique(column)) < 2 for column in cohort.columns.values()):
+        raise NotAsked("no manifest column has two values")
     if not usable:
         raise AuditError(
             f"no manifest column has two values of at least {LEAST_SUBJECTS} subjects each"
@@ -179,7 +182,7 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
     )
 
 
-SHIFT = 0.8
+SHIFT = limit("shortcuts.columns.shift")
 """Shift of every descriptor by a planted column, in standard deviations."""
 
 
@@ -252,7 +255,7 @@ def judge_explained(evidence: Evidence, options: Options) -> Finding:
         floor_name="a statistic that knows nothing",
         n_volumes=len(cohort),
         n_subjects=cohort.n_subjects,
-        power="a statement, not a test",
+        by_construction="a statement of what tells the label, not a test",
         tables=(
             Table("Single statistics", ("statistic", "class", "AUC", "from", "to"), tuple(rows)),
         ),

@@ -14,13 +14,15 @@ import numpy as np
 from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit.controls import by_subject
 from fastgan.audit.judgement import Table
+from fastgan.audit.rules import limit, whole
 from fastgan.audit.statistics import permutation_p
 from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, standard_contrast
 from fastgan.errors import AuditError
 
 __all__ = ["Marks", "detached", "find_marks", "hit_table", "shell", "varying", "widened"]
 
-LEAST_SHARE, LEAST_VOLUMES = 0.02, 10
+LEAST_SHARE = limit("shortcuts.marks.varying_share")
+LEAST_VOLUMES = whole("shortcuts.marks.varying_volumes")
 """A voxel is tested if this share of volumes, and this many, differ from its median."""
 PLACES = 12
 """Places at which marks are planted."""

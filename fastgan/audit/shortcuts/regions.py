@@ -12,6 +12,7 @@ from fastgan.audit import controls
 from fastgan.audit.controls import by_subject, hits, power_level
 from fastgan.audit.evidence import Evidence, Options, require_labels
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, Verdict
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import bootstrap_interval, permutation_p
 from fastgan.audit.statistics.cross_fit import CrossFit
 from fastgan.audit.statistics.group_tests import Groups, standard_rows
@@ -32,7 +33,8 @@ QUESTION = Question(
     "shortcuts.regions",
     "Can the label be told from corners, border or background alone?",
 )
-STRENGTH, AGREEMENT = 1.0, 0.9
+STRENGTH = limit("shortcuts.regions.height")
+AGREEMENT = limit("shortcuts.regions.agreement")
 """Height of a planted shift in standard deviations between volumes, and the share of subjects in
 which it goes with the label."""
 CONTROL_RUNS, CONTROL_PERMUTATIONS = 60, 499

@@ -8,10 +8,11 @@ from fastgan.arrays import Bools, Floats
 from fastgan.audit import controls
 from fastgan.audit.evidence import Evidence, Options, require_labels
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, Verdict
+from fastgan.audit.rules import limit
 from fastgan.audit.shortcuts.marks import FAINT, detached, widened
 from fastgan.audit.statistics import clopper_pearson
 from fastgan.audit.statistics.discriminant import discriminant_scores
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.descriptors import voxel_descriptors
 
 __all__ = ["change_outside", "judge_swap"]
@@ -21,8 +22,9 @@ QUESTION = Question(
 )
 LATENTS = 64
 """Latents drawn as both classes."""
-LARGEST_SHARE = 0.02
+LARGEST_SHARE = limit("shortcuts.swap.largest_share")
 """Share of the squared change that may lie outside the bodies, on average."""
+MOST_FILLED = limit("shortcuts.swap.most_filled")
 _MARGIN = 2  # voxels by which bodies are widened
 CONTROL_RUNS = 20
 _DRAWS = 1000
@@ -62,7 +64,7 @@ def judge_swap(evidence: Evidence, options: Options) -> Finding:
         AuditError: no generator, fewer than two classes, or labels missing.
     """
     if evidence.draw is None:
-        raise AuditError("the audit is of volumes, not of a run that has a generator to draw from")
+        raise NotAsked("it is of volumes that another program generated; there is no generator")
     training = evidence.training
     labels = require_labels(training)
     low, high = (int(c) for c in (np.unique(labels)[0], np.unique(labels)[-1]))
@@ -144,7 +146,7 @@ def _said(
             f"{mean:.0%} of the change between classes lies outside the bodies (at most "
             f"{LARGEST_SHARE:.0%} was expected): the class is written into the background, too."
         )
-    if filled > 0.9:
+    if filled > MOST_FILLED:
         return "cannot tell", f"Cannot tell: bodies fill {filled:.0%} of the volumes. {told}."
     if interval[1] > LARGEST_SHARE:
         return "cannot tell", f"Cannot tell: {mean:.0%} of the change is outside, give or take."

@@ -19,6 +19,7 @@ from fastgan.audit.evidence import (
     subjects_by,
 )
 from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Question, Verdict
+from fastgan.audit.rules import limit
 from fastgan.audit.shortcuts.marks import MARK, Marks, detached, find_marks, hit_table, shell
 from fastgan.audit.statistics.group_tests import Groups, max_t
 from fastgan.pictures.canvas import canvas, png
@@ -30,10 +31,13 @@ QUESTION = Question(
     "shortcuts.marks",
     "Does a mark at a fixed place tell scanners or classes apart?",
 )
-HEIGHTS = (0.5, 1.0, 1.5)
+DECISIVE = limit("shortcuts.marks.height")
+HEIGHTS = (0.5 * DECISIVE, DECISIVE, 1.5 * DECISIVE)
 """Planted marks, in standard deviations of a voxel; the second is decisive."""
-AGREEMENT = 0.9
+AGREEMENT = limit("shortcuts.marks.agreement")
 """Of a planted mark with the label; a scanner's mark is on every volume of it."""
+WHOLE_PICTURE = limit("shortcuts.marks.whole_picture")
+GOES_WITH = limit("shortcuts.goes_with_label")
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def _controls(marks: Marks, case: _Case, options: Options) -> tuple[Control, ...
     for (height, agreement), p in marks.planted_p.items():
         name = f"{MARK}^3 voxels brighter by {height:g} sd, {agreement:.0%} agreement"
         reached = hits(p, power_level(options.alpha))
-        out.append(controls.found(name, *reached, decisive=height == HEIGHTS[1]))
+        out.append(controls.found(name, *reached, decisive=height == DECISIVE))
     quiet = controls.quiet(
         "groups permuted among subjects", *hits(marks.quiet_p, options.alpha), at_most=options.alpha
     )
@@ -173,10 +177,10 @@ def _meaning(
     if not origin:
         if evidence.modality == "mask":
             return "fail", "Something other than the body tells the class."
-        if share > 0.25:
+        if share > WHOLE_PICTURE:
             return "warn", "So many differ that it is no mark: look at the regions and the sites."
         return "fail", "A network may read the class there instead of the disease."
-    if share > 0.25:
+    if share > WHOLE_PICTURE:
         return "warn", "So many differ that the whole picture does: see the judgement of sites."
     labels = case.cohort.labels
     if labels is None or len(np.unique(labels)) < 2:
@@ -184,7 +188,7 @@ def _meaning(
     rng = options.rng("shortcuts/marks/label")
     groups = Groups(case.groups, case.cohort.subjects, None, rng, 199)
     related = max_t(groups, np.stack([labels == c for c in np.unique(labels)], axis=1)).p
-    if related <= 0.05:
+    if related <= GOES_WITH:
         return "fail", "These also go with the class: the mark is a shortcut to the label."
     return "warn", "They are not seen to go with the class, so the mark is no shortcut here yet."
 

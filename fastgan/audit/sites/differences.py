@@ -11,6 +11,7 @@ from fastgan.audit import controls
 from fastgan.audit.controls import hits, power_level
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Table
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import permutation_p
 from fastgan.audit.statistics.cross_fit import CrossFit
 from fastgan.audit.statistics.group_tests import Groups, MaxT, combined, max_t, mean_discrepancy
@@ -21,7 +22,7 @@ __all__ = ["Differences", "compare_groups", "planted_shifts"]
 
 EFFECTS = (0.3, 0.5, 0.8)
 """Planted offsets of all voxels, in standard deviations of the volumes' means."""
-DECISIVE = 0.8
+DECISIVE = limit("sites.decisive")
 """Effect that must be found at the full number of subjects."""
 SHARES = (0.25, 0.5, 1.0)
 """Of the subjects, for the power table."""

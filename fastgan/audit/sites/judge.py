@@ -9,11 +9,12 @@ from fastgan.audit import controls
 from fastgan.audit.controls import hits, power_level
 from fastgan.audit.evidence import LEAST_SUBJECTS, Cohort, Evidence, Options, subjects_by
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, Verdict
+from fastgan.audit.rules import limit
 from fastgan.audit.sites.differences import Differences, compare_groups, planted_shifts
 from fastgan.audit.statistics import permutation_p, subject_bootstrap
 from fastgan.audit.statistics.discriminant import discriminant_scores
 from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, max_t
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.descriptors import named_statistics, voxel_descriptors
 
 __all__ = ["judge"]
@@ -25,6 +26,7 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
     """One finding for each of the columns site and scanner that has two values.
 
     Raises:
+        NotAsked: neither column has two values.
         AuditError: neither column has two values of LEAST_SUBJECTS subjects each.
     """
     cohort = _real(evidence)
@@ -42,12 +44,19 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
             continue
         kept = cohort.subset(np.isin(cohort.columns[column], enough))
         findings.append(_judge_column(evidence, kept, column, options))
+    if not findings and all(_one_value(cohort, column) for column in ("site", "scanner")):
+        raise NotAsked("all volumes are of one site and scanner, as far as the manifest says")
     if not findings:
         raise AuditError(
             f"needs two sites or scanners of at least {LEAST_SUBJECTS} subjects each; got "
             + "; ".join(reasons)
         )
     return findings
+
+
+def _one_value(cohort: Cohort, column: str) -> bool:
+    values = cohort.columns.get(column, np.array([], str))
+    return len(np.unique(values[values != ""])) < 2
 
 
 def _real(evidence: Evidence) -> Cohort:
@@ -199,7 +208,7 @@ def _meaning(groups: Groups, cohort: Cohort, options: Options) -> tuple[Verdict,
     rng = options.rng("sites/label")
     free = Groups(groups.codes[0], cohort.subjects, None, rng, 199)
     classes = np.stack([cohort.labels == c for c in np.unique(cohort.labels)], axis=1)
-    if max_t(free, classes).p <= 0.05:
+    if max_t(free, classes).p <= limit("shortcuts.goes_with_label"):
         return "fail", "The classes are unevenly spread over them, so this is a shortcut."
     return "warn", "Models trained at one need not hold at the other."
 

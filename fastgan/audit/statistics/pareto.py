@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastgan.arrays import Floats
+from fastgan.audit.rules import whole
 from fastgan.errors import AuditError
 
 __all__ = ["LEAST_EXCESSES", "ParetoTail"]
 
-LEAST_EXCESSES = 10
+LEAST_EXCESSES = whole("memorization.copies.least_excesses")
 """Null values above the threshold from which a tail may be fitted: 200 nulls at the 95 % quantile.
 Fewer say nothing of a shape."""
 

@@ -14,10 +14,11 @@ from fastgan.audit import controls
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Finding, Question, Table, cannot_tell
 from fastgan.audit.moves import moved
+from fastgan.audit.rules import whole
 from fastgan.audit.translation.lesions import judge_lesions
 from fastgan.audit.translation.tolerance import TOLERATED, power_of, rate_outcome
 from fastgan.audit.translation.truth import judge_truth
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.structure import Structure, same_contrast, structure
 
 __all__ = ["judge"]
@@ -26,7 +27,7 @@ STRUCTURE = Question(
     "translation", "translation.structure", "Is the body where it was, and air still dark?"
 )
 CONTRAST = Question("translation", "translation.contrast", "Is the contrast the right way round?")
-LEAST_SUBJECTS = 5
+LEAST_SUBJECTS = whole("translation.least_subjects")
 """Subjects whose translations say anything: here each is its own control."""
 BATCH = 8
 QUANTILES = np.linspace(0.005, 0.995, 100)
@@ -42,7 +43,7 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
     Cost: some 60 passes over each volume and two translations of one volume of each subject.
     """
     if evidence.translate is None:
-        raise AuditError("translation: the run has no translator")
+        raise NotAsked("nothing here translates volumes")
     holdout = evidence.holdout
     if holdout.n_subjects < LEAST_SUBJECTS:
         raise AuditError(

@@ -10,6 +10,7 @@ from fastgan.arrays import Bools, Floats
 from fastgan.audit import controls
 from fastgan.audit.evidence import Cohort, Evidence, Options, Translate
 from fastgan.audit.judgement import Control, Finding, Question, Table, cannot_tell
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import clopper_pearson
 from fastgan.audit.translation.planted_lesions import (
     Place,
@@ -42,12 +43,12 @@ INVENTED = Question(
 )
 MOST_SUBJECTS = 100
 RADIUS = 1 / 12  # of the shortest axis, at least 2 voxels
-CONTRAST = 6.0  # of what is planted, in standard deviations of the surroundings
-VISIBLE = 3.0  # from this conspicuity on a place is seen without being told where
-KEPT = 0.5  # share of the conspicuity, or of its loss, that has to come through
-UNSEEN = 0.25  # share of the conspicuity up to which the other side shows nothing
-TAKEN = 0.5  # share of the conspicuity that has to be erased to count
-LEAST = 1.0  # conspicuity from which there is something to erase
+CONTRAST = limit("translation.lesions.contrast")
+VISIBLE = limit("translation.lesions.visible")
+KEPT = limit("translation.lesions.kept")
+UNSEEN = limit("translation.lesions.unseen")
+TAKEN = limit("translation.lesions.taken")
+LEAST = limit("translation.lesions.least")
 
 
 class _Count(NamedTuple):

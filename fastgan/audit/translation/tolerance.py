@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from fastgan.audit.judgement import Control, Outcome
+from fastgan.audit.rules import limit
 from fastgan.audit.statistics import clopper_pearson
 
 __all__ = ["TOLERATED", "power_of", "rate_outcome"]
 
-TOLERATED = 0.1
+TOLERATED = limit("translation.tolerated")
 """Largest share of patients with a lost, moved, inverted or invented structure."""
-LEVEL = 0.95
+LEVEL = limit("audit.certified")
 
 
 def rate_outcome(found: int, of: int, what: str, sentence: str) -> Outcome:

@@ -86,7 +86,7 @@ def judge_truth(evidence: Evidence, truth: Cohort, made: Floats, options: Option
         floor_name="the best function of intensity alone, fitted to the truth itself",
         n_volumes=len(made),
         n_subjects=holdout.n_subjects,
-        power="the interval of the difference is what could be told",
+        by_construction="the interval of the difference says what could be told",
         tables=(
             Table(
                 "Against the aligned truth",
