@@ -11,7 +11,7 @@ from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import settle
 from fastgan.audit.likeness.outliers import CopyTest, isolation, ratio
 from fastgan.audit.memorization import figures as memorization_figures
-from fastgan.audit.memorization.planted_copies import SAME_POSE
+from fastgan.audit.memorization.planted_copies import OF_MASKS
 from fastgan.audit.memorization.prevalence import Sides, nearest_subject
 from fastgan.audit.memorization.split_by_chance import Neighbourhood
 from fastgan.audit.moves import mirrored
@@ -143,7 +143,7 @@ def test_clean_volumes_pass_and_the_controls_hold(clean):
     decisive = {control.name: control for control in copies.controls if control.decisive}
     assert set(decisive) == {
         "one copy with noise 0.1",
-        *(f"one copy {kind}, noise 0.1" for kind in SAME_POSE),
+        *(f"one copy {kind}, noise 0.1" for kind in OF_MASKS),
         next(c.name for c in copies.controls if c.expected == "quiet"),
     }
     assert all(control.held for control in decisive.values())

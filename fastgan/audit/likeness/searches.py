@@ -30,16 +30,21 @@ class Near:
 
     @property
     def same_pose(self) -> tuple[Found, ...]:
-        """The searches that do not turn or zoom."""
-        return self.plain, self.mirrored, self.still, self.half
+        """The searches of whole volumes that do not turn or zoom."""
+        return self.plain, self.mirrored, self.still
+
+    @property
+    def deformed(self) -> tuple[Found, ...]:
+        """The searches of halves and of turned and zoomed volumes."""
+        return self.half, self.posed
 
     def isolations(self) -> tuple[Floats, ...]:
         """Isolation [N] by each search of `same_pose`."""
         return tuple(isolation(found.distance) for found in self.same_pose)
 
-    def isolations_posed(self) -> tuple[Floats, ...]:
-        """Isolation [N] by the search that turns and zooms."""
-        return (isolation(self.posed.distance),)
+    def isolations_deformed(self) -> tuple[Floats, ...]:
+        """Isolation [N] by each search of `deformed`."""
+        return tuple(isolation(found.distance) for found in self.deformed)
 
 
 class Searches:

@@ -53,7 +53,7 @@ SMALL_SHARE = limit("memorization.prevalence.small_share")
 DEFORMED = Question(
     "memorization",
     "memorization.copies_deformed",
-    "Is any generated volume a training volume turned, zoomed or bent?",
+    "Is any generated volume a training volume turned, zoomed or bent, or one by half?",
 )
 COPIES = Question(
     "memorization",
@@ -93,17 +93,17 @@ def _unless_nameless(finding: Finding, reason: str) -> Finding:
 
 
 _METHODS = (
-    "r = d1 / mean(d2, ..., d10) of distances to the training volumes. Four searches: by voxels, "
+    "r = d1 / mean(d2, ..., d10) of distances to the training volumes. Three searches: by voxels, "
     "each volume moved so that its body is centred, once as it lies and once in its best of eight "
     "mirror images; by local contrast (deviation from the mean around each voxel, over the "
-    "deviation there; less what real volumes have in common), mirrored and of either sign, once "
-    "of the whole volume and once of its best half."
+    "deviation there; less what real volumes have in common), mirrored and of either sign."
 )
 _METHODS_POSED = (
-    "r = d1 / mean(d2, ..., d10) of distances to the training volumes, by local contrast "
-    "(deviation from the mean around each voxel, over the deviation there; less what real volumes "
-    "have in common), in nine poses (zoomed by 1.1 or its inverse, turned by 15 degrees either way "
-    "about an axis, or neither), eight mirror images and either sign."
+    "r = d1 / mean(d2, ..., d10) of distances to the training volumes by local contrast (deviation "
+    "from the mean around each voxel, over the deviation there; less what real volumes have in "
+    "common), in eight mirror images and of either sign. Two searches: by the half that is most "
+    "alike; and in nine poses (zoomed by 1.1 or its inverse, turned by 15 degrees either way about "
+    "an axis, or neither)."
 )
 _NAMES = (
     "Names of subjects are believed: one patient under two names may lie on both sides of the "
@@ -120,21 +120,21 @@ def _copies(data: Searched, evidence: Evidence, options: Options) -> Finding:
         return found
     level = power_level(options.alpha) / len(data.generated)
     used = tuple(kind for kind in evidence.augmentations or () if kind in TRANSFORMS)
-    power = copy_power(data, test, level, options, used)
+    power = copy_power(data, test, level, options, used, mask=evidence.modality == "mask")
     quiet = quiet_copies(data, Near.isolations, options)
     return _measured(found, power, quiet, evidence)
 
 
 def _deformed(data: Searched, evidence: Evidence, options: Options) -> Finding:
-    null = data.null(Near.isolations_posed)
+    null = data.null(Near.isolations_deformed)
     test = CopyTest.fit(null)
-    made = data.of_generated.isolations_posed()
+    made = data.of_generated.isolations_deformed()
     found = _suspects(data, evidence, options, DEFORMED, test, null, made)
     if options.quick:
         return found
     level = power_level(options.alpha) / len(data.generated)
     power = deformed_power(data, test, level, options)
-    quiet = quiet_copies(data, Near.isolations_posed, options)
+    quiet = quiet_copies(data, Near.isolations_deformed, options)
     return _measured(found, power, quiet, evidence)
 
 
@@ -148,7 +148,7 @@ def _suspects(
     made: tuple[Floats, ...],
 ) -> Finding:
     """Generated volumes nearer to one training volume than chance, by some of the searches."""
-    near = data.of_generated.same_pose if question is COPIES else (data.of_generated.posed,)
+    near = data.of_generated.same_pose if question is COPIES else data.of_generated.deformed
     single, p, which = test.p(made), test.p_any(made), test.search_of(made)
     count = len(single)
     flagged = np.flatnonzero(count * single <= options.alpha)
@@ -173,7 +173,7 @@ def _suspects(
         accepted=Outcome(
             "pass",
             f"No evidence of a copied training volume found among {count} generated volumes"
-            f"{', turned, zoomed or bent' if deformed else ''}: {compared}.{left}",
+            f"{', turned, zoomed, bent or by half' if deformed else ''}: {compared}.{left}",
         ),
         rejected=Outcome(
             "fail",

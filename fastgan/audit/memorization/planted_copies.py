@@ -13,15 +13,22 @@ from fastgan.audit.moves import MIRRORS, mirrored, moved
 from fastgan.data.augment import KINDS, augment
 from fastgan.measures.augmentation_limits import LARGEST_SHIFT
 
-__all__ = ["DEFORMED", "SAME_POSE", "TRANSFORMS", "changed", "noisy", "transformed"]
+__all__ = ["DEFORMED", "OF_MASKS", "SAME_POSE", "TRANSFORMS", "changed", "noisy", "transformed"]
 
 TRANSFORMS = (*KINDS, "shift")
 """What may be done to a copy: the augmentations that a run may use."""
 
-SAME_POSE = ("mirrored", "gain 0.7", "gamma 1.5", "inverted contrast", "half of the volume")
+SAME_POSE = ("mirrored", "gain 0.7", "gamma 1.5", "inverted contrast")
 """Changes that leave every voxel where it is, or mirror it."""
-DEFORMED = ("zoomed by 1.1", "rotated by 15 degrees", "bent by 4 % of the grid")
-"""Changes that move voxels."""
+OF_MASKS = ("mirrored",)
+"""Those that there are of masks, which have no brightness."""
+DEFORMED = (
+    "half of the volume",
+    "zoomed by 1.1",
+    "rotated by 15 degrees",
+    "bent by 4 % of the grid",
+)
+"""Changes that move voxels, or replace half of them."""
 
 _KNOTS, _BENT = 4, 0.04
 

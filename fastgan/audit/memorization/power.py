@@ -15,6 +15,7 @@ from fastgan.audit.likeness.outliers import CopyTest
 from fastgan.audit.likeness.searches import Near
 from fastgan.audit.memorization.planted_copies import (
     DEFORMED,
+    OF_MASKS,
     SAME_POSE,
     changed,
     noisy,
@@ -84,7 +85,13 @@ def _planted(name: str, found: Bools, *, decisive: bool) -> Control:
 
 
 def copy_power(
-    data: Searched, test: CopyTest, limit: float, options: Options, used: tuple[str, ...] = ()
+    data: Searched,
+    test: CopyTest,
+    limit: float,
+    options: Options,
+    used: tuple[str, ...],
+    *,
+    mask: bool,
 ) -> CopyPower:
     """Plant copies of random training volumes, `options.planted` for each point.
 
@@ -108,7 +115,7 @@ def copy_power(
             rows.append(found(noisy(data.training[volumes], level * data.typical, rng)))
         noise[level] = np.stack(rows)
     changes = {}
-    for kind in SAME_POSE:
+    for kind in OF_MASKS if mask else SAME_POSE:
         volumes, others = _sources(data, options.planted, rng)
         changes[kind] = found(noisy(changed(kind, volumes, others, rng), length, rng))
     for kind in dict.fromkeys(("shift", *used)):
@@ -126,7 +133,7 @@ def deformed_power(data: Searched, test: CopyTest, limit: float, options: Option
         volumes, others = _sources(data, options.planted, rng)
         copies = changed(kind, volumes, others, rng)
         near = data.in_training.search(noisy(copies, LEVELS[0] * data.typical, rng))
-        changes[kind] = test.p(near.isolations_posed()) <= limit
+        changes[kind] = test.p(near.isolations_deformed()) <= limit
     return CopyPower({}, changes)
 
 
