@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fastgan.errors import BadFile, ConfigError
 from fastgan.gans.settings import AdversarialSettings, CycleSettings, Norm, Settings
+from fastgan.guarded import read_plain
 
 __all__ = [
     "Config",
@@ -36,6 +38,10 @@ BUNDLED = "lidc-nodules"
 """The data set that comes with the package; every other source is a file or folder."""
 _MAX_BYTES = 2**20
 """No configuration is longer; what is, is another file."""
+_NUMBERS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float")} | {"!whole"}
+_DIGITS = 64
+_TOLD, _ERRORS = 200, 5
+"""Characters of a value, and mistakes, that a message names."""
 
 
 def _lower(name: Any) -> Any:
@@ -53,10 +59,12 @@ VARIANTS: dict[str, type[AdversarialSettings | CycleSettings]] = {
     "cyclegan": CycleSettings,
 }
 """What `gan.variant` is built from."""
+MOST_STEPS, MOST_BATCH, MOST_WIDTH = 10**12, 2**16, 2**16
+"""Beyond them a number is a slip of the hand, and no machine could do it."""
 Voxels = Annotated[int, Field(ge=1, le=4096)]
 Millimetres = Annotated[float, Field(gt=0.0, le=1000.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
-Channels = Annotated[int, Field(ge=1)]
+Channels = Annotated[int, Field(ge=1, le=MOST_WIDTH)]
 Shape = tuple[Voxels, Voxels, Voxels]
 Spacing = tuple[Millimetres, Millimetres, Millimetres]
 Window = Annotated[tuple[float, float], AfterValidator(_ascending)]
@@ -68,10 +76,12 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
-def _of(settings: type[Settings], name: str, ge: float | None = None) -> Any:
+def _of(
+    settings: type[Settings], name: str, ge: float | None = None, le: float | None = None
+) -> Any:
     """Default and description of a setting, and the least value it may have."""
     setting = settings.__dataclass_fields__[name]
-    return Field(setting.default, description=setting.metadata["description"], ge=ge)
+    return Field(setting.default, description=setting.metadata["description"], ge=ge, le=le)
 
 
 def _by_variant(name: str, gt: float | None = None) -> Any:
@@ -127,7 +137,7 @@ class ModelConfig(_Section):
     """Generator and critic, or translator and patch critic."""
 
     architecture: Literal["dcgan", "residual"] = _of(AdversarialSettings, "architecture")
-    latent_dim: int = _of(AdversarialSettings, "latent_dim", ge=1)
+    latent_dim: int = _of(AdversarialSettings, "latent_dim", ge=1, le=MOST_WIDTH)
     generator_channels: Widths = _of(AdversarialSettings, "generator_channels")
     critic_channels: Widths = _of(AdversarialSettings, "critic_channels")
     generator_norm: Norm = _of(Settings, "generator_norm")
@@ -135,10 +145,10 @@ class ModelConfig(_Section):
     spectral_norm: bool = _of(Settings, "spectral_norm")
     fold: Shape = _of(Settings, "fold")
     smooth_output: bool = _of(AdversarialSettings, "smooth_output")
-    minibatch_stddev: int = _of(AdversarialSettings, "minibatch_stddev", ge=0)
+    minibatch_stddev: int = _of(AdversarialSettings, "minibatch_stddev", ge=0, le=MOST_BATCH)
     translator: Literal["resnet", "unet"] = _of(CycleSettings, "translator")
     translator_channels: Widths = _of(CycleSettings, "translator_channels")
-    translator_blocks: int = _of(CycleSettings, "translator_blocks", ge=0)
+    translator_blocks: int = _of(CycleSettings, "translator_blocks", ge=0, le=MOST_BATCH)
     translator_kernel: Literal[1, 3] = _of(CycleSettings, "translator_kernel")
     patch_critic_channels: Widths = _of(CycleSettings, "patch_critic_channels")
 
@@ -150,25 +160,25 @@ class GanConfig(_Section):
     """adversarial: a generator against a critic; cyclegan: two translators between two unpaired
     sets, `data.source` and `data.source_b`."""
     objective: str | None = _by_variant("objective")
-    critic_steps: int = _of(AdversarialSettings, "critic_steps", ge=1)
+    critic_steps: int = _of(AdversarialSettings, "critic_steps", ge=1, le=MOST_BATCH)
     penalty: Literal["wgan-gp", "r1", "r2", "none"] = _of(AdversarialSettings, "penalty")
     penalty_weight: float = _of(AdversarialSettings, "penalty_weight", ge=0.0)
     one_sided: bool = _of(AdversarialSettings, "one_sided")
-    penalty_interval: int = _of(AdversarialSettings, "penalty_interval", ge=1)
+    penalty_interval: int = _of(AdversarialSettings, "penalty_interval", ge=1, le=MOST_STEPS)
     weight_clip: float = _of(AdversarialSettings, "weight_clip", ge=0.0)
     augment: tuple[Literal["flip", "shift", "intensity"], ...] = _of(AdversarialSettings, "augment")
     lambda_cycle: float = _of(CycleSettings, "lambda_cycle", ge=0.0)
     lambda_identity: float = _of(CycleSettings, "lambda_identity", ge=0.0)
-    pool_size: int = _of(CycleSettings, "pool_size", ge=0)
+    pool_size: int = _of(CycleSettings, "pool_size", ge=0, le=MOST_STEPS)
     critic_noise: float = _of(CycleSettings, "critic_noise", ge=0.0)
 
 
 class TrainConfig(_Section):
     """Optimisation and housekeeping."""
 
-    steps: int = Field(default=10_000, ge=1)
+    steps: int = Field(default=10_000, ge=1, le=MOST_STEPS)
     """Generator steps."""
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=16, ge=1, le=MOST_BATCH)
     """Real, and as many generated, volumes per update."""
     lr_generator: float | None = _by_variant("lr_generator", gt=0.0)
     lr_critic: float | None = _by_variant("lr_critic", gt=0.0)
@@ -184,13 +194,13 @@ class TrainConfig(_Section):
     has matrix units for it; what was taken is written to the run's config."""
     deterministic: bool = False
     """Bit-identical repeats; slower on some devices."""
-    checkpoint_every: int = Field(default=500, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1, le=MOST_STEPS)
     """Steps between checkpoints."""
-    keep_checkpoints: int = Field(default=2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1, le=MOST_STEPS)
     """Newest checkpoints kept."""
-    sample_every: int = Field(default=500, ge=1)
+    sample_every: int = Field(default=500, ge=1, le=MOST_STEPS)
     """Steps between pictures of generated volumes."""
-    log_every: int = Field(default=20, ge=1)
+    log_every: int = Field(default=20, ge=1, le=MOST_STEPS)
     """Steps between lines of metrics.jsonl."""
     tensorboard: bool = False
     """Write TensorBoard files, too, into `tensorboard` of the run folder; needs fastgan[tb]."""
@@ -201,7 +211,7 @@ class TrainConfig(_Section):
 class Config(_Section):
     """One run."""
 
-    name: str = Field(default="fastgan", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(default="fastgan", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Part of the run folder's name."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Of every random draw of the run."""
@@ -260,9 +270,17 @@ class _StrictLoader(yaml.SafeLoader):
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        # Numbers to the base of 60, one of YAML's, take quadratic time.
+        if node.tag in _NUMBERS and len(value) > _DIGITS:
+            line = node.start_mark.line + 1
+            raise ConfigError(f"line {line}: a number of {len(value)} characters")
+        return value
+
 
 def _whole(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
-    value = float(node.value)
+    value = float(loader.construct_scalar(node))
     return int(value) if math.isfinite(value) else value
 
 
@@ -276,28 +294,30 @@ _StrictLoader.add_implicit_resolver(
 _StrictLoader.add_constructor("!whole", _whole)
 
 
-def load(path: Path | str) -> Config:
+def load(path: Path | str, *, follow: bool = True) -> Config:
     """Read a YAML file.
+
+    Args:
+        path: of the file.
+        follow: read what a link points to; not in a folder that somebody else may have made.
 
     Raises:
         BadFile: the file is missing, unreadable, longer than 1 MiB or not YAML.
+        UnsafeFile: a pipe or device, or a link that is not followed.
         ConfigError: a key or value the schema does not know.
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise BadFile(f"{path}: not a file")
-        if path.stat().st_size > _MAX_BYTES:
-            raise BadFile(f"{path}: longer than {_MAX_BYTES} bytes, so not a config")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_plain(path, _MAX_BYTES, follow=follow).decode()
+    except UnicodeDecodeError as error:
         raise BadFile(f"{path}: cannot read the config: {error}") from error
     try:
         content = yaml.load(text, _StrictLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise ConfigError(f"{path}: {error}") from None
-        raise BadFile(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except Exception as error:  # PyYAML raises whatever its scalars ran into, KeyError included
+        told = " ".join(str(error).split())[:_TOLD]
+        raise BadFile(f"{path}: not valid YAML: {told or type(error).__name__}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a config is a mapping of keys, got {type(content).__name__}")
     return parse(content, where=str(path))
@@ -311,10 +331,12 @@ def parse(content: dict[str, Any], where: str = "config") -> Config:
     try:
         # By way of JSON, where strictness refuses conversions but takes lists for tuples.
         return Config.model_validate_json(json.dumps(content), strict=True)
-    except (TypeError, RecursionError) as error:
-        raise ConfigError(f"{where}: a value is no number, text or list: {error}") from None
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(e, where) for e in error.errors())) from None
+        told = [_explain(e, where) for e in error.errors()[:_ERRORS]]
+        more = error.error_count() - len(told)
+        raise ConfigError("; ".join(told + ([f"and {more} more"] if more else []))) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: a value is no number, text or list: {error}") from None
 
 
 def dump(config: Config) -> str:
@@ -337,8 +359,9 @@ def known_keys() -> list[str]:
 def _explain(error: Any, where: str) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{where}: {key}: {error['msg']}, got {error['input']!r}"
+        return f"{where}: {key}: {error['msg']}, got {reprlib.repr(error['input'])[:_TOLD]}"
     # A key in the wrong section is found by its leaf, a mistyped one by its whole name.
+    key = key[:_TOLD]
     leaf = key.rpartition(".")[2]
     elsewhere = [k for k in known_keys() if k.rpartition(".")[2] == leaf]
     near = elsewhere or difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)

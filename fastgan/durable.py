@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from fastgan.errors import BadFile, FastganError, ResourceLimit
+from fastgan.errors import BadFile, FastganError
+from fastgan.guarded import system_error
 
-__all__ = ["put_file", "replace_file", "sync_folder", "write_error", "write_file"]
+__all__ = [
+    "put_file",
+    "replace_file",
+    "sweep_partials",
+    "sync_folder",
+    "write_error",
+    "write_file",
+]
 
-# What a user cures by freeing something rather than by changing a path or a permission.
-_EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_PARTIAL = re.compile(r"\..+\.(\d+)\.partial")
 
 
 def write_file(path: Path, *parts: bytes) -> None:
@@ -44,10 +53,10 @@ def put_file(path: Path, parts: Iterable[bytes], *, overwrite: bool = False) -> 
         ResourceLimit: disk, quota, memory or file handles are used up.
         BadFile: the file exists and `overwrite` is false, or the file system refuses.
     """
-    if path.exists() and not overwrite:
-        raise BadFile(f"{path}: exists already and is not overwritten")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        if not overwrite and path.exists():
+            raise FileExistsError
         partial.unlink(missing_ok=True)
         try:
             write_file(partial, *parts)
@@ -71,8 +80,22 @@ def replace_file(path: Path, content: bytes) -> None:
 
 def write_error(path: Path, error: OSError) -> FastganError:
     """The typed error for a failed write to `path`."""
-    kind = ResourceLimit if error.errno in _EXHAUSTED else BadFile
-    return kind(f"{path}: cannot write: {error.strerror or error}")
+    return system_error(path, "write", error)
+
+
+def sweep_partials(folder: Path) -> None:
+    """Remove what writers that were killed left half written in `folder`, which nobody else writes.
+
+    Raises:
+        ResourceLimit, BadFile: the file system refuses.
+    """
+    try:
+        for name in os.listdir(folder):
+            if (match := _PARTIAL.fullmatch(name)) and int(match[1]) != os.getpid():
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(folder / name)
+    except OSError as error:
+        raise write_error(folder, error) from error
 
 
 def _rename_new(partial: Path, path: Path) -> None:

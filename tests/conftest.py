@@ -28,7 +28,7 @@ ALLOWED_SKIPS = {
     NO_CT: "one law of the study of verdicts is measured on it; it is fetched, never shipped",
     NO_HEAD: "one law of the study of verdicts is made of it; it is fetched, never shipped",
     NO_NVCC: "the CUDA kernels' machine code needs the CUDA compiler, which CI has",
-    NO_BROWSER: "the page of a run is looked at in a browser where there is one",
+    NO_BROWSER: "pages are looked at in a browser where there is one, as in CI",
     NO_TENSORBOARD: "event files are written by a library that only the dev extra brings",
     NO_OBJECT: "machine code is looked at where the compiler left it: not from a wheel, not on ARM",
 }

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fastgan"
 
 # Each may import itself and what is named here (fastgan/*.py beside fastgan/__init__.py included).
-PLAIN = {"arrays", "durable", "errors", "random"}
+PLAIN = {"arrays", "durable", "errors", "guarded", "random", "terminal"}
 ALLOWED = {
     "reference": PLAIN,
     "kernels": PLAIN,
@@ -34,7 +34,9 @@ ALLOWED = {
     "__main__": {"cli"},
     "arrays": set(),
     "config": PLAIN | {"gans"},
-    "durable": {"errors"},
+    "durable": {"errors", "guarded"},
+    "guarded": {"errors", "terminal"},
+    "terminal": set(),
     "errors": set(),
     "random": set(),
 }

@@ -38,7 +38,7 @@ class BiasActCall {
     params.C = x_.sizes[1];
     params.run = last_ || params.size == 0 ? 1 : params.size / (x_.sizes[0] * params.C);
     params.dtype = *x_.dtype;
-    params.threads = threads;
+    params.threads = bounded_threads(threads);
     params.x = x_.data;
     params.bias = row(bias, params.C);
     params.negative_slope = negative_slope_;
@@ -51,7 +51,7 @@ class BiasActCall {
     BiasActBwdParams params{};
     params.size = x_.numel();
     params.dtype = *x_.dtype;
-    params.threads = threads;
+    params.threads = bounded_threads(threads);
     params.g = x_.data;
     params.bits = bits_of(bits, params.size);
     params.negative_slope = negative_slope_;

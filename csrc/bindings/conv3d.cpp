@@ -4,6 +4,7 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 #include <type_traits>
 
@@ -58,9 +59,17 @@ Params packed_params(const char* op, const char* name, const TensorView& out, co
     params.stride[i] = stride[i];
     params.padding[i] = padding[i];
     params.dilation[i] = dilation[i];
-    fits = fits && stride[i] >= 1 && padding[i] >= 0 && dilation[i] >= 1;
-    const int64_t room = params.in[i] + 2 * padding[i] - dilation[i] * (params.kernel[i] - 1) - 1;
-    fits = fits && room >= 0 && params.out[i] == room / stride[i] + 1;
+    const int64_t room = conv_room(params.in[i], params.kernel[i], padding[i], dilation[i]);
+    fits = fits && stride[i] >= 1 && stride[i] <= ConvSingleParams::kMaxAxis && room >= 0 &&
+           params.out[i] == room / stride[i] + 1;
+  }
+  if (fits) {
+    const int64_t padded[] = {params.B, params.C, params.in[0] + 2 * padding[0],
+                              params.in[1] + 2 * padding[1], params.in[2] + 2 * padding[2]};
+    const int64_t size = checked_product(padded, 5);
+    if (size < 0 || size > std::max(Params::kMaxPadded, 8 * in.numel())) {
+      fail_value(op, "x with its padding must be a volume of memory", shape_text(padded, 5));
+    }
   }
   if (!fits || !params.fills_lanes()) {
     fail_value(op,
@@ -69,7 +78,7 @@ Params packed_params(const char* op, const char* name, const TensorView& out, co
                out.describe() + ", " + in.describe() + ", " + kernel.describe());
   }
   params.dtype = *in.dtype;
-  params.threads = threads < 1 ? 1 : threads;
+  params.threads = bounded_threads(threads);
   if constexpr (std::is_same_v<Params, ConvPackedFpropParams>) {
     params.y = out.data;
   } else {

@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 
@@ -12,6 +13,17 @@
 namespace fastgan::bindings {
 
 using Axes = std::array<int64_t, 3>;
+
+// Places of a kernel along an axis less one, times the stride; negative where it does not fit or a
+// number is larger than any axis, so that no sum or product can overflow.
+inline int64_t conv_room(int64_t in, int64_t kernel, int64_t padding, int64_t dilation) {
+  constexpr int64_t kMost = ConvSingleParams::kMaxAxis;
+  if (std::min({in, kernel, dilation}) < 1 || padding < 0 ||
+      std::max({kernel, padding, dilation}) > kMost) {
+    return -1;
+  }
+  return in + 2 * padding - dilation * (kernel - 1) - 1;
+}
 
 // A float32 or bfloat16 tensor of so many dimensions, contiguous in its layout.
 inline TensorView conv_part(const Home& home, const char* op, pybind11::handle object,
@@ -60,9 +72,9 @@ class ConvSingleCall {
       params_.kernel[i] = kernel.sizes[2 + i];
       params_.stride[i] = stride[i];
       params_.padding[i] = padding[i];
-      const int64_t room = params_.in[i] + 2 * padding[i] - params_.kernel[i];
-      fits = fits && params_.kernel[i] >= 1 && params_.kernel[i] <= ConvSingleParams::kMaxKernel &&
-             (stride[i] == 1 || stride[i] == 2) && padding[i] >= 0 && room >= 0 &&
+      const int64_t room = conv_room(params_.in[i], params_.kernel[i], padding[i], 1);
+      fits = fits && params_.kernel[i] <= ConvSingleParams::kMaxKernel &&
+             (stride[i] == 1 || stride[i] == 2) && room >= 0 && padding[i] < params_.kernel[i] &&
              room <= ConvSingleParams::kMaxAxis && params_.out[i] == room / stride[i] + 1;
     }
     if (!fits) {
@@ -70,7 +82,7 @@ class ConvSingleCall {
                  x_.describe() + ", " + kernel.describe() + ", " + out.describe());
     }
     params_.dtype = *x_.dtype;
-    params_.threads = threads < 1 ? 1 : threads;
+    params_.threads = bounded_threads(threads);
     params_.x = x_.data;
     params_.weight = kernel.data;
     params_.y = out.data;

@@ -31,19 +31,19 @@ void run(const char* op, const TensorView& wide, const TensorView& deep, bool fo
   params.B = wide.sizes[0];
   params.C = wide.sizes[1];
   bool fits = deep.sizes[0] == params.B && wide.dtype == deep.dtype;
-  int64_t block = 1;
   for (int i = 0; i < 3; ++i) {
     params.size[i] = deep.sizes[2 + i];
     params.factor[i] = factors[i];
-    fits = fits && factors[i] >= 1 && wide.sizes[2 + i] == deep.sizes[2 + i] * factors[i];
-    block *= factors[i];
+    const int64_t extents[] = {deep.sizes[2 + i], factors[i]};
+    fits = fits && factors[i] >= 1 && wide.sizes[2 + i] == checked_product(extents, 2);
   }
-  if (!fits || deep.sizes[1] != params.C * block) {
+  const int64_t channels[] = {params.C, factors[0], factors[1], factors[2]};
+  if (!fits || deep.sizes[1] != checked_product(channels, 4)) {
     fail_value(op, "[B, C, D f0, ...] and [B, f0 f1 f2 C, D, ...] must fit together",
                wide.describe() + ", " + deep.describe());
   }
   params.width = element_size(*wide.dtype);
-  params.threads = threads;
+  params.threads = bounded_threads(threads);
   params.from = folds ? wide.data : deep.data;
   params.to = folds ? deep.data : wide.data;
   py::gil_scoped_release unlocked;

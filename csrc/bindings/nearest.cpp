@@ -2,6 +2,7 @@
 // contract.
 #include "cpu/nearest/nearest.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -76,7 +77,7 @@ NearestParams parse(py::handle query, py::handle target, int64_t k, py::handle q
   if (!params.query_group != !params.target_group) {
     fail_value(kOp, "query_group and target_group must come together", "one of them");
   }
-  params.threads = threads < 1 ? 1 : threads;
+  params.threads = bounded_threads(threads);
   params.squared =
       static_cast<double*>(exactly(squared, "squared", Dtype::kFloat64, "float64", {params.N, k}));
   params.index =
@@ -99,9 +100,10 @@ void nearest(py::handle query, py::handle target, int64_t k, py::handle query_gr
 }
 
 NearestPyramid pyramid_of(int64_t slabs, int64_t depth, int64_t height, int64_t width) {
-  if (slabs < 1 || depth < 1 || height < 1 || width < 1) {
-    const int64_t sizes[] = {slabs, depth, height, width};
-    fail_value("nearest_pyramid", "[S, D, H, W] must be at least 1", shape_text(sizes, 4));
+  const int64_t sizes[] = {slabs, depth, height, width};
+  if (*std::min_element(sizes, sizes + 4) < 1 || checked_product(sizes, 4) < 0) {
+    fail_value("nearest_pyramid", "[S, D, H, W] must be at least 1 and a row of memory",
+               shape_text(sizes, 4));
   }
   return NearestPyramid::of(slabs, depth, height, width);
 }
@@ -127,7 +129,7 @@ void pyramid_build(py::handle volumes, int64_t slabs, int64_t depth, int64_t hei
   auto* off = static_cast<double*>(exactly(error, "error", Dtype::kFloat64, "float64", {rows}));
   auto* flags = static_cast<uint8_t*>(exactly(bad, "bad", Dtype::kUInt8, "uint8", {rows}));
   py::gil_scoped_release unlocked;
-  cpu::nearest_pyramid_build(pyramid, *x.dtype, x.data, rows, threads < 1 ? 1 : threads, to, off,
+  cpu::nearest_pyramid_build(pyramid, *x.dtype, x.data, rows, bounded_threads(threads), to, off,
                              flags);
 }
 

@@ -36,7 +36,7 @@ class NormActCall {
     }
     shape_.G = num_groups;
     shape_.dtype = *x_.dtype;
-    shape_.threads = threads;
+    shape_.threads = bounded_threads(threads);
     last_ = x_.contiguous(Layout::kChannelsLast);
     first_ = x_.contiguous(Layout::kChannelsFirst);
     check_layout("x", x_);

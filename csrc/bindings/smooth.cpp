@@ -30,7 +30,7 @@ void run(py::handle x, int threads, py::handle y) {
   params.C = last ? in.sizes[1] : 1;
   for (int i = 0; i < 3; ++i) params.size[i] = in.sizes[2 + i];
   params.dtype = *in.dtype;
-  params.threads = threads;
+  params.threads = bounded_threads(threads);
   params.x = in.data;
   params.y = out.data;
   if (in.numel() == 0) return;

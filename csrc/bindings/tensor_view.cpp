@@ -1,5 +1,6 @@
 #include "bindings/tensor_view.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 #include "bindings/dlpack.h"
@@ -61,7 +62,7 @@ std::optional<Dtype> dtype_of(const std::string& name) {
 }
 
 void check_ndim(int64_t ndim, const char* op, const char* name) {
-  if (ndim > TensorView::kMaxDims) {
+  if (ndim < 0 || ndim > TensorView::kMaxDims) {
     fail_value(op, std::string(name) + " must have at most 8 dimensions", std::to_string(ndim));
   }
 }
@@ -80,7 +81,9 @@ TensorView read(ReadTensor reader, py::handle object, const char* op, const char
   for (int i = tensor.ndim - 1; i >= 0; --i) {
     const bool last = i == tensor.ndim - 1;
     view.sizes[i] = tensor.shape[i];
-    const int64_t row_major = last ? 1 : view.strides[i + 1] * view.sizes[i + 1];
+    int64_t row_major = 1;
+    // sizes that overflow here are refused by check_extents
+    if (!last) __builtin_mul_overflow(view.strides[i + 1], view.sizes[i + 1], &row_major);
     view.strides[i] = tensor.strides ? tensor.strides[i] : row_major;
   }
   return view;
@@ -96,6 +99,10 @@ TensorView read_attributes(py::handle object, const char* op, const char* name) 
   const auto sizes = py::tuple(object.attr("shape"));
   const auto strides = py::tuple(object.attr("stride")());
   check_ndim(static_cast<int64_t>(sizes.size()), op, name);
+  if (strides.size() != sizes.size()) {
+    fail_type(op, std::string(name) + " must have a stride for each size",
+              std::to_string(strides.size()));
+  }
   TensorView view;
   view.data = reinterpret_cast<void*>(object.attr("data_ptr")().cast<uintptr_t>());
   view.ndim = static_cast<int>(sizes.size());
@@ -110,6 +117,30 @@ TensorView read_attributes(py::handle object, const char* op, const char* name) 
   view.cuda = type == "cuda";
   if (view.cuda) view.device = device.attr("index").cast<int>();
   return view;
+}
+
+// An offset into freed storage is a small number; no allocator of a 64-bit system gives less.
+constexpr uintptr_t kLowestAddress = uintptr_t{1} << 32;
+
+bool storage_is_freed(py::handle object) {
+  if (!py::hasattr(object, "untyped_storage")) return false;
+  return object.attr("untyped_storage")().attr("nbytes")().cast<int64_t>() == 0;
+}
+
+// Refuses what arithmetic on sizes, or reading the first element, could not survive.
+void check_extents(const TensorView& view, py::handle object, const char* op, const char* name) {
+  int64_t extents[TensorView::kMaxDims];
+  for (int i = 0; i < view.ndim; ++i) extents[i] = std::max<int64_t>(view.sizes[i], 1);
+  const int64_t* end = view.sizes.data() + view.ndim;
+  if (std::any_of(view.sizes.data(), end, [](int64_t size) { return size < 0; }) ||
+      checked_product(extents, view.ndim) < 0) {
+    fail_value(op, std::string(name) + " must have sizes that memory can hold", view.describe());
+  }
+  if (view.numel() == 0) return;
+  const auto address = reinterpret_cast<uintptr_t>(view.data);
+  if (!view.data || (address < kLowestAddress && storage_is_freed(object))) {
+    fail_value(op, std::string(name) + " must have storage", view.describe() + ", freed");
+  }
 }
 
 const char* dtype_name(const std::optional<Dtype>& dtype) {
@@ -167,6 +198,20 @@ std::string TensorView::describe() const {
                  : " on another device");
 }
 
+int64_t checked_product(const int64_t* factors, int count) {
+  constexpr int64_t kMost = int64_t{1} << 60;
+  int64_t product = 1;
+  for (int i = 0; i < count; ++i) {
+    if (factors[i] < 0 || __builtin_mul_overflow(product, factors[i], &product) ||
+        product > kMost) {
+      return -1;
+    }
+  }
+  return product;
+}
+
+int bounded_threads(int asked) { return std::clamp(asked, 1, 1024); }
+
 std::string shape_text(const int64_t* sizes, int ndim) {
   std::string text = "[";
   for (int i = 0; i < ndim; ++i) text += (i ? ", " : "") + std::to_string(sizes[i]);
@@ -174,8 +219,11 @@ std::string shape_text(const int64_t* sizes, int ndim) {
 }
 
 TensorView view_of(py::handle object, const char* op, const char* name) {
-  if (ReadTensor reader = reader_of(Py_TYPE(object.ptr()))) return read(reader, object, op, name);
-  return read_attributes(object, op, name);
+  const ReadTensor reader = reader_of(Py_TYPE(object.ptr()));
+  const TensorView view =
+      reader ? read(reader, object, op, name) : read_attributes(object, op, name);
+  check_extents(view, object, op, name);
+  return view;
 }
 
 void fail_value(const std::string& op, const std::string& rule, const std::string& got) {

@@ -36,7 +36,7 @@ struct TensorView {
 
 // Reads a tensor through torch's DLPack exchange interface where its type has one of major version
 // 1, else through data_ptr(), shape, stride(), dtype and device. Raises TypeError for other
-// objects.
+// objects, ValueError for sizes that no memory holds and for storage that was freed.
 TensorView view_of(pybind11::handle object, const char* op, const char* name);
 
 // Which tensors an entry's kernels reach.
@@ -45,6 +45,12 @@ struct Home {
   const char* name;  // "on the CPU"
 };
 extern const Home kCpuHome;
+
+// The product of numbers of at least 0, or -1 where it exceeds what 8-byte elements can address.
+int64_t checked_product(const int64_t* factors, int count);
+
+// Threads to start where `asked` are allowed: at least one, never so many that a system refuses.
+int bounded_threads(int asked);
 
 // "[2, 3]"
 std::string shape_text(const int64_t* sizes, int ndim);

@@ -24,7 +24,7 @@ struct ConvSingleParams {
   int64_t out[3];      // D', H', W'
   int64_t kernel[3];   // 1 to 4 taps along D and H; 3 or 4 along W
   int64_t stride[3];   // 1 or 2
-  int64_t padding[3];  // at least 0
+  int64_t padding[3];  // 0 to kernel - 1
   Dtype dtype;         // float32 or bfloat16, of every tensor
   int threads;         // upper bound
   void* x;             // [B, D, H, W]; output of dgrad
@@ -37,6 +37,8 @@ struct ConvSingleParams {
 //   x [B, D, H, W, C], weight [K, kD, kH, kW, C], y and its gradient g [B, D', H', W', K]
 struct ConvPackedGeometry {
   static constexpr int64_t kLanes = 16;  // channels, or those of neighbours, worked on at once
+  // Elements of x with its padding, of which copies are made, unless x itself is of that order.
+  static constexpr int64_t kMaxPadded = int64_t{1} << 31;
 
   int64_t B, C, K;
   int64_t in[3];        // D, H, W

@@ -24,6 +24,7 @@ __all__ = [
     "Figure",
     "Finding",
     "Outcome",
+    "Part",
     "Question",
     "Settled",
     "Table",
@@ -257,7 +258,8 @@ def _allowed(finding: Finding, outcome: Outcome) -> Outcome:
             reason = f"the planted control ({control.name}) was found in {_share(control)} only"
             return cannot_tell(reason, _more(finding, control))
     if not finding.by_construction and not any(c.expected == "found" for c in decisive):
-        return Outcome("cannot tell", f"{outcome.sentence} Power unmeasured: no fault was planted.")
+        said = "Power unmeasured: no fault was planted, as with --quick."
+        return Outcome("cannot tell", f"{outcome.sentence} {said}")
     return outcome
 
 
@@ -275,9 +277,10 @@ def _more(finding: Finding, control: Control) -> str:
     normal = NormalDist()
     level = -normal.inv_cdf(limit("audit.alpha") / whole("audit.tests"))
     here = level + normal.inv_cdf(min(max(control.rate, 1 / (2 * max(control.runs, 1))), 0.99))
-    times = ((level + normal.inv_cdf(NEEDED)) / here) ** 2 if here > 0.0 else math.inf
-    if times > MOST_TIMES:
+    reached = max(here, 0.0) / (level + normal.inv_cdf(NEEDED))
+    if reached**2 * MOST_TIMES < 1.0:
         return f"more than {MOST_TIMES:g} times as many subjects"
+    times = 1 / reached**2
     if not finding.n_subjects:
         return f"about {times:.1f} times as many subjects"
     needed = math.ceil(times * finding.n_subjects)

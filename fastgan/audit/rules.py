@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["RULES", "Rule", "limit", "whole"]
+__all__ = ["RULES", "Rule", "limit", "table", "whole"]
 
 
 class Rule(NamedTuple):
@@ -40,6 +40,14 @@ def whole(name: str) -> int:
     if value != int(value):
         raise ValueError(f"rules: {name} is {value:g} and counts nothing")
     return int(value)
+
+
+def table() -> str:
+    """The rules as a table in Markdown, as docs/audit/rules.md has it."""
+    rows = [
+        f"| {r.name} | {r.value:g} | {r.unit} | {r.reason} | {r.source} |" for r in RULES.values()
+    ]
+    return "\n".join(["| rule | value | unit | why | source |", "|---|---|---|---|---|", *rows])
 
 
 _CONVENTION = "convention"

@@ -138,6 +138,12 @@ def _write(found: Audit, facts: Facts, out: Path) -> None:
 def _summary(found: Audit) -> str:
     width = max((len(one.finding.key) for one in found.settled), default=0)
     lines = [
-        f"{one.verdict:<11}  {one.finding.key:<{width}}  {one.sentence}" for one in found.settled
+        f"{one.verdict:<11}  {one.finding.key:<{width}}  {_printable(one.sentence)}"
+        for one in found.settled
     ]
     return "\n".join([*lines, "", f"verdict: {found.verdict}"])
+
+
+def _printable(text: str) -> str:
+    """Text without what a terminal would obey: classes and sites are named by other people."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fastgan.cli.plan import add_budget, bytes_of, lines_of, say
 from fastgan.errors import BadFile, ConfigError, ResourceLimit
+from fastgan.terminal import escaped, terminal_of
 
 if TYPE_CHECKING:
     from fastgan.config import Config
@@ -203,5 +204,5 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
     table = Table(*HEAD)
     for row in rows:
         # Text, because a file name may look like markup.
-        table.add_row(*map(Text, row))
-    Console().print(table)
+        table.add_row(*(Text(escaped(cell)) for cell in row))
+    Console(file=terminal_of(sys.stdout)).print(table)

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 import fastgan
 from fastgan.errors import ConfigError, FastganError
+from fastgan.guarded import typed
+from fastgan.terminal import escaped, escaping
 
 __all__ = ["VERBS", "Parser", "main"]
 
@@ -57,11 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if debug:
         arguments.remove("--debug")
     try:
-        return _run(arguments)
+        with escaping(), typed("fastgan"):
+            return _run(arguments)
     except FastganError as error:
         if debug:
             raise
-        print(f"fastgan: {error}", file=sys.stderr)
+        print(f"fastgan: {escaped(str(error))}", file=sys.stderr)
         return error.exit_code
     except SystemExit as error:
         # argparse and tyro after help or a mistake, and a run stopped by SIGTERM.
@@ -76,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        text = " ".join(str(error).split())
+        text = escaped(" ".join(str(error).split()))
         print(
             f"fastgan: unexpected {type(error).__name__}: {text}\n"
             "fastgan: run the same command with --debug for the traceback",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastgan.cli.main import nearest
 from fastgan.errors import ConfigError
+from fastgan.terminal import terminal_of
 
 if TYPE_CHECKING:
     from fastgan.config import Config
@@ -116,15 +118,17 @@ def _overlay(base: Config, flags: Sequence[str], parser: argparse.ArgumentParser
 
     flags = _leaf_names(flags)
     try:
+        # It colours its help, and what it shows is the user's own.
+        with redirect_stdout(terminal_of(sys.stdout)), redirect_stderr(terminal_of(sys.stderr)):
+            chosen = tyro.cli(
+                configuration.Config,
+                prog=parser.prog,
+                description=parser.format_help() + "\nkeys of the configuration:",
+                default=base,
+                args=flags,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+            )
         # Checked again as a whole, for tyro builds sections from unchecked parts.
-        chosen = tyro.cli(
-            configuration.Config,
-            prog=parser.prog,
-            description=parser.format_help() + "\nkeys of the configuration:",
-            default=base,
-            args=flags,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-        )
         return configuration.parse(chosen.model_dump(mode="json"), where="command line")
     except ValidationError as error:
         raise ConfigError(f"train: {error.errors()[0]['msg']}") from None
@@ -156,6 +160,6 @@ def _leaf_names(flags: Sequence[str]) -> list[str]:
 
 def _changeable() -> list[str]:
     from fastgan.config import known_keys
-    from fastgan.train.run_folder import FINGERPRINT
+    from fastgan.train.made_with import FINGERPRINT
 
     return [*known_keys(), FINGERPRINT]

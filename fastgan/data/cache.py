@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from fastgan.data.formats.array_file import read_npy
 from fastgan.data.normalise import Normalisation
-from fastgan.data.stream import open_regular
 from fastgan.durable import replace_file
-from fastgan.errors import BadFile
+from fastgan.errors import BadFile, CorruptFile, UnsafeFile
+from fastgan.guarded import open_plain, read_plain, system_error
 
-__all__ = ["FORMAT", "Prepared", "cached", "dequantise", "file_digest", "quantise"]
+__all__ = ["FORMAT", "CheckedMap", "Prepared", "cached", "dequantise", "quantise"]
 
-FORMAT = 3  # raised when the preparation changes, so that older files are made again
+FORMAT = 4  # raised when the preparation changes, so that older files are made again
 STEPS = 32767  # int16 over [-1, 1]: 0.03 HU of a 2000 HU window, float16 would leave 0.5
 
 
@@ -49,13 +52,48 @@ def dequantise(stored: np.ndarray) -> np.ndarray:
     return stored.astype(np.float32) * np.float32(1.0 / STEPS)
 
 
-def file_digest(path: Path | str) -> str:
-    """sha256 of a regular file's bytes, hex."""
-    digest = hashlib.sha256()
-    with open_regular(Path(path)) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+class CheckedMap(np.memmap[Any, Any]):
+    """A memory map that notices, whenever it is read, that its file was changed or cut.
+
+    A program that goes on reading a map whose file was cut is ended by the system.
+
+    Raises:
+        CorruptFile: on indexing, where size or time of the file are not what they were.
+    """
+
+    path = Path()
+    facts: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, file: BinaryIO, path: Path, shape: tuple[int, ...]) -> CheckedMap:
+        """The int16 values that begin where the file that is open at `path` stands."""
+        mapped = cls(file, np.int16, "r", file.tell(), shape)
+        mapped.path = path
+        mapped.facts = _facts_of(os.fstat(file.fileno()))
+        return mapped
+
+    def __getitem__(self, key: Any) -> Any:
+        if self.facts is not None:
+            self.check()
+        return super().__getitem__(key)
+
+    def check(self) -> None:
+        """Raise CorruptFile unless the file is what it was when it was verified."""
+        try:
+            now = _facts_of(os.stat(self.path))
+        except FileNotFoundError:  # the map keeps what was removed
+            return
+        except OSError as error:
+            raise system_error(self.path, "look at", error) from error
+        # Another file under the name leaves the mapped one as it is.
+        if self.facts is not None and now[:2] == self.facts[:2] and now != self.facts:
+            raise CorruptFile(
+                f"{self.path}: changed while it was in use; remove the cache folder and start again"
+            )
+
+
+def _facts_of(facts: os.stat_result) -> tuple[int, ...]:
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def cached(
@@ -63,6 +101,8 @@ def cached(
     digest: str,
     settings: Mapping[str, object],
     prepare: Callable[[], Prepared],
+    *,
+    copy: bool = False,
 ) -> Prepared:
     """The prepared volume from the cache if it is there and intact, otherwise made and stored.
 
@@ -71,12 +111,18 @@ def cached(
         digest: of the source file.
         settings: JSON-able; with the digest and FORMAT they are the key.
         prepare: makes the volume.
+        copy: read the verified bytes into memory, instead of mapping the file.
+
+    Raises:
+        BadFile, ResourceLimit: the cache cannot be written.
+        UnsafeFile: a link, pipe or device where a file of the cache belongs.
     """
     if folder is None:
         return prepare()
     text = json.dumps([FORMAT, digest, settings], sort_keys=True)
     stem = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    found = _load(folder / f"{stem}.npy", folder / f"{stem}.json")
+    place = folder / f"{stem}.npy", folder / f"{stem}.json"
+    found = _load(*place, copy)
     if found is not None:
         return found
     made = prepare()
@@ -90,20 +136,52 @@ def cached(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadFile(f"{folder}: cannot make the cache folder: {error.strerror}") from error
-    replace_file(folder / f"{stem}.npy", content.getvalue())
+        raise system_error(folder, "make the cache folder", error) from error
+    replace_file(place[0], content.getvalue())
     # The facts are written last: without them the array is not looked at.
-    replace_file(folder / f"{stem}.json", json.dumps(facts).encode())
-    return _load(folder / f"{stem}.npy", folder / f"{stem}.json") or made
+    replace_file(place[1], json.dumps(facts | {"facts_sha256": _digest(facts)}).encode())
+    return _load(*place, copy) or made
 
 
-def _load(array_path: Path, facts_path: Path) -> Prepared | None:
+def _digest(facts: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _load(array_path: Path, facts_path: Path, copy: bool) -> Prepared | None:
     """The stored volume, or None where it is missing or damaged: it is then made again."""
     try:
-        facts = json.loads(facts_path.read_bytes())
-        if file_digest(array_path) != facts["sha256"]:
+        facts = json.loads(read_plain(facts_path))
+        if facts.pop("facts_sha256") != _digest(facts):
             return None
-        array = np.load(array_path, mmap_mode="r", allow_pickle=False)
-        return Prepared(array, np.array(facts["affine"], np.float64), facts["record"])
-    except (OSError, ValueError, KeyError, TypeError):
+        with open_plain(array_path) as file:
+            array = _verified(file, array_path, facts["sha256"], copy)
+        affine = np.array(facts["affine"], np.float64)
+        if array is None or affine.shape != (4, 4) or not isinstance(facts["record"], dict):
+            return None
+        return Prepared(array, affine, cast(Normalisation, facts["record"]))
+    except UnsafeFile:
+        raise
+    except (BadFile, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _verified(file: BinaryIO, path: Path, sha256: str, copy: bool) -> np.ndarray | None:
+    """The array of an open .npy of int16 with this hash, mapped or copied; None of another."""
+    digest, parts = hashlib.sha256(), []
+    before = _facts_of(os.fstat(file.fileno()))
+    while block := file.read(1 << 20):
+        digest.update(block)
+        if copy:
+            parts.append(block)
+    if digest.hexdigest() != sha256:
+        return None
+    if copy:
+        content = b"".join(parts)
+        return read_npy(io.BytesIO(content), len(content), str(path))
+    file.seek(0)
+    np.lib.format.read_magic(file)
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if fortran or dtype != np.int16:
+        return None
+    mapped = CheckedMap.of(file, path, shape)
+    return mapped if mapped.facts == before else None

@@ -17,11 +17,24 @@ import numpy as np
 from fastgan.data.stream import open_regular
 from fastgan.errors import BadFile
 
-__all__ = ["MISSING", "Cell", "Kind", "Table", "describe_columns", "read_table", "typed"]
+__all__ = [
+    "MISSING",
+    "Cell",
+    "Kind",
+    "Table",
+    "describe_columns",
+    "inert",
+    "read_table",
+    "shown",
+    "typed",
+]
 
 Kind = Literal["number", "category", "text"]
 MISSING = ("", "nan", "na", "n/a", "none", "null", "?", "-")
 """What stands, in lower case, where a value is not known."""
+FORMULAS = ("=", "+", "-", "@")
+"""What a spreadsheet takes for the beginning of a formula, which can start programs."""
+LONGEST = 256 << 20
 MOST_LEVELS = 20  # of a category; more is text
 DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}")
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -63,14 +76,16 @@ def read_table(path: Path) -> Table:
     """
     try:
         with open_regular(path) as file:
-            content = file.read()
+            content = file.read(LONGEST + 1)
+        if len(content) > LONGEST:
+            raise BadFile(f"{path}: longer than {LONGEST} bytes, so no table of volumes")
         text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
         first, _, rest = text.partition("\n")
         given = re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE)
         body, skipped = (rest, 1) if given else (text, 0)
         delimiter = given[1] if given else _delimiter(body)
         reader = csv.reader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True)
-        found = [([v.strip() for v in row], reader.line_num + skipped) for row in reader]
+        found = [([shown(v.strip()) for v in row], reader.line_num + skipped) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadFile(f"{path}: not CSV in UTF-8: {error}; save it as CSV UTF-8") from None
     found = [(row, line) for row, line in found if any(row)]
@@ -89,6 +104,20 @@ def read_table(path: Path) -> Table:
         tuple(line for _, line in rows),
         delimiter != ",",
     )
+
+
+def inert(text: str) -> str:
+    """A cell as it is written: what a spreadsheet would run as a formula begins with an apostrophe.
+
+    >>> inert("=cmd|'/c calc'!A0"), shown(inert("-5"))
+    ("'=cmd|'/c calc'!A0", '-5')
+    """
+    return f"'{text}" if text.startswith((*FORMULAS, "'")) else text
+
+
+def shown(text: str) -> str:
+    """A cell as it is meant, `inert` undone."""
+    return text[1:] if text.startswith("'") and text[1:2] in (*FORMULAS, "'") else text
 
 
 def typed(values: Sequence[str], comma: bool = False) -> list[Cell]:

@@ -22,6 +22,7 @@ from fastgan.data.sources import is_archive, list_source
 from fastgan.data.summary import Summary, mixed_contrasts, summarise
 from fastgan.data.volume import Source, Volume, read_volume
 from fastgan.errors import BadFile, CorruptFile, FastganError, ResourceLimit, UnsafeFile
+from fastgan.guarded import typed
 
 __all__ = ["BUDGET", "FileFacts", "Inspection", "Refused", "guess_modality", "inspect"]
 
@@ -84,6 +85,7 @@ class Inspection:
         }
 
 
+@typed("the data")
 def inspect(
     source: Path | str, *, budget: int = BUDGET, selection: Selection | None = None
 ) -> Inspection:
@@ -151,9 +153,9 @@ def _proposed(
 ) -> Inspection:
     chosen = selection or Selection()
     taken = [f for f in files if chosen.suffix in (None, suffix_of(f.path))]
-    summary = summarise(items, HOLDOUT)
     splits = {item.split for item in items if item.split is not None}
     data, more = propose(source, taken, budget, splits=splits)
+    summary = summarise(items, data["holdout"])
     keys = {"suffix": chosen.suffix, "exclude": list(chosen.exclude), "volume": chosen.volume}
     data |= {key: value for key, value in keys.items() if value not in (None, [])}
     if summary.classes:

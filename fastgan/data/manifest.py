@@ -16,6 +16,7 @@ from fastgan.data.columns import Cell, read_table, typed
 from fastgan.data.formats.table import SUFFIXES, parted
 from fastgan.data.stream import open_regular
 from fastgan.errors import BadFile
+from fastgan.guarded import TEXT
 
 __all__ = [
     "COLUMNS",
@@ -192,6 +193,13 @@ def _known(names: Sequence[str], path: Path) -> list[str]:
 def _row_item(values: dict[str, str], folder: Path, where: str) -> Item:
     if not values["path"]:
         raise BadFile(f"{where}: path: empty")
+    for column in COLUMNS:
+        value = values.get(column, "")
+        if len(value.splitlines()) > 1 or "\t" in value or "\0" in value:
+            raise BadFile(
+                f"{where}: {column}: {value[:80]!r} holds a line break, tab or zero byte, which "
+                "no name needs; remove it"
+            )
     file = folder / values["path"]
     if not parted(file)[0].exists():
         raise BadFile(f"{where}: path: {file} does not exist")
@@ -226,7 +234,7 @@ def read_dataset_json(path: Path | str) -> list[Item]:
     path = Path(path)
     try:
         with open_regular(path) as file:
-            content = json.loads(file.read().decode("utf-8"))
+            content = json.loads(file.read(TEXT).decode("utf-8"))
         channels = content.get("channel_names") or content["modality"]
         ending = str(content.get("file_ending", ".nii.gz"))
         first = str(channels["0"])

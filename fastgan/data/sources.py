@@ -27,7 +27,8 @@ from fastgan.data.normalise import Normalisation, intensity_range, normalise, on
 from fastgan.data.resample import crop_or_pad, resample
 from fastgan.data.splits import split_items
 from fastgan.data.volume import Source, Volume, content_digest, read_spacing, read_volume
-from fastgan.errors import BadFile, ConfigError
+from fastgan.errors import BadFile, ConfigError, CorruptFile
+from fastgan.guarded import typed
 
 if TYPE_CHECKING:
     from fastgan.config import DataConfig
@@ -36,9 +37,12 @@ __all__ = ["find_items", "is_archive", "list_source", "open_dataset"]
 
 Split = Literal["train", "holdout"]
 Triple = tuple[float, float, float]
+COPIED = 1 << 30
+"""Bytes of prepared volumes kept in memory, where nobody can change them; more are mapped."""
 SPACING_TOLERANCE = 0.01  # relative; files written by one scanner differ in the last digits
 
 
+@typed("the data")
 def open_dataset(config: DataConfig, split: Split, *, cache_dir: Path | None = None) -> Dataset:
     """One split of the data a config names, prepared and normalised.
 
@@ -80,6 +84,7 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(".npz")
 
 
+@typed("the data")
 def find_items(
     path: Path, *, labels: bool = False, selection: Selection | None = None
 ) -> list[Item]:
@@ -92,6 +97,7 @@ def find_items(
     return list_source(path, labels=labels, selection=selection).items
 
 
+@typed("the data")
 def list_source(path: Path, *, labels: bool = False, selection: Selection | None = None) -> Listing:
     """`find_items`, and what else lies there."""
     selection = selection or Selection()
@@ -144,7 +150,13 @@ def _chosen(items: Sequence[Item], config: DataConfig, split: Split) -> list[int
     filled = split_items(items, config.holdout)
     chosen = [i for i, item in enumerate(filled) if item.split == split]
     if not chosen:
-        raise ConfigError(f"data.holdout: {config.holdout} leaves no volumes for {split!r}")
+        needed = (
+            "to train on"
+            if split == "train"
+            else "held out, and an audit compares with patients never trained on: train anew with "
+            "data.holdout: 0.2 and two subjects or more"
+        )
+        raise ConfigError(f"data.holdout: {config.holdout} leaves nobody {needed}")
     return chosen
 
 
@@ -224,7 +236,7 @@ def _from_files(
     classes = _classes(items, config)
     spacing = config.spacing or _common_spacing(items)
     picked = [items[i] for i in _chosen(items, config, split)]
-    prepared, digests = [], []
+    prepared, digests, held = [], [], 0
     for item in picked:
         modality = item.modality or config.modality
         digest = content_digest(item.path)
@@ -232,8 +244,10 @@ def _from_files(
         if config.sampling == "patch":
             # The whole volume is kept, so that another patch shape needs no second preparation.
             del settings["shape"]
-        prepare = partial(_prepare, item, modality, spacing, config)
-        prepared.append(cached(folder, digest, settings, prepare))
+        prepare = partial(_prepare, item, modality, spacing, config, digest)
+        one = cached(folder, digest, settings, prepare, copy=held < COPIED)
+        held += one.array.nbytes
+        prepared.append(one)
         digests.append(digest)
     _require_one_modality(picked, config)
     records = [p.record for p in prepared]
@@ -280,8 +294,13 @@ def _drawing(config: DataConfig, split: Split) -> dict[str, Any]:
     }
 
 
-def _prepare(item: Item, modality: str, spacing: Triple, config: DataConfig) -> Prepared:
+def _prepare(
+    item: Item, modality: str, spacing: Triple, config: DataConfig, digest: str
+) -> Prepared:
     volume = read_volume(item.path)
+    # Between its digest and now the file may have become another, which would be kept as this one.
+    if content_digest(item.path) != digest:
+        raise CorruptFile(f"{item.path}: changed while it was read")
     if config.window is None:
         refuse_labels(volume, modality)
     record = intensity_range(volume, modality, config.window)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 import zlib
 from collections.abc import Iterator
@@ -12,47 +11,54 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from fastgan.errors import BadFile, CorruptFile, ResourceLimit, UnsafeFile
+from fastgan.errors import BadFile, CorruptFile, ResourceLimit
+from fastgan.guarded import open_plain
 
-__all__ = ["GzipReader", "PlainReader", "Reader", "open_regular", "opened"]
+__all__ = [
+    "GzipReader",
+    "PlainReader",
+    "Reader",
+    "open_regular",
+    "opened",
+    "require_ratio",
+]
 
 CHUNK = 1 << 20
+PIECE = 16 << 10
+"""Packed bytes unpacked at once: what follows a member is copied, of a file of many for each."""
+UNPACKED_FREELY = 64 << 20
+MOST_RATIO = 500
+"""Of unpacked to packed bytes. Images pack to a half; sparse masks, the most, to a hundredth."""
 GZIP_MAGIC = b"\x1f\x8b"
 ATTEMPTS = 3  # a network share may fail once; a broken disk fails again
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open for reading a file that is a regular file itself.
+    """Open for reading a file that is a regular file itself and holds something.
 
     Raises:
         UnsafeFile: a symbolic link, FIFO, socket or device, which may block or point elsewhere.
+        ResourceLimit: no file handles left, or a giant that is nothing but holes.
         BadFile: missing, a directory, empty, or not readable.
     """
-    try:
-        # O_NONBLOCK: opening a FIFO would wait for a writer before its type can be looked at.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise BadFile(f"{path}: no such file") from None
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK):
-            raise UnsafeFile(f"{path}: a symbolic link; name the file itself") from None
-        if error.errno == errno.ENXIO:
-            raise UnsafeFile(f"{path}: a socket, FIFO or device") from None
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise ResourceLimit(f"{path}: no file handles left") from None
-        raise BadFile(f"{path}: cannot open: {error.strerror}") from error
-    facts = os.fstat(handle)
-    try:
-        if stat.S_ISDIR(facts.st_mode):
-            raise BadFile(f"{path}: a folder where a file is meant")
-        if not stat.S_ISREG(facts.st_mode):
-            raise UnsafeFile(f"{path}: a FIFO, socket or device, not a regular file")
-        if facts.st_size == 0:
-            raise BadFile(f"{path}: empty file")
-        return os.fdopen(handle, "rb")
-    except BaseException:
-        os.close(handle)
-        raise
+    file = open_plain(path)
+    if os.fstat(file.fileno()).st_size == 0:
+        file.close()
+        raise BadFile(f"{path}: empty file")
+    return file
+
+
+def require_ratio(where: str, packed: int, unpacked: int) -> None:
+    """The one rule for decompression bombs, whatever the format.
+
+    Raises:
+        ResourceLimit: more than 64 MiB, and more than 500 times what was packed.
+    """
+    if unpacked > max(UNPACKED_FREELY, MOST_RATIO * packed):
+        raise ResourceLimit(
+            f"{where}: {packed} bytes unpack to more than {MOST_RATIO} times as many; if it is "
+            "no decompression bomb, unpack it first"
+        )
 
 
 class PlainReader:
@@ -121,18 +127,19 @@ class GzipReader(PlainReader):
         self._inflate = zlib.decompressobj(wbits=31)
         self._pending = b""
         self._ended = False
+        self._unpacked = 0
 
     def _some(self, count: int) -> bytes:
         while not self._ended:
             if self._inflate.eof:
-                rest = self._inflate.unused_data or super()._some(CHUNK)
+                rest = self._inflate.unused_data or super()._some(PIECE)
                 if not rest:
                     self._ended = True
                     break
                 if rest[0] != GZIP_MAGIC[0] or rest[1:2] not in (b"", GZIP_MAGIC[1:]):
                     raise CorruptFile(f"{self.path}: gzip: bytes after the last member")
                 self._inflate, self._pending = zlib.decompressobj(wbits=31), rest
-            packed = self._pending or super()._some(CHUNK)
+            packed = self._pending or super()._some(PIECE)
             if not packed:
                 raise CorruptFile(f"{self.path}: gzip: cut before the end of its trailer")
             try:
@@ -141,6 +148,8 @@ class GzipReader(PlainReader):
                 raise CorruptFile(f"{self.path}: gzip: {error}") from None
             self._pending = self._inflate.unconsumed_tail
             if part:
+                self._unpacked += len(part)
+                require_ratio(f"{self.path}: gzip", self.file_size, self._unpacked)
                 return part
         return b""
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from fastgan.data.dataset import Batch, Dataset
 from fastgan.data.sources import SPACING_TOLERANCE, open_dataset
 from fastgan.errors import ConfigError, FastganError
+from fastgan.guarded import typed
 
 if TYPE_CHECKING:
     from fastgan.config import DataConfig
@@ -75,6 +76,7 @@ class Unpaired:
         return UnpairedBatch(from_a.volumes, None, index, from_b.volumes)
 
 
+@typed("the data")
 def open_unpaired(
     config: DataConfig, split: Literal["train", "holdout"], *, cache_dir: Path | None = None
 ) -> Unpaired:

@@ -16,6 +16,7 @@ from fastgan.data.formats.table import SUFFIXES, format_of, parted
 from fastgan.data.geometry import Orientation, orientation_of, spacing_of, to_canonical, to_source
 from fastgan.data.stream import open_regular
 from fastgan.errors import BadFile, ConfigError
+from fastgan.guarded import typed
 
 __all__ = [
     "SUFFIXES",
@@ -82,6 +83,7 @@ class Volume:
         return spacing_of(self.affine)
 
 
+@typed("the volume")
 def read_volume(path: Path | str) -> Volume:
     """Read one volume; every byte is checked as far as its format allows.
 
@@ -122,6 +124,7 @@ def read_volume(path: Path | str) -> Volume:
     return Volume(array, affine, source)
 
 
+@typed("the volume")
 def read_head(path: Path | str) -> Head:
     """Shape, affine and number of volumes, from the header alone where the format has one.
 
@@ -146,6 +149,7 @@ def read_spacing(path: Path | str) -> tuple[float, float, float]:
     return sizes[a], sizes[b], sizes[c]
 
 
+@typed("the volume")
 def content_digest(path: Path | str) -> str:
     """sha256 of the bytes of a volume's files as they lie on the disk, and of its part; hex.
 

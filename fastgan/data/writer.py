@@ -16,6 +16,7 @@ from fastgan.data.formats.nifti_pack import MAX_EXTENT, header_bytes, pack_heade
 from fastgan.data.geometry import spacing_of
 from fastgan.durable import put_file
 from fastgan.errors import ConfigError, NumericsError
+from fastgan.guarded import typed
 
 __all__ = ["COMMENT", "save_volume"]
 
@@ -23,6 +24,7 @@ COMMENT = 6  # NIfTI's registered extension code for text
 VECTOR = 1007  # NIfTI's intent code for several values per voxel
 
 
+@typed("the volume")
 def save_volume(
     path: Path | str,
     array: np.ndarray,

@@ -12,9 +12,12 @@ import numpy as np
 from fastgan.arrays import Bytes, Floats
 from fastgan.durable import replace_file
 from fastgan.errors import BadFile, CorruptFile
+from fastgan.guarded import read_plain
 
 __all__ = ["encode_png", "enlarge", "read_png", "triptychs", "write_png"]
 
+LARGEST = 64 << 20
+"""Bytes of a picture, packed or not, that is read."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -103,14 +106,13 @@ def read_png(path: Path) -> tuple[Bytes, dict[str, str]]:
         BadFile: it cannot be read, or is a PNG of another kind.
         CorruptFile: it is cut or altered.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadFile(f"{path}: cannot read: {error.strerror or error}") from error
+    content = read_plain(path, LARGEST)
     chunks = _chunks(path, content)
     width, height, *kind = struct.unpack(">IIBBBBB", chunks[0][1].ljust(13, b"\0")[:13])
     if chunks[0][0] != b"IHDR" or kind != [8, 0, 0, 0, 0]:
         raise BadFile(f"{path}: not an 8-bit greyscale PNG")
+    if height * (width + 1) > LARGEST:
+        raise BadFile(f"{path}: {width} x {height} pixels, larger than any picture of a run")
     try:
         # One byte more than there must be: a small file must not fill the memory.
         unpacker, size = zlib.decompressobj(), height * (width + 1)

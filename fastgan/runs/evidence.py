@@ -13,6 +13,7 @@ from fastgan.audit.evidence import Draw, Evidence, Translate
 from fastgan.config import Config
 from fastgan.data import Dataset, open_dataset, open_unpaired
 from fastgan.errors import AuditError, ConfigError
+from fastgan.guarded import typed
 from fastgan.random import Draws
 from fastgan.runs.facts import named_source
 from fastgan.train import load_generator, load_translator
@@ -28,6 +29,7 @@ BATCH = 16
 """Volumes drawn or translated at once; the result does not depend on it beyond rounding."""
 
 
+@typed("the run")
 def evidence_of_run(
     folder: RunFolder,
     found: Checkpoint,
@@ -50,6 +52,7 @@ def evidence_of_run(
         ConfigError: `generated` for a cyclegan, `truth` for anything else.
     """
     config = folder.config()
+    folder.require_same(found)
     folder.require_sources(config)
     if config.translates:
         if generated is not None:
@@ -71,6 +74,7 @@ def evidence_of_run(
     )
 
 
+@typed("the config")
 def evidence_of_config(config: Config, generated: Path | None) -> Evidence:
     """The data of a configuration, and generated volumes from anywhere; there is no generator.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastgan.data import save_volume
+from fastgan.guarded import typed
 from fastgan.runs.load import Generator
 from fastgan.runs.synthetic import description, make_empty, origin, write_manifest
 from fastgan.train.checkpoint import Checkpoint
@@ -13,6 +14,7 @@ from fastgan.train.run_folder import RunFolder
 __all__ = ["generate"]
 
 
+@typed("generate")
 def generate(
     folder: RunFolder,
     found: Checkpoint,

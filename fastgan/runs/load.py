@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastgan.data.normalise import denormalise
 from fastgan.errors import ConfigError
+from fastgan.guarded import typed
 from fastgan.random import Draws
 from fastgan.train import RunFolder, checkpoint, load_generator
 from fastgan.train.checkpoint import Checkpoint
@@ -20,6 +21,7 @@ from fastgan.train.device import resolve
 
 __all__ = ["Generator", "Samples", "load"]
 
+MOST_VOLUMES = 10**7
 UNITS = {
     "ct": "HU",
     "mr": "as in the training files, in the median range of their volumes",
@@ -100,8 +102,11 @@ class Generator:
             seed: of the draw.
             equal: instead of drawing, every class equally often.
         """
-        if count < 1 or seed < 0:
-            raise ConfigError(f"count must be >= 1 and seed >= 0, got {count} and {seed}")
+        if not (1 <= count <= MOST_VOLUMES and 0 <= seed < 2**63):
+            raise ConfigError(
+                f"count must be >= 1, seed >= 0, at most {MOST_VOLUMES} and 2^63 - 1, got "
+                f"{str(count)[:40]} and {str(seed)[:40]}"
+            )
         if label is not None:
             if label not in self.classes:
                 near = difflib.get_close_matches(label, self.classes, n=1)
@@ -124,6 +129,7 @@ class Generator:
         return denormalise(drawn, self._normalisation)
 
 
+@typed("the run")
 def load(run: Path | str, *, step: int | None = None, device: str = "auto") -> Generator:
     """The generator of a run folder, with the averaged weights of a checkpoint.
 

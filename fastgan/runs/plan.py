@@ -22,7 +22,7 @@ from fastgan.runs.prediction import (
     seconds_a_step,
 )
 from fastgan.runs.probe import Measurement, measure
-from fastgan.runs.trades import LEAST_STEPS, trades_for
+from fastgan.runs.trades import LEAST_STEPS, given_up, trades_for
 
 __all__ = ["Plan", "check_budget", "plan_for"]
 
@@ -73,7 +73,7 @@ class Plan:
         config: to be trained.
         measured: of this very configuration.
         prediction: what training it and generating volumes take.
-        traded: one sentence for each thing given up, in the order it was.
+        traded: one sentence for each thing given up.
         notes: what a person should know.
         budget: what it fits into.
     """
@@ -140,11 +140,10 @@ def plan_for(
     budget = Budget(hours, most, host, device.type)
     # CUDA maps far more than it uses, so there the limit would hit the driver.
     limit = host if device.type == "cpu" else None
-    wanted, traded = config.model_copy(deep=True), []
+    wanted = config.model_copy(deep=True)
     narrow = wanted.train.precision == "float32" and "train.precision" not in keep
     if narrow and resolve_precision("auto", device) == "bfloat16":
         wanted.train.precision = "auto"
-        traded.append("train.precision float32 -> auto: this device multiplies bfloat16 faster")
     tried_by = measured_by or (lambda candidate: measure(candidate, memory=limit))
     plan = _Planner(wanted, budget, count, keep, tried_by, progress).plan()
     # Checked as a whole, as a file would be.
@@ -152,7 +151,7 @@ def plan_for(
     notes = list(plan.notes)
     if most > free:
         notes.append(f"{_gb(most)} of memory are planned for, {_gb(free)} are free now")
-    return replace(plan, traded=(*traded, *plan.traded), notes=tuple(notes))
+    return replace(plan, traded=tuple(given_up(config, plan.config)), notes=tuple(notes))
 
 
 def check_budget(hours: float, memory: int | None) -> None:
@@ -195,11 +194,11 @@ class _Planner:
     def plan(self) -> Plan:
         """The configuration that is chosen again after it was measured."""
         known: dict[str, Measurement] = {}
-        chosen, traded = self._choose()
+        chosen = self._choose()
         for _ in range(ATTEMPTS):
             key = configuration.dump(chosen)
             if key in known:
-                return self._finished(chosen, known[key], traded)
+                return self._finished(chosen, known[key])
             self._progress(f"measuring {shown(chosen)}")
             try:
                 known[key] = self._measure(chosen)
@@ -207,38 +206,29 @@ class _Planner:
             except ResourceLimit as error:
                 limits = (MARGIN * self._budget.host, MARGIN * self._budget.memory)
                 self._estimates.refuse(chosen, *limits, str(error))
-            chosen, traded = self._choose()
+            chosen = self._choose()
         raise ResourceLimit(
             f"plan: what fits into {self._budget} was not found in {ATTEMPTS} trials, as trials of "
             f"one configuration differ; {self._estimates.refusal or 'try on a quieter machine'}"
         )
 
-    def _finished(self, chosen: Config, measured: Measurement, traded: list[str]) -> Plan:
-        wish = self._wanted.train.steps
-        chosen.train.steps = min(wish, self._steps_in(chosen, measured))
-        if chosen.train.steps < wish:
-            traded.append(
-                f"train.steps {wish} -> {chosen.train.steps}: as many as the time holds; look at "
-                "the pictures before believing that it is enough"
-            )
+    def _finished(self, chosen: Config, measured: Measurement) -> Plan:
+        chosen.train.steps = min(self._wanted.train.steps, self._steps_in(chosen, measured))
         prediction = predict(chosen, measured, count=self._count)
-        notes = tuple(_notes(measured))
-        return Plan(chosen, measured, prediction, tuple(traded), notes, self._budget)
+        return Plan(chosen, measured, prediction, (), tuple(_notes(measured)), self._budget)
 
-    def _choose(self) -> tuple[Config, list[str]]:
+    def _choose(self) -> Config:
         """The wish with as few trades as the estimates say are needed."""
         config = self._wanted.model_copy(deep=True)
-        traded: list[str] = []
         while (found := self._next_trade(config)) is not None:
-            config, said = found
-            traded.append(said)
+            config = found
         estimate = self._estimates.of(config)
         if not self._budget.holds(estimate) or self._steps(config, estimate) < self._least():
             raise self._nothing_fits(config, estimate)
-        return config, traded
+        return config
 
-    def _next_trade(self, config: Config) -> tuple[Config, str] | None:
-        """The first trade that is needed, helps and can be made: the changed config, how."""
+    def _next_trade(self, config: Config) -> Config | None:
+        """The config changed by the first trade that is needed, helps and can be made."""
         estimate = self._estimates.of(config)
         holds, steps = self._budget.holds(estimate), self._steps(config, estimate)
         for trade in self._trades:
@@ -247,9 +237,8 @@ class _Planner:
             if not needed or not (estimate.finite or trade.networks):
                 continue
             changed = config.model_copy(deep=True)
-            said = trade.change(changed)
-            if said is not None:
-                return changed, said
+            if trade.change(changed):
+                return changed
         return None
 
     def _least(self, below: int = LEAST_STEPS) -> int:

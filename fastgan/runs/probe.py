@@ -24,7 +24,7 @@ from fastgan.errors import FastganError, ResourceLimit
 __all__ = ["Measurement", "measure"]
 
 PATIENCE = 20.0
-"""Seconds of steps after which no further ones are timed."""
+"""Seconds of a first step after which no further ones are timed."""
 TIMEOUT = 300.0
 """Seconds after which a child is ended: whatever it measures is too slow to be proposed."""
 # As `fastgan train` sets it for itself; the child is no command line and gets it from outside.
@@ -84,7 +84,7 @@ def measure(
         config: as `fastgan train` would be given it.
         memory: bytes of host memory the child may take beyond what the program itself maps; None:
             no limit.
-        patience: seconds of steps after which no further ones are timed.
+        patience: seconds of a first step after which no further ones are timed.
 
     Raises:
         ConfigError, BadFile and others: what the training itself would refuse, in its words.

@@ -25,6 +25,7 @@ from fastgan.train import describe
 from fastgan.train.build import variant_of
 from fastgan.train.device import peak_memory, repeatable, resolve
 from fastgan.train.loop import Training
+from fastgan.train.page import write_page
 from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder
@@ -78,6 +79,8 @@ def probe(config: Config, folder: Path, patience: float) -> dict[str, Any]:
         critic_seconds = _critic_seconds(training, clock) if steps else 0.0
         progress = Progress(1, stream=io.StringIO())
         _, picture_seconds = clock.time(lambda: training.draw_samples(progress))
+        # For its memory; a training writes it in a hundredth of the time at most.
+        write_page(run.path)
         training.steps_done += 1
         _, save_seconds = clock.time(training.save)
         training.batches.close()
@@ -141,8 +144,6 @@ def _steps(training: Training, clock: Clock, patience: float) -> tuple[int, floa
         for _ in range(period):
             training.advance()
         periods.append((clock.now() - began) / period)
-        if clock.now() - start > patience:
-            break
     training.metrics()
     return len(periods) * period, statistics.median(periods)
 

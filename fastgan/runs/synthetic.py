@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fastgan
+from fastgan.data.columns import inert
 from fastgan.data.manifest import COLUMNS
 from fastgan.durable import replace_file
 from fastgan.errors import BadFile
@@ -67,7 +68,8 @@ def write_manifest(out: Path, rows: Iterable[Mapping[str, str]]) -> Path:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    # A class may be called anything; in a spreadsheet it must not be run.
+    writer.writerows({key: inert(value) for key, value in row.items()} for row in rows)
     path = out / "manifest.csv"
     replace_file(path, text.getvalue().encode())
     return path

@@ -1,4 +1,4 @@
-"""What a plan may give up, one thing at a time, and what giving it up means."""
+"""What a plan may give up, one thing at a time, and what having given it up means."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fastgan.config import Config
+from fastgan.config import Config, DataConfig
 from fastgan.data.bundled import LIDC
 from fastgan.errors import ConfigError
 from fastgan.models.ladder import build_ladder, folded_shape
 from fastgan.runs.stand_in import is_whole
 
-__all__ = ["LEAST_STEPS", "Trade", "trades_for"]
+__all__ = ["LEAST_STEPS", "Trade", "given_up", "trades_for"]
 
 LEAST_STEPS = 1000
 """Below this no network here has been seen to learn anything."""
 GOOD_STEPS, ENOUGH_STEPS = 5000, 3000
 """What settings are given up for before size is, and size for before the last ones are."""
 SMALLEST_AXIS = 16
-Change = Callable[[Config], str | None]
+Change = Callable[[Config], bool]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Trade:
         keys: of the configuration, that it changes.
         below: it is given up only while fewer steps than this fit into the time.
         saves_memory: whether it is worth trying where memory is short.
-        change: alters a configuration in place and says how, or returns None where it cannot.
+        change: alters a configuration in place, or returns False where it cannot.
     """
 
     keys: tuple[str, ...]
@@ -67,74 +67,98 @@ def trades_for(device: str) -> list[Trade]:
     return [*first, *[smaller] * 12, *last]
 
 
-def _fold(config: Config) -> str | None:
-    if config.model.fold != (1, 1, 1) or any(n % 2 for n in config.data.shape):
-        return None
-    config.model.fold = (2, 2, 2)
-    if not _buildable(config):
-        return None
+def given_up(wish: Config, plan: Config) -> list[str]:
+    """One sentence for each difference: from what to what, and what that means."""
+    said = []
+    if wish.train.precision != plan.train.precision:
+        change = f"train.precision {wish.train.precision} -> {plan.train.precision}"
+        said.append(f"{change}: this device multiplies bfloat16 faster")
+    if wish.model.fold != plan.model.fold:
+        said.append(
+            "model.fold 1 -> 2: blocks of 2 x 2 x 2 voxels are treated as one with eight channels; "
+            "several times faster, and the finest detail is left to one linear layer"
+        )
+    if wish.gan.critic_steps != plan.gan.critic_steps:
+        change = f"gan.critic_steps {wish.gan.critic_steps} -> {plan.gan.critic_steps}"
+        said.append(f"{change}: the critic follows less closely; watch that its loss stays steady")
+    if wish.train.batch_size != plan.train.batch_size:
+        change = f"train.batch_size {wish.train.batch_size} -> {plan.train.batch_size}"
+        said.append(f"{change}: noisier updates, fewer volumes seen")
+    if wish.data.shape != plan.data.shape:
+        said.append(_smaller_sentence(wish, plan))
+    if wish.train.steps != plan.train.steps:
+        said.append(
+            f"train.steps {wish.train.steps} -> {plan.train.steps}: as many as the time holds; "
+            "look at the pictures before believing that it is enough"
+        )
+    return said
+
+
+def _smaller_sentence(wish: Config, plan: Config) -> str:
+    shape, spacing = plan.data.shape, plan.data.spacing
+    change = f"data.shape {_text(wish.data.shape)} -> {_text(shape)}"
+    if spacing is not None and spacing != wish.data.spacing:
+        return f"{change} at voxels of {_text(spacing)} mm: whole volumes, coarser"
+    if plan.data.sampling == "whole":
+        return f"{change}: whole volumes, coarser"
+    share = math.prod(shape) / math.prod(wish.data.shape)
     return (
-        "model.fold 1 -> 2: blocks of 2 x 2 x 2 voxels are treated as one with eight channels; "
-        "several times faster, and the finest detail is left to one linear layer"
+        f"{change}, sampling patch: the networks see {share:.0%} of the voxels they saw; for whole "
+        "volumes raise data.spacing instead"
     )
 
 
+def _fold(config: Config) -> bool:
+    if config.model.fold != (1, 1, 1) or any(n % 2 for n in config.data.shape):
+        return False
+    config.model.fold = (2, 2, 2)
+    return _buildable(config)
+
+
 def _critic_steps(most: int) -> Change:
-    def change(config: Config) -> str | None:
-        steps = config.gan.critic_steps
-        if config.translates or steps <= most:
-            return None
+    def change(config: Config) -> bool:
+        if config.translates or config.gan.critic_steps <= most:
+            return False
         config.gan.critic_steps = most
-        return (
-            f"gan.critic_steps {steps} -> {most}: the critic follows the generator less closely; "
-            "watch that its loss does not drift"
-        )
+        return True
 
     return change
 
 
 def _batch(most: int) -> Change:
-    def change(config: Config) -> str | None:
-        size, group = config.train.batch_size, max(config.model.minibatch_stddev, 1)
-        least = max(most // group * group, group)
-        if least >= size:
-            return None
-        config.train.batch_size = least
-        return f"train.batch_size {size} -> {least}: noisier updates, fewer volumes seen"
+    def change(config: Config) -> bool:
+        group = max(config.model.minibatch_stddev, 1)
+        size = max(most // group * group, group)
+        if size >= config.train.batch_size:
+            return False
+        config.train.batch_size = size
+        return True
 
     return change
 
 
-def _smaller(config: Config) -> str | None:
+def _smaller(config: Config) -> bool:
     """About three quarters of each long axis: coarser voxels where that can be, else a patch."""
     old = config.data.shape
     if config.data.source == LIDC:
-        if old == (32, 32, 32):
-            return None
         config.data.shape = (32, 32, 32)
-        return "data.shape 48 -> 32: voxels of 1.5 mm in place of 1 mm"
+        return old != config.data.shape
     for multiple in (8, 16):
-        shape = tuple(_shrunk(n, multiple) for n in old)
-        config.data.shape = (shape[0], shape[1], shape[2])
+        d, h, w = (_shrunk(n, multiple) for n in old)
+        config.data.shape = (d, h, w)
         if config.data.shape != old and _buildable(config):
-            return _as_patch_or_coarser(config, old)
-    return None
+            _coarser_or_patch(config.data, old)
+            return True
+    return False
 
 
-def _as_patch_or_coarser(config: Config, old: tuple[int, int, int]) -> str:
-    data, shape = config.data, config.data.shape
-    sizes = f"data.shape {_text(old)} -> {_text(shape)}"
+def _coarser_or_patch(data: DataConfig, old: tuple[int, int, int]) -> None:
     if data.sampling == "whole" and data.spacing is not None and not is_whole(data.source):
-        factors = [n / m for n, m in zip(old, shape, strict=True)]
-        spacing = [round(s * f, 4) for s, f in zip(data.spacing, factors, strict=True)]
-        data.spacing = (spacing[0], spacing[1], spacing[2])
-        return f"{sizes} at voxels of {_text(spacing)} mm: whole volumes, coarser"
-    data.sampling = "patch"
-    share = math.prod(shape) / math.prod(old)
-    return (
-        f"{sizes}, sampling patch: the networks see {share:.0%} of the voxels they saw; for whole "
-        "volumes raise data.spacing instead"
-    )
+        factors = [n / m for n, m in zip(old, data.shape, strict=True)]
+        d, h, w = (round(s * f, 4) for s, f in zip(data.spacing, factors, strict=True))
+        data.spacing = (d, h, w)
+    else:
+        data.sampling = "patch"
 
 
 def _shrunk(size: int, multiple: int) -> int:
@@ -159,5 +183,5 @@ def _buildable(config: Config) -> bool:
     return True
 
 
-def _text(sizes: tuple[int, ...] | list[float]) -> str:
+def _text(sizes: tuple[float, ...]) -> str:
     return " x ".join(f"{n:g}" for n in sizes)

@@ -17,6 +17,7 @@ from fastgan.data.sources import find_items
 from fastgan.data.volume import SUFFIXES, content_digest, parted
 from fastgan.durable import replace_file
 from fastgan.errors import ConfigError
+from fastgan.guarded import typed
 from fastgan.measures.structure import ALARMS, same_contrast, structure
 from fastgan.nn.choices import check_choice
 from fastgan.pictures.sheets import write_sheet
@@ -31,6 +32,7 @@ from fastgan.train.run_folder import RunFolder
 __all__ = ["translate"]
 
 
+@typed("translate")
 def translate(
     folder: RunFolder,
     found: Checkpoint,

@@ -9,6 +9,7 @@ verifies. Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -34,6 +35,7 @@ from fastgan.errors import (
     StateError,
     UnsafeFile,
 )
+from fastgan.guarded import typed
 from fastgan.train import manifest
 
 __all__ = ["Checkpoint", "Parts", "newest", "prune", "read", "save", "set_aside", "steps"]
@@ -57,19 +59,20 @@ class Checkpoint:
     """CPU tensors."""
     counters: dict[str, Any]
     identity: dict[str, Any]
-    """What the state belongs to: config_hash, data_fingerprint, code_version."""
+    """What the state belongs to: settings, data, code_version; see `RunFolder.require_same`."""
     hash: str
     """SHA-256 of the manifest, and through it of every byte of the checkpoint."""
     skipped: tuple[str, ...] = ()
     """One line for each newer checkpoint that did not verify."""
 
 
+@typed("the checkpoint")
 def save(
     folder: Path,
     step: int,
     parts: Parts,
     counters: Mapping[str, Any],
-    identity: Mapping[str, str],
+    identity: Mapping[str, Any],
 ) -> Path:
     """Write `folder/ckpt-<step>` and read it back.
 
@@ -78,7 +81,7 @@ def save(
         step: steps the state has behind it.
         parts: tensors on any device, of any layout and dtype that safetensors knows.
         counters: JSON values.
-        identity: config_hash and data_fingerprint.
+        identity: JSON values: settings and data, as of `made_with.settings_of` and `facts_of`.
 
     Raises:
         NumericsError: a tensor holds NaN or infinity; nothing is written.
@@ -88,14 +91,14 @@ def save(
     """
     final, temporary = folder / f"ckpt-{step}", folder / f"ckpt-{step}.tmp"
     _check_finite(final, parts)
-    if final.exists():
+    if os.path.lexists(final):
         raise StateError(f"{final}: exists already, and a checkpoint is never overwritten")
     size = sum(t.numel() * t.element_size() for part in parts.values() for t in part.values())
     try:
         free = shutil.disk_usage(folder).free
         if free < 2 * size:
             raise ResourceLimit(f"{final}: needs {2 * size} bytes of free disk, {free} are left")
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         temporary.mkdir()
         _write(temporary, step, parts, counters, identity)
         os.rename(temporary, final)
@@ -112,7 +115,7 @@ def _write(
     step: int,
     parts: Parts,
     counters: Mapping[str, Any],
-    identity: Mapping[str, str],
+    identity: Mapping[str, Any],
 ) -> None:
     files = {}
 
@@ -132,6 +135,7 @@ def _write(
     sync_folder(folder)
 
 
+@typed("the checkpoint")
 def read(path: Path) -> Checkpoint:
     """Verify one checkpoint folder and load it.
 
@@ -142,7 +146,7 @@ def read(path: Path) -> Checkpoint:
         BadFile: not a checkpoint folder, or unreadable.
         NumericsError: a tensor holds NaN or infinity.
     """
-    if path.is_file():
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
         manifest.refuse_unsafe(path)
     match = _NAME.fullmatch(path.name)
     if not match or not path.is_dir():
@@ -167,11 +171,12 @@ def read(path: Path) -> Checkpoint:
         step=content["step"],
         parts=parts,
         counters=_counters(path / STATE, files.get(STATE, b"")),
-        identity={k: content.get(k) for k in ("config_hash", "data_fingerprint", "code_version")},
+        identity={k: content.get(k) for k in ("settings", "data", "code_version")},
         hash=content["sha256"],
     )
 
 
+@typed("the checkpoints")
 def newest(folder: Path) -> Checkpoint:
     """The newest checkpoint in `folder` that verifies; `skipped` says why newer ones do not.
 
@@ -208,8 +213,11 @@ def set_aside(folder: Path, after: int) -> list[Path]:
     for step in steps(folder):
         if step > after:
             broken = folder / f"ckpt-{step}.broken"
-            shutil.rmtree(broken, ignore_errors=True)
-            os.rename(folder / f"ckpt-{step}", broken)
+            try:
+                _remove(broken)
+                os.rename(folder / f"ckpt-{step}", broken)
+            except OSError as error:
+                raise write_error(broken, error) from error
             moved.append(broken)
     return moved
 
@@ -219,16 +227,22 @@ def prune(folder: Path, keep: int) -> None:
 
     def sweep() -> None:
         for leftover in folder.glob("ckpt-*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            _remove(leftover)
 
-    sweep()
     try:
+        sweep()
         for step in steps(folder)[keep:]:
             # Renamed first: a removal cut short must not leave half a checkpoint under its name.
             os.rename(folder / f"ckpt-{step}", folder / f"ckpt-{step}.tmp")
+        sweep()
     except OSError as error:
         raise write_error(folder, error) from error
-    sweep()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that may not be there; an error is an error, for what is left fills disks."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:

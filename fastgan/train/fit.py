@@ -13,12 +13,15 @@ import torch
 from fastgan.config import Config
 from fastgan.errors import StateError
 from fastgan.gans import Variant
+from fastgan.guarded import typed
 from fastgan.train import checkpoint
 from fastgan.train.batches import TrainingSet
 from fastgan.train.build import describe
 from fastgan.train.checkpoint import Checkpoint
+from fastgan.train.counters import counters_of
 from fastgan.train.device import repeatable, resolve
 from fastgan.train.loop import Training
+from fastgan.train.made_with import FINGERPRINT
 from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder, require_place
@@ -29,6 +32,7 @@ from fastgan.train.views import kept_views
 __all__ = ["fit", "rehearse"]
 
 
+@typed("train")
 def fit(
     variant: Variant,
     dataset: TrainingSet,
@@ -50,7 +54,8 @@ def fit(
         dataset: a `fastgan.data.Dataset`, or an `Unpaired` for a cyclegan.
         config: steps, batch size and the rest; the defaults, or on resume the run's own.
         out: folder under which a new, numbered run folder is made.
-        resume: a run folder to go on with, from its newest checkpoint that verifies.
+        resume: a run folder to go on with, from its newest checkpoint that verifies; one that was
+            killed before its first is begun anew.
         allow_change: dotted keys in which a resumed run may differ from what it was.
         command: what to record as the command line; by default this process's.
         progress: where to report; by default a bar or lines on standard error.
@@ -78,7 +83,7 @@ def fit(
         else:
             stack.enter_context(run.locked())
             found = _resumable(run, config, record, allow_change)
-        threads = found.counters.get("threads") if found and config.train.deterministic else None
+        threads = counters_of(found).threads if found and config.train.deterministic else None
         stack.enter_context(repeatable(config.train.deterministic, threads))
         training = Training(variant, dataset, config, run, device)
         stack.callback(training.batches.close)
@@ -95,6 +100,9 @@ def fit(
             for reason in found.skipped:
                 progress.say(f"skipped: {reason}")
             run.cut_metrics(found.step)
+        elif resume is not None:
+            progress.say("no checkpoint yet: begun anew with its configuration")
+            run.accept(config, record, allow_change, command)
         interruption = stack.enter_context(watch_signals())
         refresh = stack.enter_context(kept_views(training, interruption, progress.say))
         training.train(progress, interruption, refresh)
@@ -105,6 +113,7 @@ def fit(
     return run
 
 
+@typed("train")
 def rehearse(
     variant: Variant,
     dataset: TrainingSet,
@@ -131,7 +140,8 @@ def rehearse(
         found = _resumable(run, config, describe(dataset), allow_change)
         training = Training(variant, dataset, config, run, device)
         training.batches.close()
-        training.restore(found)
+        if found is not None:
+            training.restore(found)
     return config
 
 
@@ -147,10 +157,18 @@ def _settle(config: Config) -> tuple[Config, torch.device]:
 
 def _resumable(
     run: RunFolder, config: Config, record: Mapping[str, Any], allow_change: Sequence[str]
-) -> Checkpoint:
-    """The checkpoint to go on from, if the run may go on with these settings and data."""
+) -> Checkpoint | None:
+    """The checkpoint to go on from, if the run may go on with these settings and data.
+
+    None of a run that was killed before its first one: there is nothing to lose.
+    """
     run.refuse_changes(config, record, allow_change)
+    if run.unbegun():
+        return None
     found = checkpoint.newest(run.path)
+    run.refuse_changes(config, record, allow_change, found)
+    if FINGERPRINT not in allow_change:
+        run.require_same_data(found)
     if found.step > config.train.steps:
         raise StateError(
             f"{run.path}: has {found.step} steps behind it, train.steps is {config.train.steps}"

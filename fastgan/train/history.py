@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fastgan.durable import write_error
-from fastgan.errors import BadFile
+from fastgan.guarded import append_to, read_plain
 from fastgan.train import lock
 
 __all__ = ["Event", "State", "note", "note_end", "read", "state"]
@@ -64,11 +64,7 @@ def note(folder: Path, kind: str, step: int, reason: str = "") -> None:
     path = folder / "history.jsonl"
     at = datetime.now(UTC).isoformat(timespec="seconds")
     event = {"event": kind, "step": step, "at": at} | ({"reason": reason} if reason else {})
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
-    except OSError as error:
-        raise write_error(path, error) from error
+    append_to(path, json.dumps(event).encode() + b"\n")
 
 
 def note_end(folder: Path, step: int, stopped_by: int | None, error: BaseException | None) -> None:
@@ -89,12 +85,9 @@ def read(folder: Path) -> list[Event]:
         BadFile: it is there and cannot be read.
     """
     path = folder / "history.jsonl"
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return []
-    except OSError as error:
-        raise BadFile(f"{path}: cannot read: {error.strerror or error}") from error
+    lines = read_plain(path).decode(errors="replace").splitlines()
     return [event for line in lines if (event := _event(line)) is not None]
 
 
@@ -124,5 +117,5 @@ def _event(line: str) -> Event | None:
         at = datetime.fromisoformat(fields["at"]).timestamp()
         reason = str(fields.get("reason", ""))
         return Event(str(fields["event"]), int(fields["step"]), at, reason)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

@@ -9,6 +9,7 @@ from fastgan.gans import AdversarialGAN, Variant
 from fastgan.nn.choices import check_choice
 from fastgan.train.build import variant_of
 from fastgan.train.checkpoint import Checkpoint
+from fastgan.train.record import require_record
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.state import module_tensors, restore
 
@@ -35,10 +36,10 @@ def load_generator(folder: RunFolder, found: Checkpoint) -> AdversarialGAN:
 
     Raises:
         ConfigError: the run is a cyclegan.
-        StateError: the checkpoint is of another architecture.
+        StateError: the checkpoint is of another architecture, settings or data.
     """
     require_generator(folder)
-    variant = variant_of(folder.config(), folder.data())
+    variant = _variant(folder, found)
     assert isinstance(variant, AdversarialGAN)
     load_averages(variant, found)
     return variant
@@ -61,7 +62,7 @@ def load_translator(folder: RunFolder, found: Checkpoint, direction: str) -> nn.
 
     Raises:
         ConfigError: an unknown direction, or the run is no cyclegan.
-        StateError: the checkpoint is of another architecture.
+        StateError: the checkpoint is of another architecture, settings or data.
     """
     check_choice("direction", direction, DIRECTIONS)
     config = folder.config()
@@ -70,9 +71,17 @@ def load_translator(folder: RunFolder, found: Checkpoint, direction: str) -> nn.
             f"{folder.path}: its gan.variant is {config.gan.variant!r}, which translates nothing; "
             "use fastgan generate"
         )
-    variant = variant_of(config, folder.data())
+    variant = _variant(folder, found)
     load_averages(variant, found)
     return variant.modules[DIRECTIONS[direction]]
+
+
+def _variant(folder: RunFolder, found: Checkpoint) -> Variant:
+    """The run's game as configured, if that is what the checkpoint was made with."""
+    folder.require_same(found)
+    data = folder.data()
+    require_record(data, folder.path / "data.json")
+    return variant_of(folder.config(), data)
 
 
 def require_generator(folder: RunFolder) -> None:

@@ -2,67 +2,81 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastgan.errors import BadFile, StateError
+from fastgan.errors import FastganError, StateError
+from fastgan.guarded import open_plain, system_error
 
 __all__ = ["held", "hold"]
+
+_LONGEST = 4096
+"""Bytes of a lock file, which holds three numbers."""
 
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
     """Own `folder` until the end of the block, through the file `folder/lock`.
 
-    The system drops an flock with its process, so a killed owner blocks nobody. Some network and
-    container file systems grant a lock twice; there the owner written into the file (process id,
-    its start time, boot id) is believed while it lives, and taken over once it is dead.
+    The folder itself is locked too, where its file system can: whoever removes the file admits no
+    second owner. The system drops an flock with its process, so a killed owner blocks nobody. Some
+    network and container file systems grant a lock twice; there the owner written into the file
+    (process id, its start time, boot id) is believed while it lives, and taken over once dead.
 
     Raises:
         StateError: another process, or another block of this one, owns the folder.
+        UnsafeFile: the lock file is a link, pipe or device.
         BadFile: the lock file cannot be made or written.
     """
     path = folder / "lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise BadFile(f"{path}: cannot lock: {error.strerror or error}") from error
-    try:
+    with ExitStack() as stack:
+        descriptor = stack.enter_context(open_plain(path, "r+b", most=_LONGEST)).fileno()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            locked = True
-        except BlockingIOError:
-            locked = False
+            inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, inside)
+            locked = _flock(descriptor) and _flock(inside, required=False)
         except OSError as error:
-            raise BadFile(f"{path}: cannot lock: {error.strerror or error}") from error
+            raise system_error(path, "lock", error) from error
         owner = _read_owner(descriptor)
         if not locked or _alive(owner):
             raise StateError(f"{folder}: in use by process {owner.get('pid', 'unknown')}")
-        _write_owner(descriptor, identify(os.getpid()))
+        try:
+            _write_owner(descriptor, identify(os.getpid()))
+        except OSError as error:
+            raise system_error(path, "lock", error) from error
         try:
             yield
         finally:
             # Emptied, not unlinked: a waiting opener must meet the same file as the next one.
             _write_owner(descriptor, {})
-    finally:
-        os.close(descriptor)
+
+
+def _flock(descriptor: int, *, required: bool = True) -> bool:
+    """Whether the lock was granted; also where one that is not required cannot be had at all."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        # NFS locks nothing that is not open for writing, which a folder never is.
+        if required or error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOLCK):
+            raise
+    return True
 
 
 def held(folder: Path) -> bool:
     """Whether a living process of this machine, this one included, owns `folder`."""
     try:
-        descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        with open_plain(folder / "lock", most=_LONGEST) as file:
+            owner = _read_owner(file.fileno())
+    except FastganError:
         return False
-    try:
-        owner = _read_owner(descriptor)
-    finally:
-        os.close(descriptor)
     pid = owner.get("pid")
     return isinstance(pid, int) and identify(pid) == owner
 
@@ -86,8 +100,8 @@ def _alive(owner: dict[str, Any]) -> bool:
 
 def _read_owner(descriptor: int) -> dict[str, Any]:
     try:
-        owner = json.loads(os.pread(descriptor, 4096, 0) or b"{}")
-    except ValueError:
+        owner = json.loads(os.pread(descriptor, _LONGEST, 0) or b"{}")
+    except (ValueError, RecursionError):
         return {}
     return owner if isinstance(owner, dict) else {}
 

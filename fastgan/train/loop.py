@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -10,17 +9,19 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from fastgan import config as configuration
 from fastgan.config import Config
 from fastgan.errors import ConfigError, ResourceLimit, StateError
 from fastgan.gans import Phase, Variant
 from fastgan.random import Draws
 from fastgan.train import checkpoint
 from fastgan.train.batches import Batches, TrainingSet
+from fastgan.train.build import describe
 from fastgan.train.checkpoint import Checkpoint
+from fastgan.train.counters import counters_of
 from fastgan.train.device import peak_memory
 from fastgan.train.ema import Ema
-from fastgan.train.numerics import Watch
+from fastgan.train.made_with import facts_of, settings_of
+from fastgan.train.numerics import Watch, require_bounded
 from fastgan.train.optim import PhaseOptimiser, lr_factor
 from fastgan.train.precision import forward_precision
 from fastgan.train.progress import Progress
@@ -55,13 +56,11 @@ class Training:
         self.variant, self.config, self.run, self.device = variant, config, run, device
         self.steps_done = 0
         self._saved: int | None = None
+        self._save_soon = False
         self.draws = Draws(config.seed)
         self.batches = Batches(dataset, config.train.batch_size, self.draws, device)
-        self.watch = Watch(config.train.non_finite)
-        self.identity = {
-            "config_hash": hashlib.sha256(configuration.dump(config).encode()).hexdigest(),
-            "data_fingerprint": dataset.fingerprint,
-        }
+        self.watch = Watch(config.train.non_finite, self._finite_batch)
+        self.identity = {"settings": settings_of(config), "data": facts_of(describe(dataset))}
         for module in variant.modules.values():
             module.to(device).train()
         self.ema = Ema({n: variant.modules[n] for n in variant.ema_of}, config.train.ema_decay)
@@ -100,6 +99,9 @@ class Training:
         self.steps_done = step + 1
         if self.device.type == "cpu":
             self.watch.settle()
+
+    def _finite_batch(self, step: int, purpose: str) -> bool:
+        return bool(torch.isfinite(self.batches.peek(step, purpose).volumes).all())
 
     def _update(self, phase: Phase) -> None:
         optimiser = self._optimiser(phase.name, tuple(phase.updates))
@@ -172,10 +174,12 @@ class Training:
         """Write a checkpoint of the steps done, then prune older ones.
 
         Raises:
-            NumericsError: an update was not finite (policy `stop`); nothing is written.
+            NumericsError: an update was not finite (policy `stop`), too many were not (`skip`), or
+                weights are beyond all bounds; nothing is written, older checkpoints stay.
             ResourceLimit, BadFile, CorruptFile: see `checkpoint.save`.
         """
         self.watch.settle()
+        require_bounded({**module_tensors(self.variant.modules), **self.ema.tensors()})
         counters = {
             "step": self.steps_done,
             "volumes": self.batches.count,
@@ -193,15 +197,19 @@ class Training:
 
         Raises:
             StateError: it is of another architecture, or a part is missing; nothing is changed.
+            CorruptFile: a counter cannot be.
         """
-        for phase, names in found.counters.get("updates", {}).items():
+        counters = counters_of(found)
+        for phase, names in counters.updates.items():
             if phase not in self.variant.optimisers or not {*names} <= {*self.variant.modules}:
                 raise StateError(f"{found.path}: phase {phase} of {names} is not in this variant")
             self._optimiser(phase, tuple(names))
         restore(self.tensors(), found.parts, str(found.path))
         self.steps_done = self._saved = found.step
-        self.watch.skipped.update(found.counters.get("skipped", {}))
-        self.batches.count = found.counters.get("volumes", 0)
+        # What was changed on purpose is in a manifest as soon as it has had an effect.
+        self._save_soon = any(found.identity.get(k) != v for k, v in self.identity.items())
+        self.watch.skipped.update(counters.skipped)
+        self.batches.count = counters.volumes
 
     def draw_samples(self, progress: Progress) -> None:
         """Write the middle slices of what the variant shows, by the averaged weights.
@@ -253,8 +261,9 @@ class Training:
                 self._log(metrics, rate, progress, kept=logged)
             if step % train.sample_every == 0 or last:
                 self.draw_samples(progress)
-            if step % train.checkpoint_every == 0 or last:
+            if step % train.checkpoint_every == 0 or last or self._save_soon:
                 self.save()
+                self._save_soon = False
             if logged or step % train.sample_every == 0:
                 refresh()
         if self._saved != self.steps_done:

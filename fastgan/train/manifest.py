@@ -16,11 +16,12 @@ from typing import Any
 
 import fastgan
 from fastgan.durable import write_file
-from fastgan.errors import BadFile, CorruptFile, StateError, UnsafeFile
+from fastgan.errors import CorruptFile, StateError, UnsafeFile
+from fastgan.guarded import TEXT, open_plain, read_plain, system_error
 
 __all__ = ["FORMAT", "NAME", "encode", "read", "read_file", "refuse_unsafe", "write"]
 
-FORMAT = 1
+FORMAT = 2
 NAME = "MANIFEST.json"
 
 Files = Mapping[str, Mapping[str, Any]]
@@ -37,7 +38,7 @@ def encode(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
-def write(folder: Path, step: int, identity: Mapping[str, str], files: Files) -> None:
+def write(folder: Path, step: int, identity: Mapping[str, Any], files: Files) -> None:
     """Write the manifest of `files`: name to {"size": bytes, "sha256": hex}."""
     manifest = {
         "format": FORMAT,
@@ -64,7 +65,7 @@ def read(folder: Path) -> dict[str, Any]:
     path = folder / NAME
     if NAME not in present:
         raise CorruptFile(f"{path}: missing")
-    content = path.read_bytes()
+    content = read_plain(path, TEXT)
     try:
         manifest: dict[str, Any] = json.loads(content)
         claimed = {k: v for k, v in manifest.items() if k != "sha256"}
@@ -77,8 +78,8 @@ def read(folder: Path) -> dict[str, Any]:
         raise CorruptFile(f"{path}: altered after it was written")
     if version != FORMAT:
         raise StateError(
-            f"{path}: format {version} of fastgan {manifest.get('code_version')}; "
-            f"fastgan {fastgan.__version__} reads format {FORMAT}"
+            f"{path}: format {version} of fastgan {manifest.get('code_version')}; fastgan "
+            f"{fastgan.__version__} reads format {FORMAT}, so use the version that wrote it"
         )
     if not _well_formed(manifest):
         raise CorruptFile(f"{path}: step or files are not as format {FORMAT} has them")
@@ -98,9 +99,9 @@ def read_file(path: Path, entry: Mapping[str, Any]) -> bytes:
         CorruptFile: it has others.
     """
     # The size first, so that an altered file cannot make us read without bound.
-    if (size := path.stat().st_size) != entry["size"]:
+    if (size := path.lstat().st_size) != entry["size"]:
         raise CorruptFile(f"{path}: {size} bytes, the manifest says {entry['size']}")
-    content = path.read_bytes()
+    content = read_plain(path, size)
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise CorruptFile(f"{path}: content differs from the manifest's hash")
     return content
@@ -116,10 +117,10 @@ def refuse_unsafe(path: Path) -> None:
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise UnsafeFile(f"{path}: a link, folder, pipe or device where a plain file belongs")
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             start = b"" if path.suffix in _PICKLE_SUFFIXES else file.read(9)
     except OSError as error:
-        raise BadFile(f"{path}: cannot read: {error.strerror or error}") from error
+        raise system_error(path, "read", error) from error
     # The length of a safetensors header may spell a pickle's first bytes: 640 is 80 02.
     pickled = start.startswith(_PICKLE_STARTS) and start[4:] != _HEADER_BEGINS
     if path.suffix in _PICKLE_SUFFIXES or pickled:
@@ -138,6 +139,7 @@ def _well_formed(manifest: Mapping[str, Any]) -> bool:
     return (
         type(manifest.get("step")) is int
         and isinstance(files, dict)
+        and all(os.path.basename(name) == name for name in files)
         and all(
             isinstance(entry, dict)
             and type(entry.get("size")) is int

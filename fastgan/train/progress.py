@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
+from fastgan.terminal import escaped, terminal_of
+
 __all__ = ["Progress", "describe"]
 
 
@@ -22,7 +24,7 @@ class Progress:
 
     def __init__(self, steps: int, start: int = 0, stream: TextIO | None = None) -> None:
         self._steps, self._start = steps, start
-        self._stream = stream or sys.stderr
+        self._stream = terminal_of(stream or sys.stderr)
         self._began, self._first = time.monotonic(), math.inf
         self._figures = ""
         self._bar: Any = None
@@ -32,7 +34,8 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
             from rich.progress import Progress as Bar
 
-            columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"))
+            figures = TextColumn("{task.description}", markup=False)
+            columns = (BarColumn(20), MofNCompleteColumn(), figures)
             self._bar = Bar(*columns, console=Console(file=self._stream))
             self._task = self._bar.add_task("", total=steps, completed=start)
 
@@ -79,6 +82,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print one line without breaking the bar."""
+        text = escaped(text)
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
@@ -92,7 +96,7 @@ def describe(metrics: Mapping[str, float], volumes_per_second: float, memory: in
     of the critic, five batches.
     """
     values = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    return f"{values}  {volumes_per_second:.3g} real volumes/s  {memory / 2**30:.2f} GiB"
+    return escaped(values) + f"  {volumes_per_second:.3g} real volumes/s  {memory / 2**30:.2f} GiB"
 
 
 def clock(seconds: float) -> str:

@@ -23,30 +23,26 @@ import torch
 import fastgan
 from fastgan import config as configuration
 from fastgan.config import Config
-from fastgan.durable import replace_file, sync_folder, write_error
+from fastgan.durable import replace_file, sweep_partials, sync_folder, write_error
 from fastgan.errors import BadFile, CorruptFile, StateError
+from fastgan.guarded import append_to, read_plain, refuse_special, typed
 from fastgan.train import lock
-
-__all__ = ["RunFolder", "changed_keys", "environment", "require_place"]
-
-# Keys a resumed run may change without changing what it computes from step to step.
-FREE_KEYS = frozenset(
-    {
-        "name",
-        "data.cache_dir",
-        "train.steps",
-        "train.device",
-        "train.checkpoint_every",
-        "train.keep_checkpoints",
-        "train.sample_every",
-        "train.log_every",
-        "train.tensorboard",
-        "train.non_finite",
-    }
+from fastgan.train.checkpoint import Checkpoint, steps
+from fastgan.train.made_with import (
+    FINGERPRINT,
+    FREE_KEYS,
+    changed_keys,
+    differences,
+    facts_of,
+    recorded,
+    refuse_other,
+    settings_of,
 )
-FINGERPRINT = "data.fingerprint"
-"""Stands for the content of the data files among the keys that may have changed."""
 
+__all__ = ["RunFolder", "environment", "require_place"]
+
+METRICS = 1 << 30
+"""Bytes of a metrics.jsonl: ten million rows."""
 SHOWN = 5
 """Runs named where the folder of runs was given in place of one."""
 
@@ -54,18 +50,22 @@ _NUMBER = re.compile(r"(\d{5,})-")
 
 
 class RunFolder:
-    """An existing run folder.
+    """An existing run folder, of this process or of somebody else.
 
     Raises:
         BadFile: `path` is not a run folder.
+        UnsafeFile: it holds a link, pipe or device.
     """
 
+    @typed("the run folder")
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        if not (self.path / "config.yaml").is_file():
+        if not os.path.lexists(self.path / "config.yaml"):
             raise BadFile(f"{self.path}: not a run folder (it has no config.yaml){self._inside()}")
+        refuse_special(self.path)
 
     @classmethod
+    @typed("the run folder")
     def create(
         cls,
         out: Path | str,
@@ -112,14 +112,16 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Be the only writer; StateError if another process is."""
         with lock.hold(self.path):
+            sweep_partials(self.path)
             yield
 
+    @typed("config.yaml")
     def config(self) -> Config:
         """The configuration the run was last started or resumed with.
 
         A data source that is not where it was is looked for where it lay as seen from here.
         """
-        config = configuration.load(self.path / "config.yaml")
+        config = configuration.load(self.path / "config.yaml", follow=False)
         found = {
             key: places[-1]
             for key, places in self._places(config).items()
@@ -132,7 +134,8 @@ class RunFolder:
 
         The message names every place that was looked at.
         """
-        for key, places in self._places(configuration.load(self.path / "config.yaml")).items():
+        recorded = configuration.load(self.path / "config.yaml", follow=False)
+        for key, places in self._places(recorded).items():
             if getattr(config.data, key) in places and not any(map(os.path.exists, places)):
                 flag = key.replace("_", "-")
                 raise BadFile(
@@ -143,11 +146,14 @@ class RunFolder:
     def _places(self, config: Config) -> dict[str, list[str]]:
         """Where each source of files may be: as recorded, and as it lay from the run folder."""
         relative = self.data().get("sources", {}) if (self.path / "data.json").is_file() else {}
+        if not all(isinstance(one, str) for one in (*relative, *relative.values())):
+            raise CorruptFile(f"{self.path / 'data.json'}: sources: paths by key are meant")
         return {
             key: [*dict.fromkeys((source, os.path.abspath(self.path / relative.get(key, source))))]
             for key, source in config.sources.items()
         }
 
+    @typed("data.json")
     def data(self) -> dict[str, Any]:
         """Content of data.json.
 
@@ -156,17 +162,42 @@ class RunFolder:
         """
         path = self.path / "data.json"
         try:
-            content = json.loads(path.read_bytes())
-        except OSError as error:
-            raise BadFile(f"{path}: cannot read: {error.strerror or error}") from error
-        except ValueError as error:
+            content = json.loads(read_plain(path))
+        except BadFile:
+            raise
+        except (ValueError, RecursionError) as error:
             raise CorruptFile(f"{path}: not JSON: {error}") from error
-        if not isinstance(content, dict):
+        if not isinstance(content, dict) or not isinstance(content.get("sources", {}), dict):
             raise CorruptFile(f"{path}: not a mapping")
         return content
 
+    def require_same(self, found: Checkpoint) -> None:
+        """Refuse config.yaml and data.json unless they are what a checkpoint was made with.
+
+        Raises:
+            StateError: a key differs (the keys that a resumed run may change, and where the data
+                lie, aside); names each with both values.
+            CorruptFile: the checkpoint does not say what it was made with.
+        """
+        refuse_other(self.path / "config.yaml", "settings", settings_of(self.config()), found)
+        self.require_same_data(found)
+
+    def require_same_data(self, found: Checkpoint) -> None:
+        """`require_same` of data.json alone."""
+        refuse_other(self.path / "data.json", "data", facts_of(self.data()), found)
+
+    def unbegun(self) -> bool:
+        """Whether it has neither checkpoint nor metrics: it was killed before its first step."""
+        path = self.path / "metrics.jsonl"
+        empty = not os.path.lexists(path) or not read_plain(path, METRICS)
+        return empty and not steps(self.path)
+
     def refuse_changes(
-        self, config: Config, data: Mapping[str, Any], allow: Sequence[str]
+        self,
+        config: Config,
+        data: Mapping[str, Any],
+        allow: Sequence[str],
+        found: Checkpoint | None = None,
     ) -> dict[str, tuple[Any, Any]]:
         """The keys in which a resumed run would differ, each with both values.
 
@@ -174,12 +205,15 @@ class RunFolder:
             config: of the resumed run.
             data: its record of the data.
             allow: dotted keys (`data.fingerprint` for the files' content) that may differ.
+            found: the checkpoint it goes on from, whose settings count beside config.yaml.
 
         Raises:
             StateError: other keys differ; names each with both values.
         """
         before, after = (one.settled().anchored() for one in (self.config(), config))
         changes = changed_keys(before, after)
+        if found is not None:
+            changes |= differences(recorded(found, "settings"), settings_of(config))
         was, now = self.data().get("fingerprint"), data.get("fingerprint")
         if was != now:
             changes[FINGERPRINT] = (was, now)
@@ -209,12 +243,11 @@ class RunFolder:
         Raises:
             StateError: other keys differ.
         """
-        if self.refuse_changes(config, data, allow):
+        if self.refuse_changes(config, data, allow) or facts_of(self.data()) != facts_of(data):
             record = _json(_with_sources(data, config, self.path))
             replace_file(self.path / "config.yaml", configuration.dump(config).encode())
             replace_file(self.path / "data.json", record)
-        history = (self.path / "command.txt").read_bytes()
-        replace_file(self.path / "command.txt", history + shlex.join(command).encode() + b"\n")
+        append_to(self.path / "command.txt", shlex.join(command).encode() + b"\n", sync=True)
 
     def append_metrics(self, row: Mapping[str, Any], sync: bool = False) -> None:
         """Add one line to metrics.jsonl; values that are not finite become null."""
@@ -222,25 +255,18 @@ class RunFolder:
             key: None if isinstance(value, float) and not np.isfinite(value) else value
             for key, value in row.items()
         }
-        path = self.path / "metrics.jsonl"
-        try:
-            with open(path, "ab") as file:
-                file.write(json.dumps(finite, allow_nan=False).encode() + b"\n")
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
-        except OSError as error:
-            raise write_error(path, error) from error
+        line = json.dumps(finite, allow_nan=False).encode() + b"\n"
+        append_to(self.path / "metrics.jsonl", line, sync=sync)
 
     def cut_metrics(self, step: int) -> None:
         """Drop the lines of steps after `step`, and a last line that was cut short."""
         path = self.path / "metrics.jsonl"
-        content = path.read_bytes() if path.exists() else b""
+        content = read_plain(path, METRICS) if os.path.lexists(path) else b""
         kept = []
         for line in content.splitlines(keepends=True):
             try:
                 behind = line.endswith(b"\n") and json.loads(line)["step"] <= step
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 behind = False
             if not behind:
                 break
@@ -253,12 +279,6 @@ def require_place(out: Path) -> None:
     place = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
         raise BadFile(f"{out}: cannot write run folders there: {place} is no folder to write to")
-
-
-def changed_keys(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
-    """Dotted key to (old value, new value), for every key that differs."""
-    before, after = _flat(old), _flat(new)
-    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
 
 def environment() -> dict[str, Any]:
@@ -288,16 +308,6 @@ def _make_numbered(out: Path, name: str) -> Path:
             # Another process took the number between the look and the making.
             continue
         return path
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for section, value in config.model_dump(mode="json").items():
-        if isinstance(value, dict):
-            flat |= {f"{section}.{leaf}": v for leaf, v in value.items()}
-        else:
-            flat[section] = value
-    return flat
 
 
 def _with_sources(data: Mapping[str, Any], config: Config, run: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastgan.errors import ConfigError
+from fastgan.guarded import open_plain
 from fastgan.pictures.slices import read_png
 from fastgan.train.samples import sample_pictures
 
@@ -55,7 +56,7 @@ class TensorBoardFiles:
 
     def refresh(self, step: int) -> None:
         """Copy what the run has written since the last call."""
-        with open(self._run / "metrics.jsonl", "rb") as file:
+        with open_plain(self._run / "metrics.jsonl") as file:
             file.seek(self._read)
             fresh = file.read()
         whole = fresh.rfind(b"\n") + 1

@@ -95,6 +95,8 @@ def test_nothing_passes_with_its_power_unmeasured() -> None:
         # z(1 - .05 / 20) = 2.81; (2.81 + .84)^2 / (2.81 + z(rate))^2 times as many
         (0.5, 100, "about 170 subjects instead of 100"),
         (0.7, 1000, "about 1,200 subjects instead of 1,000"),
+        (0.2, 100, "about 350 subjects instead of 100"),
+        (0.05, 100, "more than 5 times as many subjects"),
         (0.0, 100, "more than 5 times as many subjects"),
         (0.5, 0, "about 1.7 times as many subjects"),
         (0.85, 100, "plant more runs"),

@@ -83,7 +83,19 @@ def test_a_name_that_holds_the_label_is_found(tmp_path):
         for p, y in zip(made.files, made.labels, strict=True)
     )
     found = verdicts(evidence(replace(made, files=renamed)))["leakage.files"]
-    assert found.verdict == "fail" and "name without digits" in found.sentence
+    assert found.verdict == "fail" and "name without digits, value 1" in found.sentence
+
+
+def test_names_of_files_and_folders_may_name_a_patient_and_are_not_shown(tmp_path):
+    made = written(tmp_path, cohort(), name="miller_{label}x_{i}")
+    moved = []
+    for path, label in zip(made.files, made.labels, strict=True):
+        (path.parent / f"smith{label}").mkdir(exist_ok=True)
+        moved.append(path.rename(path.parent / f"smith{label}" / path.name))
+    found = verdicts(evidence(replace(made, files=tuple(moved))))["leakage.files"]
+    assert found.verdict == "fail" and "folder, value" in found.sentence
+    assert "smith" not in str(found)
+    assert "miller" not in str(found)
 
 
 def test_compressed_size_that_follows_the_content_is_a_warning(tmp_path):

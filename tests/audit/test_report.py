@@ -15,11 +15,12 @@ import pytest
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Table, settle
 from fastgan.audit.report.cards import Fact, Facts, dataset_card, inert, model_card
-from fastgan.audit.report.montage import SHOWN, _chosen, montage
-from fastgan.audit.report.page import page
+from fastgan.audit.report.montage import SHOWN, _chosen, _picture, montage
+from fastgan.audit.report.page import measured, p_value, page
 from fastgan.audit.report.record import SCHEMA, Record, record_of, schema
 from fastgan.audit.run import Audit
 from fastgan.pictures.html import number
+from fastgan.pictures.slices import read_png
 from tests.browser import CHROMIUM, look
 from tests.conftest import NO_BROWSER
 
@@ -113,15 +114,20 @@ def read(text: str) -> Reader:
 
 def test_json_reads_back_and_holds_every_number(found, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    path.write_bytes(record_of(found).as_json())
+    evidence = replace(found.evidence, classes=("gutartig, klein", "bösartig"))
+    path.write_bytes(record_of(replace(found, evidence=evidence)).as_json())
+    assert "bösartig" in path.read_text(encoding="utf-8")
     content = json.loads(path.read_bytes())
+    assert path.read_text().startswith('{\n "about": {\n  "run": "00000-demo"')
     assert content["schema"] == SCHEMA and content["verdict"] == "pass"
     (finding,) = content["findings"]
     assert finding["value"] == 0.8125 and finding["p_adjusted"] == 0.4
     assert finding["interval"] == [0.7, None]
     assert finding["controls"][0]["runs"] == 300
     assert [c["subjects"] for c in content["cohorts"]] == [3, 2, 2]
-    assert content["cohorts"][0]["classes"] == {"benign": 3, "malignant": 3}
+    assert content["seconds"] == {"memorization": 1.2}
+    assert content["shape"] == [2, 3, 4] and content["spacing"] == [1.5, 1.5, 2.0]
+    assert content["cohorts"][0]["classes"] == {"gutartig, klein": 3, "bösartig": 3}
     assert "LIDC-0001" not in path.read_text()
 
 
@@ -154,7 +160,10 @@ def test_page_answers_first_and_holds_all_numbers(found) -> None:
     first = text[: text.index('id="reading"')]
     for part in ("May we use it?", "Yes, for what is said below", "For what?", "What is unknown?"):
         assert part in first, part
-    assert "6 training volumes of 3 patients" in first and ">pass</span> 1" in first
+    assert (
+        "4 generated volumes, held against 6 training volumes of 3 patients" in first
+        and ">pass</span> 1" in first
+    )
     for part in (FINDING.question, "0.812 (95 % interval 0.7 to –)", "0.79", FINDING.power):
         assert part in text, part
     for line in ("Research use only", "Not a privacy guarantee", FINDING.methods, FINDING.limits):
@@ -249,8 +258,10 @@ def test_the_first_screen_answers_and_names_the_worst_first(found, said, answer,
     assert answer in screen
     listed = screen[screen.index("To know first") :] if first else ""
     assert re.findall(r"Question \d\?", listed) == first
-    unknown = sum(v in ("cannot tell", "not asked") for v in said)
-    assert (f"{unknown} of {len(said)} questions" in screen) == bool(unknown)
+    unknown = screen[screen.index("What is unknown?") : screen.index("<dt>Verdicts")]
+    untold = [f"Question {i}?" for i, verdict in enumerate(said) if verdict == "cannot tell"]
+    assert re.findall(r"Question \d\?", unknown) == untold
+    assert ("1 question</a>" in unknown) == ("not asked" in said)
     for verdict in set(said):
         assert f">{verdict}</span> {said.count(verdict)}" in screen
 
@@ -287,6 +298,35 @@ def test_the_montage_draws_subjects_once_and_classes_in_turn() -> None:
     assert np.count_nonzero(cohort.labels[chosen] == 1) == SHOWN // 2
     few = _chosen(cohort.subset(np.arange(3)), np.random.default_rng(0))
     assert len(few) == 2
+
+
+def test_the_montage_is_drawn_in_grey_values(tmp_path) -> None:
+    steps = np.array([-3.0, -1.0, 0.0, 1.0, 3.0], np.float32)
+    volume = np.full((5, 5, 5), -1.0, np.float32)
+    volume[2] = steps  # the middle slice; one row of it is the five steps
+    assert _picture(volume, masks=False)[0].tolist() == [0, 0, 128, 255, 255]
+    mask = np.full((5, 5, 5), -1.0, np.float32)
+    assert not _picture(mask, masks=True).any()
+    mask[2:, 1:4, 1:4] = 1.0
+    drawn = _picture(mask, masks=True)
+    assert drawn[2, 2] > 100 and drawn[0].max() == 0
+    many = np.stack([volume] * 3)
+    evidence = Evidence(
+        Cohort("training", many, np.array(["a", "b", "c"])),
+        Cohort("held-out", many, np.array(["d", "e", "e"])),
+        None,
+        (1.0,) * 3,
+    )
+    (row,) = montage(evidence, Options())
+    (tmp_path / "row.png").write_bytes(row.png)
+    picture, _ = read_png(tmp_path / "row.png")
+    # Two subjects, 5 pixels each, 2 between, every pixel 20 wide to be 96 at least.
+    assert picture.shape == (100, 20 * 12) and row.title == "Held-out"
+    alone = evidence.holdout.subset(np.array([0]))
+    (one,) = montage(replace(evidence, holdout=alone), Options())
+    (tmp_path / "one.png").write_bytes(one.png)
+    assert read_png(tmp_path / "one.png")[0].shape == (100, 100)
+    assert picture[0, ::20].tolist() == [0, 0, 128, 255, 255, 0, 0, 0, 0, 128, 255, 255]
 
 
 def words_before_methods(text: str) -> int:
@@ -357,3 +397,47 @@ def test_in_a_browser_nothing_overflows_fails_is_lost_or_fetched(found, tmp_path
 )
 def test_numbers(value, text) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0.0004, "0.0004"),
+        (0.0312, "0.03"),
+        (0.1, "0.10"),
+        (0.2, "0.20"),
+        (1.0, "1.00"),
+    ],
+)
+def test_p_values(value, text) -> None:
+    assert p_value(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "text"),
+    [
+        (0.125, "share of patients", "12.5 %"),
+        (0.125, "AUC of size", "0.125"),
+        (None, "share of patients", "–"),
+        (0.0, "share", "0 %"),
+    ],
+)
+def test_values_in_the_unit_of_their_name(value, name, text) -> None:
+    assert measured(value, name) == text
+
+
+def test_what_a_finding_leaves_out_is_nothing() -> None:
+    bare = Finding("a", "a.b", "?", Outcome("warn", "Look."))
+    (record,) = record_of(
+        Audit(
+            Evidence(*(Cohort(n, np.zeros((2, 2, 2, 2)), np.array(["a", "b"])) for n in "th"), None,
+                     (1.0,) * 3),
+            Options(), tuple(settle([bare], alpha=0.05)), {}, {},
+        )
+    ).findings  # fmt: skip
+    assert (record.n_volumes, record.n_subjects, record.power) == (0, 0, "")
+    assert (record.value, record.interval, record.floor, record.p) == (None,) * 4
+    assert (record.controls, record.tables, record.methods, record.limits) == ((), (), "", "")
+    assert not Table("t", (), ()).patient and not Figure("f", "c", b"").patient
+    assert Control("c", "found", 1.0, (1.0, 1.0), 1, held=True).decisive

@@ -10,7 +10,7 @@ import pytest
 import fastgan.audit
 from fastgan.audit.evidence import Options
 from fastgan.audit.memorization.power import LEVELS
-from fastgan.audit.rules import RULES, limit, whole
+from fastgan.audit.rules import RULES, limit, table, whole
 
 FOLDER = Path(fastgan.audit.__file__).parent
 
@@ -60,3 +60,9 @@ def test_rules_agree_with_each_other() -> None:
     )
     assert limit("labels.generated.tolerated") <= limit("labels.generated.in_a_class")
     assert limit("fidelity.nearest_low") * limit("fidelity.nearest_high") == pytest.approx(1.0)
+
+
+def test_the_documented_table_is_the_one_in_force() -> None:
+    document = FOLDER.parents[1] / "docs" / "audit" / "rules.md"
+    written = table() in document.read_text(encoding="utf-8")
+    assert written, "run python bench/studies/audit/rules_table.py"

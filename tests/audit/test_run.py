@@ -34,7 +34,7 @@ def judgements(monkeypatch):
     """Replaces the judgements by functions, name -> judge."""
 
     def use(**judges):
-        monkeypatch.setattr(run, "JUDGEMENTS", {name: f"{name}?" for name in judges})
+        monkeypatch.setattr(run, "JUDGEMENTS", {name: f"{name} asks this?" for name in judges})
         for name, judge in judges.items():
             module = types.ModuleType(f"fastgan.audit.{name}")
             module.judge = judge
@@ -85,6 +85,10 @@ def test_a_refusal_does_not_stop_the_others(judgements) -> None:
     assert "ZeroDivisionError: planted" in found.settled[1].sentence
     assert list(found.faults) == ["b"] and "ZeroDivisionError" in found.faults["b"]
     assert list(found.seconds) == ["a", "b", "c"]
+    assert all(0.0 <= seconds < 60.0 for seconds in found.seconds.values())
+    for one in found.settled[:2]:
+        name = one.finding.judgement
+        assert one.finding.key == name and one.finding.question == f"{name.upper()} asks this?"
 
 
 def test_only_runs_what_is_asked(judgements) -> None:

@@ -15,7 +15,7 @@ from fastgan.audit.shortcuts.attributes import judge_columns, judge_explained, l
 from fastgan.audit.shortcuts.regions import judge_regions
 from fastgan.audit.shortcuts.swap import change_outside, judge_swap
 from fastgan.audit.statistics.group_tests import Groups
-from fastgan.errors import AuditError
+from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.shape import soft_ellipsoids
 
 QUICK = Options(permutations=199, quick=True)
@@ -226,6 +226,18 @@ def test_judge_answers_what_it_can_and_says_why_not():
     three = replace(three, training=three.training.subset(np.arange(3)))
     with pytest.raises(AuditError, match="at least 20 training subjects of each class"):
         shortcuts.judge(three, QUICK)
+
+
+def test_without_labels_nothing_is_asked_but_marks_of_scanners():
+    case = mask_evidence(60)
+    bare = replace(case, training=replace(case.training, labels=None, columns={}))
+    unlabelled = replace(case.training, name="generated", labels=None)
+    with pytest.raises(NotAsked, match=r"^the training volumes have no labels$"):
+        shortcuts.judge(replace(bare, generated=unlabelled), QUICK)
+    scanners = np.where(np.arange(60) % 2, "a", "b")
+    known = replace(bare, training=replace(bare.training, columns={"scanner": scanners}))
+    found = {f.key: f.accepted.verdict for f in shortcuts.judge(known, QUICK)}
+    assert found.pop("shortcuts.marks") == "pass" and set(found.values()) == {"not asked"}
 
 
 def test_volumes_too_small_for_regions_are_named():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fastgan.data import save_volume
+from fastgan.train.run_folder import RunFolder
 
 SHAPE = (8, 8, 8)
 PRODUCTS = {"report.html", "report.json", "model_card.md", "dataset_card.md"}
@@ -137,6 +138,28 @@ def test_generated_volumes_that_do_not_fit(cli, foreign, tmp_path, change, messa
     assert not out.exists()
 
 
+def test_names_of_others_reach_neither_terminal_nor_cards_as_commands(cli, tmp_path) -> None:
+    evil = "\x1b[31mred|cell"
+    rng, rows = np.random.default_rng(0), ["path,subject,label,site"]
+    for i in range(60):
+        save_volume(
+            tmp_path / f"v{i}.nii.gz", rng.uniform(0, 255, SHAPE).astype(np.float32), np.eye(4)
+        )
+        rows.append(f"v{i}.nii.gz,p{i},{i % 2},{evil if i % 2 else 'north'}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    config = tmp_path / "data.yaml"
+    config.write_text(
+        f"data:\n  source: {tmp_path / 'manifest.csv'}\n  shape: [8, 8, 8]\n  conditional: true\n"
+        "  holdout: 0.4\n  window: [0, 255]\n"
+    )
+    out = tmp_path / "audit"
+    answer = cli("audit", "--config", config, "--out", out, "--quick", "--only", "leakage")
+    assert answer.code == 4 and "red|cell" in answer.out and "\x1b" not in answer.out
+    for name in ("model_card.md", "dataset_card.md"):
+        text = (out / name).read_text()
+        assert "\x1b" not in text and "red|cell" not in text and "red\\|cell" in text
+
+
 def test_needs_a_folder_of_its_own(cli, foreign, tmp_path) -> None:
     config, made = foreign
     (tmp_path / "notes.txt").write_text("mine")
@@ -155,7 +178,7 @@ def test_refuses_what_it_does_not_know(cli, foreign, tmp_path) -> None:
     assert answer.code == 2
 
 
-def test_data_that_have_changed_since_the_run(cli, trained, tmp_path) -> None:
+def test_data_that_have_changed_since_the_run(cli, trained, tmp_path, monkeypatch) -> None:
     import shutil
 
     run = tmp_path / trained.name
@@ -163,6 +186,10 @@ def test_data_that_have_changed_since_the_run(cli, trained, tmp_path) -> None:
     data = json.loads((run / "data.json").read_bytes())
     data["fingerprint"] = "0" * 64
     (run / "data.json").write_text(json.dumps(data))
+    answer = cli("audit", "--run", run, "--out", tmp_path / "a")
+    assert answer.code == 15 and "data.json: not what ckpt-2 was made with" in answer.err
+    # As if the record were as it was, and the files had changed.
+    monkeypatch.setattr(RunFolder, "require_same", lambda *_: None)
     answer = cli("audit", "--run", run, "--out", tmp_path / "a")
     assert answer.code == 16 and "are not those of the run" in answer.err
 

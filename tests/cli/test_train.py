@@ -28,7 +28,7 @@ def test_help_lists_every_key(cli):
         (["--trian.steps", "3"], "did you mean '--train.steps'?"),
         (["--data.steps", "3"], "unknown flag '--data.steps'"),
         (["--allow-change", "gan.penatly"], "did you mean 'gan.penalty'?"),
-        (["--config", "absent.yaml"], "absent.yaml: cannot read the config"),
+        (["--config", "absent.yaml"], "absent.yaml: cannot read: no such file"),
         (["--resume", "absent"], "absent: not a run folder"),
     ],
 )

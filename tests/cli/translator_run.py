@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fastgan.config import Config
 from fastgan.train import checkpoint
+from fastgan.train.made_with import facts_of, settings_of
 from fastgan.train.run_folder import RunFolder
 
 SHAPE, SPACING = (16, 16, 12), (1.0, 1.5, 2.0)
@@ -50,7 +51,7 @@ def record(normalisation: dict) -> dict:
 def make_run(out: Path, data: dict) -> Path:
     folder = RunFolder.create(out, Config(name="cycle"), data)
     parts = {"ema.G_AB": {"w": torch.ones(2)}, "ema.G_BA": {"w": torch.zeros(2)}}
-    identity = {"config_hash": "c", "data_fingerprint": "f"}
+    identity = {"settings": settings_of(folder.config()), "data": facts_of(data)}
     for step in (3, 7):
         checkpoint.save(folder.path, step, parts, {}, identity)
     return folder.path

@@ -184,7 +184,7 @@ def test_rejects_no_permission(craft: Craft, put: Put, monkeypatch: pytest.Monke
 
     path = put(craft())
     monkeypatch.setattr(os, "open", denied)
-    with pytest.raises(BadFile, match="cannot open: Permission denied"):
+    with pytest.raises(BadFile, match="cannot read: Permission denied"):
         read_volume(path)
 
 

@@ -226,7 +226,7 @@ META: list[tuple[str, dict[str, str], bytes, type[Exception], str]] = [
     ("list", {"ElementDataFile": "LIST"}, b"a.raw\n", BadFile, "list of files"),
     ("elsewhere", {"ElementDataFile": "../x.raw"}, b"", UnsafeFile, "leads out of its folder"),
     ("absolute", {"ElementDataFile": "/etc/passwd"}, b"", UnsafeFile, "leads out"),
-    ("missing", {"ElementDataFile": "x.raw"}, b"", BadFile, "x.raw: no such file"),
+    ("missing", {"ElementDataFile": "x.raw"}, b"", BadFile, "x.raw: cannot read: no such file"),
     ("cut", {}, bytes(119), CorruptFile, "DimSize"),
     ("longer", {}, bytes(121), CorruptFile, "data"),
     ("text", {"BinaryData": "False"}, bytes(120), BadFile, "BinaryData"),

@@ -123,3 +123,18 @@ def test_a_window_is_proposed_for_maps(tmp_path: Path) -> None:
     assert data.modality == "map" and data.window is not None
     assert data.window == (min(f.low for f in found.files), max(f.high for f in found.files))
     assert len(open_dataset(data, "train")) + len(open_dataset(data, "holdout")) == 3
+
+
+def test_of_one_subject_nobody_is_held_out(tmp_path: Path) -> None:
+    # The hash of this name alone would hold it out, and leave nothing to train on.
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        array = rng.uniform(-1000.0, 800.0, (24, 24, 24)).astype(np.int16)
+        save_volume(tmp_path / f"sub-0{i}_ct.nii.gz", array, np.eye(4))
+    (tmp_path / "manifest.csv").write_text(
+        "path,subject\n" + "".join(f"sub-0{i}_ct.nii.gz,sub-a\n" for i in range(3))
+    )
+    found = inspect(tmp_path / "manifest.csv")
+    assert found.proposal["data"]["holdout"] == 0.0
+    assert found.summary is not None and list(found.summary.groups["split"]) == ["train"]
+    assert "one subject" in " ".join(found.notes)

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -69,3 +70,25 @@ def fork():
         with contextlib.suppress(ChildProcessError, ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Forked children have one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory, one_thread) -> Path:
+    """The folder of a run of 7 steps; `copy` is one to change."""
+    return tiny.train(tmp_path_factory.mktemp("finished"), 7)
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))

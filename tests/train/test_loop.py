@@ -55,7 +55,7 @@ def test_what_a_run_leaves(tiny, tmp_path, quiet):
         "generator", "critic", "ema.generator", "optimiser.critic", "optimiser.generator"
     }  # fmt: skip
     assert found.counters["volumes"] == 5 * 2 * 4
-    assert found.identity["data_fingerprint"] == "f" * 64
+    assert json.loads(found.identity["data"]["fingerprint"]) == "f" * 64
     assert json.loads((run.path / "data.json").read_text())["spacing"] == [1.0, 1.0, 2.0]
 
 

@@ -89,3 +89,54 @@ def test_skip_in_the_loop(tiny, tmp_path, quiet):
     assert rows[-1]["step"] == 9 and rows[-1]["skipped/critic"] >= 1
     assert any(row["critic/loss"] is None for row in rows)
     assert "skipped/generator" not in rows[-1]
+
+
+def test_skip_ends_where_nothing_is_learnt():
+    watch = Watch("skip")
+    for step in range(1, 10):
+        _judge(watch, step, loss=NAN)
+    watch.settle()
+    _judge(watch, 10, loss=NAN)
+    with pytest.raises(NumericsError, match=r"10 of the last 10 updates of phase critic"):
+        watch.settle()
+
+
+def test_skip_ends_where_more_than_half_is_left_out():
+    watch = Watch("skip")
+    for step in range(1, 40):
+        _judge(watch, step, loss=NAN if step % 5 < 3 else 1.0)
+    watch.settle()
+    _judge(watch, 40, loss=NAN)
+    with pytest.raises(NumericsError, match=r"of the last 40 updates of phase critic"):
+        watch.settle()
+
+
+@pytest.mark.parametrize(
+    ("sound", "blamed"), [(True, "training has diverged: lower"), (False, "in volumes of critic/0")]
+)
+def test_what_is_to_blame(sound, blamed):
+    watch = Watch("stop", lambda step, purpose: sound)
+    _judge(watch, 2, gradient=NAN)
+    with pytest.raises(NumericsError, match=blamed):
+        watch.settle()
+
+
+def test_a_rate_too_high_is_named_and_its_weights_are_not_saved(tiny, tmp_path, quiet):
+    from fastgan.train import checkpoint
+
+    variant = tiny.TinyVariant(
+        optimisers={"critic": tiny.Settings(lr=1e30), "generator": tiny.Settings(lr=1e30)}
+    )
+    config = tiny.tiny_config(steps=24, non_finite="skip", checkpoint_every=1)
+    with pytest.raises(NumericsError, match=r"diverged.*lower train.lr"):
+        fit(variant, tiny.TinyDataset(), config, out=tmp_path, progress=quiet)
+    (run,) = tmp_path.iterdir()
+    found = checkpoint.newest(run)
+    assert all(t.abs().max() < 1e12 for part in found.parts.values() for t in part.values())
+
+
+def test_broken_volumes_are_named_as_such(tiny, tmp_path, quiet):
+    _, volume = _poison(tiny)
+    config = tiny.tiny_config(steps=9)
+    with pytest.raises(NumericsError, match="NaN or infinity in volumes of critic/"):
+        fit(tiny.TinyVariant(), tiny.TinyDataset(volume), config, out=tmp_path, progress=quiet)

@@ -112,7 +112,7 @@ def test_missing_part_of_the_state(tiny, tmp_path, quiet):
     run = fit(tiny.TinyVariant(), tiny.TinyDataset(), config, out=tmp_path, progress=quiet)
     found = checkpoint.newest(run.path)
     parts = {name: part for name, part in found.parts.items() if name != "optimiser.critic"}
-    identity = {"config_hash": "", "data_fingerprint": ""}
+    identity = {key: found.identity[key] for key in ("settings", "data")}
     checkpoint.save(run.path, 3, parts, found.counters | {"step": 3}, identity)
     config = tiny.tiny_config(steps=4)
     with pytest.raises(StateError, match=r"optimiser.critic/.*: missing"):

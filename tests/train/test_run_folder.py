@@ -12,7 +12,8 @@ from fastgan import config as configuration
 from fastgan.config import parse
 from fastgan.errors import BadFile, CorruptFile, StateError
 from fastgan.train import fit, lock
-from fastgan.train.run_folder import FREE_KEYS, RunFolder, changed_keys
+from fastgan.train.made_with import FREE_KEYS, changed_keys
+from fastgan.train.run_folder import RunFolder
 
 DATA = {"fingerprint": "f" * 64, "spacing": [1.0, 1.0, 2.0]}
 

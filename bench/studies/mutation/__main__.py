@@ -44,6 +44,19 @@ PYTHON = {
     ],
     "fastgan/ops/norm_act_conv_passes.py": ["test_norm_act_conv.py", "test_penalty_budget.py"],
 }
+# The decision layer of the audit: what the limits are, what controls decide, what is said.
+AUDIT = {
+    "fastgan/audit/rules.py": ["test_rules.py"],
+    "fastgan/audit/judgement.py": ["test_judgement.py", "test_run.py", "test_report.py"],
+    "fastgan/audit/controls.py": ["test_controls.py", "test_group_tests.py", "test_leakage.py"],
+    "fastgan/audit/run.py": ["test_run.py"],
+    "fastgan/audit/evidence.py": ["test_run.py", "test_evidence.py", "test_shortcuts.py"],
+    "fastgan/audit/report/record.py": ["test_report.py"],
+    "fastgan/audit/report/page.py": ["test_report.py"],
+    "fastgan/audit/report/cards.py": ["test_report.py"],
+    "fastgan/audit/report/montage.py": ["test_report.py"],
+    "fastgan/audit/translation/tolerance.py": ["test_either_side.py", "test_translation.py"],
+}
 CPP = {
     "core/norm_act.h": ["test_norm_act.py", "test_norm_act_native.py"],
     "cpu/norm_act/": ["test_norm_act.py", "test_norm_act_native.py"],
@@ -72,20 +85,30 @@ class Extension(importlib.abc.MetaPathFinder):
 
 def mutants() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for name in PYTHON:
-        for index, text in enumerate(python_mutants.sites((ROOT / name).read_text())):
-            found.append({"file": name, "index": index, "what": text, "tests": PYTHON[name]})
+    for folder, files in (("ops", PYTHON), ("audit", AUDIT)):
+        for name, tests in files.items():
+            of = [f"{folder}/{test}" for test in tests]
+            for index, text in enumerate(python_mutants.sites((ROOT / name).read_text())):
+                found.append({"file": name, "index": index, "what": text, "tests": of})
     for index, (name, text) in enumerate(cpp_mutants.sites()):
-        tests = next(tests for folder, tests in CPP.items() if name.startswith(folder))
+        of = next(tests for folder, tests in CPP.items() if name.startswith(folder))
+        tests = [f"ops/{test}" for test in of]
         found.append({"file": f"csrc/{name}", "index": index, "what": text, "tests": tests})
     return found
+
+
+def kind(mutant: dict[str, Any]) -> str:
+    """ "cpp", "audit" or "python", the operators."""
+    if mutant["file"].startswith("csrc"):
+        return "cpp"
+    return "audit" if mutant["file"] in AUDIT else "python"
 
 
 def sample(found: list[dict[str, Any]], count: int, seed: int) -> list[dict[str, Any]]:
     """Half from Python and half from C++, where there are so many."""
     draw = random.Random(seed)
-    cpp = [m for m in found if m["file"].startswith("csrc")]
-    python = [m for m in found if not m["file"].startswith("csrc")]
+    cpp = [m for m in found if kind(m) == "cpp"]
+    python = [m for m in found if kind(m) == "python"]
     share = min(len(cpp), count // 2)
     chosen = draw.sample(cpp, share) + draw.sample(python, min(len(python), count - share))
     draw.shuffle(chosen)
@@ -103,7 +126,7 @@ def run(mutant: dict[str, Any], extension: Path | None, tests: list[str]) -> int
     else:
         module = mutant["file"].removesuffix(".py").replace("/", ".")
         python_mutants.install(module, ROOT / mutant["file"], mutant["index"])
-    paths = [str(ROOT / "tests" / "ops" / name) for name in tests]
+    paths = [str(ROOT / "tests" / name) for name in tests]
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-k", LEFT_OUT]
     return int(pytest.main([*options, *paths]))
 
@@ -157,19 +180,24 @@ def judged(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=110)
+    parser.add_argument("--audit", type=int, default=150, help="mutants of the audit beside them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--limit", type=int, default=90, help="seconds of CPU time a mutant may take"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--only", choices=("python", "cpp"), help="leave out the others")
+    parser.add_argument("--only", choices=("python", "cpp", "audit"), help="leave out the others")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "mutation.json")
     args = parser.parse_args()
-    with_cpp = args.only != "python"
+    with_cpp = args.only in (None, "cpp")
     extension = cpp_mutants.build(ROOT / "build" / "mutation") if with_cpp else None
-    chosen = sample(mutants(), args.count, args.seed)
+    every = mutants()
+    chosen = sample(every, args.count, args.seed)
+    of_audit = [m for m in every if kind(m) == "audit"]
+    draw = random.Random(args.seed)
+    chosen += draw.sample(of_audit, min(len(of_audit), args.audit))
     if args.only:
-        chosen = [m for m in chosen if m["file"].startswith("csrc") == (args.only == "cpp")]
+        chosen = [m for m in chosen if kind(m) == args.only]
     results: list[dict[str, Any]] = []
     for mutant, found in judged(chosen, extension, args.limit, args.jobs):
         entry = {key: mutant[key] for key in ("file", "index", "what")} | {"verdict": found}

@@ -27,6 +27,8 @@ _LEVELS = 20  # of a text field that have a column of their own
 # Name -> position in the fields of HEADER_1.
 _TEXTS = {"descrip": 42, "aux_file": 43, "intent_name": 64}
 _CODES = {"datatype": 19, "xyzt_units": 35, "qform_code": 44, "sform_code": 45}
+FREE_TEXT = ("name without digits", "folder", *_TEXTS)
+"""Fields that may name a patient: a report numbers their values, the most frequent first."""
 _NUMBERS = {"vox_offset": 30, "scl_slope": 31, "scl_inter": 32, "cal_max": 36, "cal_min": 37}
 
 
@@ -116,10 +118,11 @@ def feature_columns(fields: dict[str, Field]) -> tuple[Floats, list[str]]:
             columns.append(ranks / len(values))
             names.append(name)
             continue
-        for level in np.argsort(-counts, kind="stable")[:_LEVELS]:
+        for rank, level in enumerate(np.argsort(-counts, kind="stable")[:_LEVELS], 1):
             if counts[level] > 1:
                 columns.append((inverse == level).astype(np.float64))
-                names.append(f"{name} = {str(distinct[level])[:40] or 'empty'}")
+                said = str(distinct[level])[:40] or "empty"
+                names.append(f"{name}, value {rank}" if name in FREE_TEXT else f"{name} = {said}")
     if not columns:
         return np.zeros((len(next(iter(fields.values()), [])), 0)), []
     return np.stack(columns, axis=1), names

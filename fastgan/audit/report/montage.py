@@ -68,6 +68,6 @@ def _picture(volume: Floats, *, masks: bool) -> Bytes:
     if masks:
         seen = np.nan_to_num(shaded_surface((volume + 1) / 2))
     else:
-        seen = (np.clip(volume[len(volume) // 2], -1.0, 1.0) + 1.0) / 2
-    grey: Bytes = (255 * np.clip(seen, 0.0, 1.0)).round().astype(np.uint8)
+        seen = (volume[len(volume) // 2] + 1) / 2
+    grey: Bytes = (255 * np.clip(seen, 0, 1)).round().astype(np.uint8)
     return grey

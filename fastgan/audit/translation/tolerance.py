@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastgan.audit.judgement import Control, Outcome
+from fastgan.audit.judgement import Control, Outcome, cannot_tell
 from fastgan.audit.rules import limit
 from fastgan.audit.statistics import clopper_pearson
 
@@ -31,11 +31,19 @@ def rate_outcome(found: int, of: int, what: str, sentence: str) -> Outcome:
             "pass",
             f"No evidence of {what}: {found} of {of} patients, so at most {high:.1%} (95 %).",
         )
-    return Outcome(
-        "cannot tell",
-        f"Cannot tell: {what} in {found} of {of} patients, so up to {high:.0%} (95 %); at most "
-        f"{TOLERATED:.0%} would do.",
+    return cannot_tell(
+        f"{what} in {found} of {of} patients, so up to {high:.0%} (95 %); at most {TOLERATED:.0%} "
+        "would do",
+        f"{_enough(found):,} patients, if no more than these {found} show it",
     )
+
+
+def _enough(found: int) -> int:
+    """The least number of patients of whom `found` with the fault would still pass."""
+    of = max(found, 1)
+    while clopper_pearson(found, of, LEVEL, "upper")[1] > TOLERATED:
+        of += 1
+    return of
 
 
 def power_of(planted: tuple[Control, ...]) -> str:

@@ -63,7 +63,7 @@ def judge_truth(evidence: Evidence, truth: Cohort, made: Floats, options: Option
             "cannot tell",
             f"Cannot tell whether translations are nearer to the truth than {_a(best)}: mean "
             f"absolute error {error:.3f} against {errors[best].mean():.3f} "
-            f"(difference {low:+.3f} to {high:+.3f}).",
+            f"(difference {low:+.3f} to {high:+.3f}). Next: more patients with an aligned truth.",
         )
     rows = []
     for name, values in candidates.items():

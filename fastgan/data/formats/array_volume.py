@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fastgan.data.formats.array_file import read_npy, read_npz
+from fastgan.data.formats.array_file import MAX_BYTES, read_npy, read_npz
 from fastgan.data.formats.shapes import check_affine, check_extents, choose_volume
 from fastgan.data.formats.stored import Affine, Head, Stored, float32_of, require_numbers
 from fastgan.data.stream import opened
-from fastgan.errors import BadFile, CorruptFile
+from fastgan.errors import BadFile, CorruptFile, ResourceLimit
 
 __all__ = ["head", "read"]
 
@@ -62,6 +62,8 @@ def _grid(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
 
 def _open(path: Path) -> tuple[np.ndarray, Affine, str, tuple[str, ...]]:
     with opened(path) as reader:
+        if reader.file_size > MAX_BYTES:
+            raise ResourceLimit(f"{path}: {reader.file_size} bytes, more than any volume has")
         content = reader.read(reader.file_size)
     digest = hashlib.sha256(content).hexdigest()
     if path.name.lower().endswith(".npy"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from array import array
 from collections import defaultdict
 from collections.abc import Mapping
@@ -12,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from fastgan.arrays import Floats
-from fastgan.config import Config
-from fastgan.errors import BadFile
+from fastgan.config import MOST_STEPS, Config
+from fastgan.guarded import open_plain, system_error
 from fastgan.pictures.curves import Curve
 
 __all__ = ["Metrics", "read_metrics", "seconds_per_step", "seconds_spent", "volumes_per_step"]
@@ -23,6 +24,8 @@ Metrics = Mapping[str, Curve]
 
 SPEED = "volumes_per_second"
 _RECENT = 20
+LONGEST = 1 << 20
+"""Bytes of a row; what is longer is cut, and then no row."""
 
 
 def read_metrics(path: Path) -> dict[str, Curve]:
@@ -36,12 +39,12 @@ def read_metrics(path: Path) -> dict[str, Curve]:
     """
     # Step and value in turn, by name; plain arrays, for a long run has millions of figures.
     points: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
-    try:
-        with open(path, "rb") as file:
-            for line in file:
+    with open_plain(path) as file:
+        try:
+            while line := file.readline(LONGEST):
                 _add(line, points)
-    except OSError as error:
-        raise BadFile(f"{path}: cannot read: {error.strerror or error}") from error
+        except OSError as error:
+            raise system_error(path, "read", error) from error
     pairs = {name: np.frombuffer(found).reshape(-1, 2) for name, found in points.items()}
     return {name: Curve(name, found[:, 0], found[:, 1]) for name, found in pairs.items()}
 
@@ -50,10 +53,12 @@ def _add(line: bytes, points: defaultdict[str, array[float]]) -> None:
     try:
         row = json.loads(line)
         step = float(row.pop("step"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return
+    if not (math.isfinite(step) and 0.0 <= step <= MOST_STEPS):
         return
     for name, value in row.items():
-        if isinstance(value, float | int):
+        if isinstance(value, float | int) and abs(value) <= sys.float_info.max:
             points[name].extend((step, value))
         elif value is None:
             points[name].extend((step, math.nan))

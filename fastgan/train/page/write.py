@@ -15,6 +15,8 @@ from typing import Any
 
 from fastgan.config import dump
 from fastgan.durable import replace_file
+from fastgan.errors import BadFile, UnsafeFile
+from fastgan.guarded import read_plain, typed
 from fastgan.pictures import curves
 from fastgan.pictures.curves import COLOURS, Curve, Marker, draw_curves
 from fastgan.pictures.html import template
@@ -51,6 +53,7 @@ class Drawing:
     legend: tuple[tuple[str, str, float | None], ...]
 
 
+@typed("run.html")
 def write_page(run_folder: Path | str) -> Path:
     """Write `run.html` into a run folder, from what lies in it; replaces it at once or not at all.
 
@@ -79,7 +82,9 @@ def _render(run: RunFolder) -> str:
     metrics_file = run.path / "metrics.jsonl"
     metrics = read_metrics(metrics_file)
     counters = _counters(run.path)
-    step = max([int(c.steps[-1]) for c in metrics.values()] + [int(counters.get("step", 0))])
+    counted = counters.get("step")
+    step = max([int(c.steps[-1]) for c in metrics.values()], default=0)
+    step = max(step, counted) if isinstance(counted, int) else step
     state = history.state(run.path, step, config.train.steps)
     volumes = volumes_per_step(config, counters)
     pace = seconds_per_step(metrics, volumes)
@@ -169,8 +174,10 @@ def _environment(run: Path) -> Mapping[str, Any]:
 def _json(path: Path) -> Mapping[str, Any]:
     """A JSON mapping; {} where there is none."""
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        content = json.loads(read_plain(path))
+    except UnsafeFile:
+        raise
+    except (BadFile, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

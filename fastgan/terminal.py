@@ -1,0 +1,67 @@
+"""Text for a terminal: what names, sites and files say can steer none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+__all__ = ["Escaping", "escaped", "escaping", "terminal_of"]
+
+
+def escaped(text: str) -> str:
+    r"""Text in which nothing steers a terminal: control and direction marks as \x1b or \u202e.
+
+    >>> escaped("a\x1b[2Jb\n")
+    'a\\x1b[2Jb\n'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or not _steers(c) else repr(c)[1:-1] for c in text)
+
+
+def _steers(character: str) -> bool:
+    code = ord(character)
+    marks = 0x200E <= code <= 0x200F or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069
+    return code < 0x20 or 0x7F <= code <= 0x9F or 0xD800 <= code <= 0xDFFF or marks
+
+
+class Escaping:
+    """A text stream through which only `escaped` text goes; all else is the stream's.
+
+    Attributes:
+        terminal: the stream itself, for a bar or table that escapes what it shows.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.terminal = stream
+
+    def write(self, text: str) -> int:
+        """Write `escaped(text)`."""
+        self.terminal.write(escaped(text))
+        return len(text)
+
+    def writelines(self, lines: list[str]) -> None:
+        """Write each line."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.terminal, name)
+
+
+def terminal_of(stream: TextIO) -> TextIO:
+    """What is behind a stream, if it escapes: for output that is made of control codes."""
+    return stream.terminal if isinstance(stream, Escaping) else stream
+
+
+@contextmanager
+def escaping() -> Iterator[None]:
+    """Standard output and error escape until the end of the block."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (Escaping(terminal_of(one)) for one in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
