@@ -67,16 +67,17 @@ ROOMS: dict[str, set[str]] = {
     "rules": set(),
     "statistics": {"rules"},
     "moves": set(),
+    "likeness": {"rules", "statistics", "moves"},
     "evidence": {"rules", "statistics"},
     "judgement": {"rules", "statistics", "evidence"},
     "cohorts": {"evidence"},
     "phantoms": {"evidence"},
     "controls": BASE,
-    **{wing: BASE | {"controls", "moves"} for wing in WINGS},
+    **{wing: BASE | {"controls", "likeness", "moves"} for wing in WINGS},
     "run": {*BASE, *WINGS},
     "report": {*BASE, "run"},
 }
-MOST_ROOMS = 17
+MOST_ROOMS = 18
 
 
 def layer(path: Path) -> str:

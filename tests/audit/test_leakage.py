@@ -50,6 +50,7 @@ def test_clean_files_pass_with_power(tmp_path):
     assert {k: s.verdict for k, s in found.items()} == {
         "leakage.subjects": "pass",
         "leakage.duplicates": "pass",
+        "leakage.near_duplicates": "pass",
         "leakage.files": "pass",
         "leakage.sites": "not asked",
     }

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from size import neighbours
 
 from fastgan.arrays import Bools, Floats
-from fastgan.audit.memorization.copy_search import CopySearch
-from fastgan.audit.memorization.outliers import CopyTest, isolation
+from fastgan.audit.likeness.copy_search import CopySearch
+from fastgan.audit.likeness.outliers import CopyTest, isolation
 from fastgan.audit.memorization.power import LEVELS, THIRDS
 from fastgan.audit.statistics import clopper_pearson
 from fastgan.data.bundled import read_lidc

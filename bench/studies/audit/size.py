@@ -23,7 +23,7 @@ import torch
 from distributions import KINDS, Population
 
 from fastgan.arrays import Floats, Integers
-from fastgan.audit.memorization.outliers import CopyTest, isolation
+from fastgan.audit.likeness.outliers import CopyTest, isolation
 from fastgan.audit.memorization.prevalence import Sides, nearest_subject
 from fastgan.audit.statistics import (
     Exchange,

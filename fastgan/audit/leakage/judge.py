@@ -20,7 +20,9 @@ from fastgan.audit.evidence import (
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, answer
 from fastgan.audit.leakage.duplicates import (
     DUPLICATES,
+    NEAR,
     SUBJECTS,
+    near_duplicates,
     repeated_volumes,
     shared_subjects,
 )
@@ -50,6 +52,7 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
     parts = (
         (SUBJECTS, shared_subjects),
         (DUPLICATES, repeated_volumes),
+        (NEAR, near_duplicates),
         (FILES, _files),
         (SITES, _sites),
     )

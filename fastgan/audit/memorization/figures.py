@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fastgan.arrays import Floats, Integers
 from fastgan.audit.evidence import Evidence
 from fastgan.audit.judgement import Figure
+from fastgan.audit.likeness.copy_search import Found
 from fastgan.audit.memorization.power import THIRDS, CopyPower
 from fastgan.audit.memorization.search import Searched
 from fastgan.audit.moves import mirrored
@@ -20,7 +23,7 @@ _PAIRS = 6
 
 def ratios_and_power(r: Floats, null: Floats, power: CopyPower | None) -> tuple[Figure, ...]:
     """Ratios of generated volumes over those that are no copies; power by noise where measured."""
-    columns = 2 if power is not None else 1
+    columns = 2 if power is not None and power.noise else 1
     drawn = canvas(1, columns, figsize=(3.4 * columns, 3.0), dpi=110, layout="constrained")
     if drawn is None:
         return ()
@@ -31,7 +34,7 @@ def ratios_and_power(r: Floats, null: Floats, power: CopyPower | None) -> tuple[
     axes[0].plot([r.min()], [0], "v", color="C3", clip_on=False, label="nearest to a copy")
     axes[0].set(xlabel="nearest / next distances", ylabel="density")
     axes[0].legend(fontsize=7, frameon=False, loc="upper left")
-    if power is not None:
+    if power is not None and power.noise:
         levels = list(power.noise)
         for third, name in enumerate(THIRDS):
             axes[1].plot(levels, [power.noise[n][third].mean() for n in levels], "o-", label=name)
@@ -45,7 +48,12 @@ def ratios_and_power(r: Floats, null: Floats, power: CopyPower | None) -> tuple[
 
 
 def flagged_pairs(
-    data: Searched, evidence: Evidence, flagged: Integers, r: Floats
+    data: Searched,
+    evidence: Evidence,
+    near: Sequence[Found],
+    which: Integers,
+    flagged: Integers,
+    r: Floats,
 ) -> tuple[Figure, ...]:
     """The most suspicious generated volumes over their training volumes, mirrored alike."""
     shown = flagged[:_PAIRS]
@@ -54,10 +62,12 @@ def flagged_pairs(
     if drawn is None:
         return ()
     page, axes = drawn
-    made, near = evidence.require_generated(), data.of_generated[1]
+    made = evidence.require_generated()
     for column, i in enumerate(shown):
         generated = made.values[data.generated[i]]
-        source = mirrored(evidence.training.values[near.index[i, 0]], int(near.mirror[i, 0]))
+        found = near[int(which[i])]
+        volume = data.training_volume[found.index[i, 0]]
+        source = mirrored(evidence.training.values[volume], int(found.mirror[i, 0]))
         for line, volume in enumerate((generated, source)):
             axis = axes[line * len(shown) + column]
             axis.imshow(_picture(volume, evidence.modality), cmap="bone", interpolation="nearest")

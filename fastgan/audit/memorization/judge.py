@@ -12,24 +12,33 @@ from functools import partial
 
 import numpy as np
 
+from fastgan.arrays import Floats
 from fastgan.audit.controls import power_level
 from fastgan.audit.evidence import LEAST_TO_FIT, Evidence, Options
-from fastgan.audit.judgement import Finding, Outcome, Question, Verdict, answer, cannot_tell
+from fastgan.audit.judgement import (
+    Control,
+    Finding,
+    Outcome,
+    Question,
+    Verdict,
+    answer,
+    cannot_tell,
+)
+from fastgan.audit.likeness.outliers import CopyTest
+from fastgan.audit.likeness.searches import Near
 from fastgan.audit.memorization.figures import flagged_pairs, ratios_and_power
-from fastgan.audit.memorization.outliers import CopyTest
+from fastgan.audit.memorization.planted_copies import TRANSFORMS
 from fastgan.audit.memorization.power import (
+    CopyPower,
     copy_power,
+    deformed_power,
+    nearest_by_search,
     prevalence_controls,
     quiet_copies,
 )
-from fastgan.audit.memorization.prevalence import Sides, nearest_subject
-from fastgan.audit.memorization.search import Searched, isolations, searched
-from fastgan.audit.memorization.tables import (
-    context,
-    flag_table,
-    power_by_noise,
-    power_tables,
-)
+from fastgan.audit.memorization.prevalence import Sides
+from fastgan.audit.memorization.search import Searched, searched
+from fastgan.audit.memorization.tables import context, flag_table, least_power, power_tables
 from fastgan.audit.rules import limit
 from fastgan.errors import AuditError
 
@@ -41,6 +50,11 @@ LARGEST_SHARE = limit("memorization.prevalence.largest_share")
 SMALL_SHARE = limit("memorization.prevalence.small_share")
 """Upper end up to which copying that was found is a warning: less than 1 in 5 is copied."""
 
+DEFORMED = Question(
+    "memorization",
+    "memorization.copies_deformed",
+    "Is any generated volume a training volume turned, zoomed or bent, or one by half?",
+)
 COPIES = Question(
     "memorization",
     "memorization.copies",
@@ -63,7 +77,11 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
         `options.planted` volumes at 8 M F each.
     """
     data = searched(evidence, options)
-    parts = ((COPIES, partial(_copies, data)), (PREVALENCE, partial(_prevalence, data)))
+    parts = (
+        (COPIES, partial(_copies, data)),
+        (DEFORMED, partial(_deformed, data)),
+        (PREVALENCE, partial(_prevalence, data)),
+    )
     findings = answer(parts, evidence, options)
     return [_unless_nameless(finding, evidence.nameless) for finding in findings]
 
@@ -74,6 +92,19 @@ def _unless_nameless(finding: Finding, reason: str) -> Finding:
     return replace(finding, accepted=cannot_tell(reason))
 
 
+_METHODS = (
+    "r = d1 / mean(d2, ..., d10) of distances to the training volumes. Three searches: by voxels, "
+    "each volume moved so that its body is centred, once as it lies and once in its best of eight "
+    "mirror images; by local contrast (deviation from the mean around each voxel, over the "
+    "deviation there; less what real volumes have in common), mirrored and of either sign."
+)
+_METHODS_POSED = (
+    "r = d1 / mean(d2, ..., d10) of distances to the training volumes by local contrast (deviation "
+    "from the mean around each voxel, over the deviation there; less what real volumes have in "
+    "common), in eight mirror images and of either sign. Two searches: by the half that is most "
+    "alike; and in nine poses (zoomed by 1.1 or its inverse, turned by 15 degrees either way about "
+    "an axis, or neither)."
+)
 _NAMES = (
     "Names of subjects are believed: one patient under two names may lie on both sides of the "
     "split and hide copies."
@@ -81,74 +112,119 @@ _NAMES = (
 
 
 def _copies(data: Searched, evidence: Evidence, options: Options) -> Finding:
-    null = data.null()
+    null = data.null(Near.isolations)
     test = CopyTest.fit(null)
-    made = isolations(data.of_generated)
-    single, p = test.p(made), test.p_any(made)
+    made = data.of_generated.isolations()
+    found = _suspects(data, evidence, options, COPIES, test, null, made)
+    if options.quick:
+        return found
+    level = power_level(options.alpha) / len(data.generated)
+    used = tuple(kind for kind in evidence.augmentations or () if kind in TRANSFORMS)
+    power = copy_power(data, test, level, options, used, mask=evidence.modality == "mask")
+    quiet = quiet_copies(data, Near.isolations, options)
+    return _measured(found, power, quiet, evidence)
+
+
+def _deformed(data: Searched, evidence: Evidence, options: Options) -> Finding:
+    null = data.null(Near.isolations_deformed)
+    test = CopyTest.fit(null)
+    made = data.of_generated.isolations_deformed()
+    found = _suspects(data, evidence, options, DEFORMED, test, null, made)
+    if options.quick:
+        return found
+    level = power_level(options.alpha) / len(data.generated)
+    power = deformed_power(data, test, level, options)
+    quiet = quiet_copies(data, Near.isolations_deformed, options)
+    return _measured(found, power, quiet, evidence)
+
+
+def _suspects(
+    data: Searched,
+    evidence: Evidence,
+    options: Options,
+    question: Question,
+    test: CopyTest,
+    null: tuple[Floats, ...],
+    made: tuple[Floats, ...],
+) -> Finding:
+    """Generated volumes nearer to one training volume than chance, by some of the searches."""
+    near = data.of_generated.same_pose if question is COPIES else data.of_generated.deformed
+    single, p, which = test.p(made), test.p_any(made), test.search_of(made)
     count = len(single)
     flagged = np.flatnonzero(count * single <= options.alpha)
     flagged = flagged[np.argsort(single[flagged], kind="stable")]
-    r, r_null = np.exp(-made[1]), np.exp(-null[1])
-    power = None
-    if not options.quick:
-        rng = options.rng("memorization/planted")
-        limit = power_level(options.alpha) / count
-        power = copy_power(data, test, limit, options.planted, rng)
+    r = np.exp(-np.stack(made)[which, np.arange(count)])
+    first = int(np.argmin(single))
+    r_null = np.exp(-null[int(which[first])])
     compared = (
-        f"the smallest ratio is {r.min():.2f}, that of {len(r_null)} volumes that are no copies "
-        f"{r_null.min():.2f}"
+        f"the most suspicious has a ratio of {r[first]:.2f}, the smallest of {len(r_null)} volumes "
+        f"that are no copies is {r_null.min():.2f}"
     )
-    least = {} if power is None else power_by_noise(power)
-    found = "; ".join(f"one copy with noise {level:g}: {p:.2f}" for level, p in least.items())
+    left = ""
+    if data.twice:
+        left = (
+            f" {data.twice} volumes that another subject has nearly the same were left out, "
+            f"{data.across} of them held-out ones that are in the training set: see the question "
+            "of leakage about them."
+        )
+    deformed = question is DEFORMED
     finding = Finding(
-        *COPIES,
+        *question,
         accepted=Outcome(
             "pass",
-            f"No evidence of a copied training volume found among {count} generated volumes: "
-            f"{compared}."
-            + "".join(
-                f" One with noise of {level:g} of the distance between neighbours would have been "
-                f"found with a power of at least {p:.2f}."
-                for level, p in list(least.items())[:1]
-            ),
+            f"No evidence of a copied training volume found among {count} generated volumes"
+            f"{', turned, zoomed, bent or by half' if deformed else ''}: {compared}.{left}",
         ),
         rejected=Outcome(
             "fail",
             f"{len(flagged)} of {count} generated volumes lie nearer to one training volume than "
-            f"volumes that are no copies do: {compared}.",
+            f"volumes that are no copies do: {compared}.{left}",
         ),
         p=p,
-        value=float(r.min()),
-        value_name="smallest ratio of nearest to next distances (0 for an exact copy)",
+        value=float(r[first]),
+        value_name="ratio of nearest to next distances of the most suspicious (0: an exact copy)",
         floor=float(np.quantile(r_null, 1 / count)),
         floor_name=f"1 in {count} of held-out volumes and of training volumes against the others",
         n_volumes=count,
         n_subjects=data.n_training + data.n_holdout,
-        power=found,
-        tables=(*flag_table(data, single, r, flagged), *power_tables(power, evidence)),
-        methods=(
-            "r = d1 / mean(d2, ..., d10), Euclidean distances to the training volumes, each volume "
-            "moved so that its body is centred, once as it lies and once in its best of eight "
-            f"mirror images. Null: {len(data.holdout_subject)} held-out volumes, and "
-            f"{len(data.left_out)} training volumes against all other subjects, by the same "
-            "searches. p: generalised Pareto tail of -log r above the 95 % quantile of the null, "
-            "of fewer than 2,000 values down to the 90 % one, shape at least 0.1; Bonferroni over "
-            "two searches and all generated volumes. Planted "
-            f"copies count as found at p <= {power_level(options.alpha):g}, which Holm's "
-            "correction over 20 tests never undercuts."
+        tables=flag_table(data, near, which, single, r, flagged),
+        methods=(_METHODS_POSED if deformed else _METHODS)
+        + (
+            f" Null: {len(data.holdout_subject)} held-out volumes, and {len(data.left_out)} "
+            "training volumes against all other subjects, by the same searches. p: generalised "
+            "Pareto tail of -log r above the 95 % quantile of the null, of fewer than 2,000 values "
+            "down to the 90 % one, shape at least 0.1; Bonferroni over the searches and all "
+            f"generated volumes. Planted copies count as found at p <= "
+            f"{power_level(options.alpha):g}, which Holm's correction over 20 tests never "
+            "undercuts."
         ),
-        limits=_NAMES
-        + " Copies that are rotated, scaled, bent or of a part of a volume are found only as far "
-        "as the table of planted copies says. A volume that ten training volumes resemble "
-        "equally is no outlier.",
+        limits=_NAMES + " Copies of other kinds than those planted may not be found. A volume that "
+        "ten training volumes resemble equally is no outlier.",
     )
-    if power is not None:
-        quiet = quiet_copies(data, options)
-        finding = replace(finding, controls=(*power.points(), quiet))
-    figures = ratios_and_power(r, r_null, power)
+    figures = ratios_and_power(r, r_null, None)
     if options.patient_images and len(flagged):
-        figures += flagged_pairs(data, evidence, flagged, r)
+        figures += flagged_pairs(data, evidence, near, which, flagged, r)
     return replace(finding, figures=figures)
+
+
+def _measured(finding: Finding, power: CopyPower, quiet: Control, evidence: Evidence) -> Finding:
+    """A finding with its controls, whose sentence says for which copies power was measured."""
+    least = least_power(power)
+    decisive = [c for c in power.points() if c.decisive]
+    kinds = ", ".join(c.name.removeprefix("one copy ").split(", noise")[0] for c in decisive)
+    sure = min(c.interval[0] for c in decisive)
+    said = (
+        f" One copy would have been found with a power of at least {sure:.2f}: {kinds}; each with "
+        "noise of 0.1 of the distance between neighbours. Of other changes this says nothing."
+    )
+    accepted = replace(finding.accepted, sentence=finding.accepted.sentence + said)
+    return replace(
+        finding,
+        accepted=accepted,
+        power="; ".join(f"one copy, {name}: at least {p:.2f}" for name, p in least.items()),
+        controls=(*power.points(), quiet),
+        tables=(*finding.tables, *power_tables(power, evidence)),
+    )
 
 
 def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding:
@@ -159,19 +235,19 @@ def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding
         )
     rng = options.rng("memorization/exchange")
     sides = Sides.draw(data.n_training, data.n_holdout, rng, options.permutations)
-    near, held = data.of_generated[1], data.of_generated_held
-    subject, trained = nearest_subject(
-        near.distance[:, 0],
-        data.training_subject[near.index[:, 0]],
-        held.distance[:, 0],
-        data.holdout_subject[held.index[:, 0]],
-    )
-    share, p = sides.share(trained), sides.p(subject, trained)
+    sides_of = nearest_by_search(data, data.of_generated, data.of_generated_held)
+    shares = [sides.share(trained) for _, trained in sides_of]
+    p = min(1.0, len(sides_of) * min(sides.p(*one) for one in sides_of))
+    # The search that shows the most copying: its interval bounds how much there may be.
+    by = int(np.argmax(shares))
+    share, (subject, trained) = shares[by], sides_of[by]
     low, high = sides.interval(subject, trained, options.rng("memorization/interval"), 1000)
-    copied = max(0.0, 2 * high - 1)
+    copied = min(1.0, max(0.0, 2 * high - 1))
     measured = (
-        f"{share:.0%} of {len(trained)} generated volumes [{low:.0%}, {high:.0%}] are nearest to a "
-        f"training patient, where 50 % are without copying; at most {copied:.0%} are copied"
+        f"{max(share, 0):.0%} of {len(trained)} generated volumes [{max(low, 0):.0%}, "
+        f"{min(high, 1):.0%}] are nearest to a training patient, at equal numbers of patients on "
+        f"both sides, where 50 % are without copying; at most {copied:.0%} are copies of the kinds "
+        "that these searches find"
     )
     verdict: Verdict = "warn" if high <= SMALL_SHARE else "fail"
     rejected = Outcome(verdict, f"Generated volumes follow training patients: {measured}.")
@@ -202,7 +278,9 @@ def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding
         tables=(context(data),),
         methods=(
             f"Of each generated volume, the nearest patient among {data.n_training} in training "
-            f"and {data.n_holdout} held out, centred and in its best of eight mirror images. q is "
+            f"and {data.n_holdout} held out: by voxels, centred, and by local contrast, turned and "
+            "zoomed as well, both in the best of eight mirror images; p is twice the smaller one, "
+            "the share that of the search that shows more. q is "
             "the share nearest to training, e the share of training patients; the value is "
             "1/2 + (q - e) / (2 (1 - e)): above 1/2 is nearer to training, and a copied share c "
             f"gives 1/2 + c/2. p: {options.permutations} exchanges of training and held-out "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,19 @@ from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit import controls
 from fastgan.audit.evidence import Options
 from fastgan.audit.judgement import Control
-from fastgan.audit.memorization.outliers import CopyTest
-from fastgan.audit.memorization.planted_copies import TRANSFORMS, noisy, transformed
+from fastgan.audit.likeness.outliers import CopyTest
+from fastgan.audit.likeness.searches import Near
+from fastgan.audit.memorization.planted_copies import (
+    DEFORMED,
+    OF_MASKS,
+    SAME_POSE,
+    changed,
+    noisy,
+    transformed,
+)
 from fastgan.audit.memorization.prevalence import Sides, nearest_subject
-from fastgan.audit.memorization.search import Pair, Searched, isolations
-from fastgan.audit.memorization.split_by_chance import posing_controls
+from fastgan.audit.memorization.search import Searched
+from fastgan.audit.memorization.split_by_chance import SPLITS, posing_controls
 from fastgan.audit.rules import limit
 
 __all__ = [
@@ -23,6 +32,8 @@ __all__ = [
     "SHARES",
     "THIRDS",
     "copy_power",
+    "deformed_power",
+    "nearest_by_search",
     "prevalence_controls",
     "quiet_copies",
 ]
@@ -38,14 +49,17 @@ DECISIVE_NOISE = limit("memorization.copies.decisive_noise")
 DECISIVE_SHARE = limit("memorization.prevalence.decisive_share")
 
 
+_DECISIVE = (*SAME_POSE, *DEFORMED)
+
+
 @dataclass(frozen=True)
 class CopyPower:
     """Which planted copies were found, one among the generated volumes in each run."""
 
     noise: dict[float, Bools]
     """Level -> [3, R] by third of size."""
-    transforms: dict[str, Bools]
-    """One of `TRANSFORMS` -> [R], with noise of the first level."""
+    changes: dict[str, Bools]
+    """One of `SAME_POSE` -> [R], with noise of the first level; or a change that moves voxels."""
 
     def points(self) -> tuple[Control, ...]:
         """Noise first; its first level decides."""
@@ -54,8 +68,8 @@ class CopyPower:
             for level, found in self.noise.items()
         ]
         points += [
-            _one_copy(f"after {kind}, noise {LEVELS[0]:g}", found)
-            for kind, found in self.transforms.items()
+            _one_copy(f"{kind}, noise {LEVELS[0]:g}", found, decisive=kind in _DECISIVE)
+            for kind, found in self.changes.items()
         ]
         return tuple(points)
 
@@ -71,48 +85,92 @@ def _planted(name: str, found: Bools, *, decisive: bool) -> Control:
 
 
 def copy_power(
-    data: Searched, test: CopyTest, limit: float, planted: int, rng: np.random.Generator
+    data: Searched,
+    test: CopyTest,
+    limit: float,
+    options: Options,
+    used: tuple[str, ...],
+    *,
+    mask: bool,
 ) -> CopyPower:
-    """Plant copies of random training volumes, `planted` for each point.
+    """Plant copies of random training volumes, `options.planted` for each point.
 
     A copy is found where its p-value is at most `limit`: the level of the set over the number of
-    generated volumes, as a run replaces one of them.
+    generated volumes, as a run replaces one of them. The augmentations that training used, and
+    shifts, are planted too.
     """
+    rng = options.rng("memorization/planted")
+    length = LEVELS[0] * data.typical
 
     def found(copies: Floats) -> Bools:
-        flags: Bools = test.p(isolations(data.in_training.search(copies))) <= limit
+        flags: Bools = test.p(data.in_training.search(copies).isolations()) <= limit
         return flags
 
     noise = {}
     for level in LEVELS:
         rows = []
         for third in range(len(THIRDS)):
-            volumes = rng.choice(np.flatnonzero(data.size_third == third), planted)
+            of = np.flatnonzero(data.size_third == third)
+            volumes = rng.choice(of, max(1, options.planted // len(THIRDS)))
             rows.append(found(noisy(data.training[volumes], level * data.typical, rng)))
         noise[level] = np.stack(rows)
-    transforms = {}
-    for kind in TRANSFORMS:
-        volumes = data.training[rng.integers(len(data.training), size=planted)]
-        changed = transformed(kind, volumes, rng, data.spacing)
-        transforms[kind] = found(noisy(changed, LEVELS[0] * data.typical, rng))
-    return CopyPower(noise, transforms)
+    changes = {}
+    for kind in OF_MASKS if mask else SAME_POSE:
+        volumes, others = _sources(data, options.planted, rng)
+        changes[kind] = found(noisy(changed(kind, volumes, others, rng), length, rng))
+    for kind in dict.fromkeys(("shift", *used)):
+        volumes, _ = _sources(data, options.planted, rng)
+        copies = transformed(kind, volumes, rng, data.spacing)
+        changes[kind] = found(noisy(copies, length, rng))
+    return CopyPower(noise, changes)
 
 
-def quiet_copies(data: Searched, options: Options) -> Control:
-    """Random halves of the held-out subjects pose as generated; the others are the null.
+def deformed_power(data: Searched, test: CopyTest, limit: float, options: Options) -> CopyPower:
+    """The same of copies whose voxels were moved."""
+    rng = options.rng("memorization/planted-deformed")
+    changes = {}
+    for kind in DEFORMED:
+        volumes, others = _sources(data, options.planted, rng)
+        copies = changed(kind, volumes, others, rng)
+        near = data.in_training.search(noisy(copies, LEVELS[0] * data.typical, rng))
+        changes[kind] = test.p(near.isolations_deformed()) <= limit
+    return CopyPower({}, changes)
 
-    The halves are drawn from one set and overlap, so the interval is too narrow.
+
+def _sources(data: Searched, count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Training volumes at random, and held-out ones."""
+    of = rng.integers(len(data.training), size=count)
+    return data.training[of], data.holdout[rng.integers(len(data.holdout), size=count)]
+
+
+def quiet_copies(
+    data: Searched, of: Callable[[Near], tuple[Floats, ...]], options: Options
+) -> Control:
+    """The held-out subjects pose as generated; the training volumes are the null.
+
+    It holds unless they raise an alarm and look more like copies than after every one of 99 random
+    splits of the same subjects: a single outlying patient is one on whichever side it lies.
     """
     rng = options.rng("memorization/posing")
-    held, trained = isolations(data.of_holdout), isolations(data.of_training)
-    alarms = np.zeros(options.planted, bool)
-    for run in range(options.planted):
-        posing = np.isin(data.holdout_subject, _half(data.n_holdout, rng))
-        null = [np.concatenate([h[~posing], t]) for h, t in zip(held, trained, strict=True)]
-        alarms[run] = CopyTest.fit(null).p_any([h[posing] for h in held]) <= options.alpha
-    name = "held-out volumes posing as generated"
-    hits = int(np.count_nonzero(alarms))
-    return controls.quiet(name, hits, len(alarms), at_most=options.alpha)
+    values = data.null(of)
+    subject = np.concatenate(
+        [data.n_training + data.holdout_subject, data.training_subject[data.left_out]]
+    )
+    total = data.n_training + data.n_holdout
+
+    def p(held: Integers) -> float:
+        posing = np.isin(subject, held)
+        if posing.all() or not posing.any():
+            return 1.0
+        test = CopyTest.fit([u[~posing] for u in values], least=1)
+        return test.p_any([u[posing] for u in values])
+
+    mine = p(np.arange(data.n_training, total))
+    alarm = mine <= options.alpha and all(
+        mine < p(rng.permutation(total)[: data.n_holdout]) for _ in range(SPLITS)
+    )
+    name = f"held-out volumes posing as generated, more than after {SPLITS} random splits"
+    return controls.quiet(name, int(alarm), 1, at_most=0.0, by="rate")
 
 
 def prevalence_controls(data: Searched, sides: Sides, options: Options) -> tuple[Control, ...]:
@@ -122,34 +180,49 @@ def prevalence_controls(data: Searched, sides: Sides, options: Options) -> tuple
 
 def _mirrored_shares(data: Searched, sides: Sides, options: Options) -> list[Control]:
     rng = options.rng("memorization/mirrored")
-    volumes = data.training[rng.integers(len(data.training), size=options.planted)]
-    copies = transformed("flip", volumes, rng, data.spacing)
-    copies = noisy(copies, LEVELS[0] * data.typical, rng)
-    copied = _nearest(data, data.in_training.search(copies, 1), data.in_holdout.search(copies, 1))
-    made = _nearest(data, data.of_generated, (data.of_generated_held,) * 2)
+    made = nearest_by_search(data, data.of_generated, data.of_generated_held)
     points = []
-    for share in SHARES:
-        found = np.zeros(options.planted, bool)
-        for run in range(options.planted):
-            replaced = rng.permutation(len(made[0]))[: round(share * len(made[0]))]
-            drawn = rng.integers(len(copied[0]), size=len(replaced))
-            subject, trained = made[0].copy(), made[1].copy()
-            subject[replaced], trained[replaced] = copied[0][drawn], copied[1][drawn]
-            found[run] = sides.p(subject, trained) <= controls.power_level(options.alpha)
-        name = f"{share:.0%} of the volumes mirrored copies, noise {LEVELS[0]:g}"
-        points.append(_planted(name, found, decisive=share == DECISIVE_SHARE))
+    for kind, shares in (("mirrored", SHARES), (DEFORMED[-1], (DECISIVE_SHARE, 1.0))):
+        volumes, others = _sources(data, options.planted, rng)
+        copies = noisy(changed(kind, volumes, others, rng), LEVELS[0] * data.typical, rng)
+        copied = nearest_by_search(
+            data, data.in_training.search(copies, 1), data.in_holdout.search(copies, 1)
+        )
+        for share in shares:
+            found = np.zeros(options.planted, bool)
+            for run in range(options.planted):
+                count = len(made[0][0])
+                replaced = rng.permutation(count)[: round(share * count)]
+                drawn = rng.integers(options.planted, size=len(replaced))
+                p = []
+                for ours, theirs in zip(made, copied, strict=True):
+                    subject, trained = ours[0].copy(), ours[1].copy()
+                    subject[replaced], trained[replaced] = theirs[0][drawn], theirs[1][drawn]
+                    p.append(sides.p(subject, trained))
+                found[run] = len(p) * min(p) <= controls.power_level(options.alpha)
+            name = f"{share:.0%} of the volumes copies, {kind}, noise {LEVELS[0]:g}"
+            decisive = kind == "mirrored" and share == DECISIVE_SHARE
+            points.append(_planted(name, found, decisive=decisive))
     return points
 
 
-def _nearest(data: Searched, in_training: Pair, in_holdout: Pair) -> tuple[Integers, Bools]:
-    """Nearest subject and whether it is a training subject, by the search with mirror images."""
-    return nearest_subject(
-        in_training[1].distance[:, 0],
-        data.training_subject[in_training[1].index[:, 0]],
-        in_holdout[1].distance[:, 0],
-        data.holdout_subject[in_holdout[1].index[:, 0]],
+def nearest_by_search(
+    data: Searched, in_training: Near, in_holdout: Near
+) -> list[tuple[Integers, Bools]]:
+    """Nearest subject and whether it is a training subject: by voxels, then by local contrast.
+
+    With mirror images; by local contrast turned and zoomed, too.
+    """
+    pairs = (
+        (in_training.mirrored, in_holdout.mirrored),
+        (in_training.posed, in_holdout.posed),
     )
-
-
-def _half(subjects: int, rng: np.random.Generator) -> Integers:
-    return rng.permutation(subjects)[: max(1, subjects // 2)]
+    return [
+        nearest_subject(
+            training.distance[:, 0],
+            data.training_subject[training.index[:, 0]],
+            held.distance[:, 0],
+            data.holdout_subject[held.index[:, 0]],
+        )
+        for training, held in pairs
+    ]

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from fastgan.arrays import Floats, Integers
 from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.memorization.copy_search import NEIGHBOURS, CopySearch, Found, coarse
-from fastgan.audit.memorization.outliers import isolation
+from fastgan.audit.likeness.copy_search import NEIGHBOURS, coarse
+from fastgan.audit.likeness.local_contrast import ContrastSpace, local_contrast
+from fastgan.audit.likeness.searches import Near, Searches
+from fastgan.audit.likeness.twins import LEAST, Twins
 from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.descriptors import size_of
 
-__all__ = ["Searched", "isolations", "searched"]
-
-Pair = tuple[Found, Found]
-"""Neighbours of volumes that were moved, and of volumes that were moved and mirrored."""
+__all__ = ["Searched", "searched"]
 
 # Training volumes whose own neighbours are looked up; more would not sharpen the null much.
 _MOST_NULL = 1000
 # Held-out neighbours of a held-out volume, so that half of the subjects can be taken away.
 _HELD_NEIGHBOURS = 32
-
-
-def isolations(pair: Pair) -> tuple[Floats, Floats]:
-    """The isolation [N] by each search."""
-    return isolation(pair[0].distance), isolation(pair[1].distance)
 
 
 @dataclass(frozen=True)
@@ -39,37 +35,45 @@ class Searched:
     n_training: int
     size_third: Integers
     """[M] 0, 1 or 2: the third of training volumes by size of the body."""
+    holdout: Floats
+    """[H, d, h, w]"""
     holdout_subject: Integers
     n_holdout: int
-    in_training: CopySearch
-    in_holdout: CopySearch
+    in_training: Searches
+    in_holdout: Searches
     left_out: Integers
     """[L] training volumes whose own neighbours were looked up."""
-    of_training: Pair
+    of_training: Near
     """[L] in training volumes of other subjects."""
-    of_training_held: Found
+    of_training_held: Near
     """[L] in held-out volumes."""
-    of_holdout: Pair
+    of_holdout: Near
     """[H] in training."""
-    of_holdout_held: Found
+    of_holdout_held: Near
     """[H] held-out volumes of other subjects."""
-    of_generated: Pair
+    of_generated: Near
     """[G] in training."""
-    of_generated_held: Found
+    of_generated_held: Near
     """[G] nearest held-out volume."""
     generated: Integers
     """[G] positions of those searched for among all generated volumes."""
+    training_volume: Integers
+    """[M] positions of those searched in among all training volumes."""
+    twice: int
+    """Training and held-out volumes left out, as another subject has nearly the same."""
+    across: int
+    """Of these, held-out ones that are nearly the same as a training volume."""
     spacing: tuple[float, float, float]
 
     @property
     def typical(self) -> float:
         """Median distance of a held-out volume to the nearest training volume."""
-        return float(np.median(self.of_holdout[0].distance[:, 0]))
+        return float(np.median(self.of_holdout.plain.distance[:, 0]))
 
-    def null(self) -> tuple[Floats, Floats]:
+    def null(self, of: Callable[[Near], tuple[Floats, ...]]) -> tuple[Floats, ...]:
         """Isolation of the volumes that are no copies, held-out ones first, by each search."""
-        held, trained = isolations(self.of_holdout), isolations(self.of_training)
-        return np.concatenate([held[0], trained[0]]), np.concatenate([held[1], trained[1]])
+        pairs = zip(of(self.of_holdout), of(self.of_training), strict=True)
+        return tuple(np.concatenate([held, trained]) for held, trained in pairs)
 
 
 def searched(evidence: Evidence, options: Options) -> Searched:
@@ -79,6 +83,7 @@ def searched(evidence: Evidence, options: Options) -> Searched:
         AuditError: as `memorization.judge`.
     """
     training, holdout, made = _checked(evidence)
+    training, holdout, used, twice, across = _once(training, holdout)
     small = {cohort.name: coarse(cohort.values) for cohort in (training, holdout, made)}
     known, training_subject = np.unique(training.subjects, return_inverse=True)
     held, holdout_subject = np.unique(holdout.subjects, return_inverse=True)
@@ -90,8 +95,9 @@ def searched(evidence: Evidence, options: Options) -> Searched:
     if len(ours) > _MOST_NULL:
         rng = options.rng("memorization/null")
         left_out = np.sort(rng.choice(len(ours), _MOST_NULL, replace=False))
-    in_training = CopySearch(ours, training_subject)
-    in_holdout = CopySearch(behind, holdout_subject)
+    space = ContrastSpace.fit(torch.cat([local_contrast(ours), local_contrast(behind)]))
+    in_training = Searches(ours, training_subject, space)
+    in_holdout = Searches(behind, holdout_subject, space)
     others = len(behind) - int(np.bincount(holdout_subject).max())
     if others < 1:
         raise AuditError("memorization: needs held-out volumes of at least 2 subjects")
@@ -104,20 +110,52 @@ def searched(evidence: Evidence, options: Options) -> Searched:
         training_subject,
         len(known),
         thirds,
+        behind,
         holdout_subject,
         len(held),
         in_training,
         in_holdout,
         left_out,
         in_training.search(ours[left_out], groups=training_subject[left_out]),
-        in_holdout.search(ours[left_out], min(NEIGHBOURS, len(behind)))[1],
+        in_holdout.search(ours[left_out], min(NEIGHBOURS, len(behind))),
         in_training.search(behind),
-        in_holdout.search(behind, min(_HELD_NEIGHBOURS, others), holdout_subject)[1],
+        in_holdout.search(behind, min(_HELD_NEIGHBOURS, others), holdout_subject),
         in_training.search(drawn),
-        in_holdout.search(drawn, 1)[1],
+        in_holdout.search(drawn, 1),
         np.flatnonzero(varies),
+        used,
+        twice,
+        across,
         evidence.spacing,
     )
+
+
+def _once(training: Cohort, holdout: Cohort) -> tuple[Cohort, Cohort, Integers, int, int]:
+    """Both sides without volumes that another subject has, too.
+
+    Returns:
+        training, held-out; positions of the training volumes that stay; how many went, and how
+        many held-out ones of them as they are in training.
+
+
+    Raises:
+        AuditError: too little is left.
+    """
+    side = np.repeat([False, True], [len(training), len(holdout)])
+    subjects = np.concatenate([training.subjects, holdout.subjects])
+    most = int(np.unique(subjects, return_counts=True)[1].max())
+    if len(side) < LEAST or len(side) - most < NEIGHBOURS:
+        return training, holdout, np.arange(len(training)), 0, 0
+    twins = Twins.among(coarse(np.concatenate([training.values, holdout.values])), subjects)
+    out = twins.second(side)
+    across = int(np.count_nonzero(out & side & ~side[twins.partner]))
+    kept = training.subset(~out[~side]), holdout.subset(~out[side])
+    if not len(kept[0]) or not len(kept[1]):
+        raise AuditError(
+            f"memorization: {int(out.sum())} of {len(side)} volumes are nearly the same as one of "
+            "another subject, and nothing is left to compare with; list every patient once"
+        )
+    return *kept, np.flatnonzero(~out[~side]), int(np.count_nonzero(out)), across
 
 
 def _checked(evidence: Evidence) -> tuple[Cohort, Cohort, Cohort]:

@@ -16,16 +16,16 @@ from fastgan.arrays import Bools, Integers
 from fastgan.audit import controls
 from fastgan.audit.evidence import Options
 from fastgan.audit.judgement import Control
-from fastgan.audit.memorization.copy_search import Found
+from fastgan.audit.likeness.copy_search import Found
 from fastgan.audit.memorization.prevalence import Sides
 from fastgan.audit.memorization.search import Searched
 from fastgan.audit.rules import whole
 
-__all__ = ["Neighbourhood", "posing_controls"]
+__all__ = ["SPLITS", "Neighbourhood", "posing_controls"]
 
 # More alarms than after all of these have a probability of 1 %: a whole audit has some twenty
 # controls like this, and at 1 in 20 one of them would cry wolf in most.
-_SPLITS = whole("memorization.prevalence.splits")
+SPLITS = whole("memorization.prevalence.splits")
 _UNKNOWN = -1
 
 
@@ -49,8 +49,15 @@ class Neighbourhood:
         held = data.n_training + data.holdout_subject
         own = np.concatenate([data.training_subject[data.left_out], held])
         parts = [
-            _merged(data.of_training[1], data.of_training_held, data.training_subject, held),
-            _merged(data.of_holdout[1], data.of_holdout_held, data.training_subject, held),
+            _merged(
+                data.of_training.mirrored,
+                data.of_training_held.mirrored,
+                data.training_subject,
+                held,
+            ),
+            _merged(
+                data.of_holdout.mirrored, data.of_holdout_held.mirrored, data.training_subject, held
+            ),
         ]
         width = max(part.shape[1] for part in parts)
         padded = [
@@ -111,12 +118,12 @@ def posing_controls(data: Searched, options: Options) -> tuple[Control, Control]
         rng = options.rng(f"memorization/{name}-posing")
         rate = around.alarm_rate(training, training == who, options.planted, options, rng)
         by_chance = []
-        for _ in range(_SPLITS):
+        for _ in range(SPLITS):
             split = rng.permutation(training)
             by_chance.append(around.alarm_rate(split, split == who, options.planted, options, rng))
         hits = round(rate * options.planted)
         said = (
-            f"{name} subjects, left out, posing as generated (after {_SPLITS} random splits, "
+            f"{name} subjects, left out, posing as generated (after {SPLITS} random splits, "
             f"alarms in up to {max(by_chance):.0%})"
         )
         posed.append(controls.quiet(said, hits, options.planted, at_most=max(by_chance), by="rate"))

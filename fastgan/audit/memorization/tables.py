@@ -2,49 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit.evidence import Evidence
 from fastgan.audit.judgement import Table
-from fastgan.audit.memorization.outliers import ratio
+from fastgan.audit.likeness.copy_search import Found
+from fastgan.audit.likeness.outliers import ratio
 from fastgan.audit.memorization.power import LEVELS, THIRDS, CopyPower
 from fastgan.audit.memorization.search import Searched
 from fastgan.audit.moves import MIRRORS
 from fastgan.audit.statistics import area_under_curve, clopper_pearson
 
-__all__ = ["context", "flag_table", "power_by_noise", "power_tables"]
+__all__ = ["context", "flag_table", "least_power", "power_tables"]
 
 _LISTED = 20
 # A critic's own augmentation does the same more strongly, under another name.
-_STRONGER = {"flip": "mirror", "intensity": "contrast"}
+_STRONGER = {"mirrored": "flip", "flip": "mirror", "intensity": "contrast"}
 
 
-def power_by_noise(power: CopyPower) -> dict[float, float]:
-    """Lower bound of the power to find one copy, at each level of noise."""
+def least_power(power: CopyPower) -> dict[str, float]:
+    """Lower bound of the power to find one copy: by noise, then by change."""
+    found = {f"noise {level:g}": flags for level, flags in power.noise.items()} | power.changes
     return {
-        level: clopper_pearson(int(np.count_nonzero(found)), found.size)[0]
-        for level, found in power.noise.items()
+        name: clopper_pearson(int(np.count_nonzero(flags)), flags.size)[0]
+        for name, flags in found.items()
     }
 
 
 def flag_table(
     data: Searched,
+    near: Sequence[Found],
+    which: Integers,
     single: Floats,
     r: Floats,
     flagged: Integers,
 ) -> tuple[Table, ...]:
-    """Flagged volumes [K], the most suspicious first, with p-values and ratios of all [G]."""
+    """Flagged volumes [K], the most suspicious first.
+
+    Args:
+        data: positions of generated volumes.
+        near: neighbours by each search.
+        which: [G] the search by which each volume is the most suspicious.
+        single: [G] p-values.
+        r: [G] ratios by those searches.
+        flagged: [K] positions.
+    """
     if not len(flagged):
         return ()
-    near = data.of_generated[1]
     rows = []
     for i in flagged[:_LISTED]:
-        mirror = MIRRORS[int(near.mirror[i, 0])]
+        found = near[int(which[i])]
+        mirror = MIRRORS[int(found.mirror[i, 0])]
         axes = " ".join(axis for axis, on in zip("DHW", mirror, strict=True) if on)
         p = min(1.0, len(single) * float(single[i]))
         number = int(data.generated[i])
-        rows.append((number, int(near.index[i, 0]), round(float(r[i]), 3), f"{p:.1e}", axes))
+        rows.append(
+            (
+                number,
+                int(data.training_volume[found.index[i, 0]]),
+                round(float(r[i]), 3),
+                f"{p:.1e}",
+                axes,
+            )
+        )
     return (
         Table(
             "Generated volumes that look copied",
@@ -65,7 +88,7 @@ def power_tables(power: CopyPower | None, evidence: Evidence) -> tuple[Table, ..
         low, high = clopper_pearson(hits, found.size)
         return f"{hits / found.size:.2f} [{low:.2f}, {high:.2f}]"
 
-    runs = next(iter(power.transforms.values())).size
+    runs = next(iter(power.changes.values())).size
     noise = tuple(
         (f"{level:g}", *(cell(row) for row in found), cell(found))
         for level, found in power.noise.items()
@@ -73,23 +96,25 @@ def power_tables(power: CopyPower | None, evidence: Evidence) -> tuple[Table, ..
     used = set(evidence.augmentations or ())
     changes = tuple(
         (kind, "yes" if {kind, _STRONGER.get(kind)} & used else "no", cell(found))
-        for kind, found in power.transforms.items()
+        for kind, found in power.changes.items()
     )
     note = f"Share found [95 % interval] of {runs} planted runs a cell, one copy in each."
-    return (
-        Table("Planted copies by noise and size", ("noise", *THIRDS, "all"), noise, note),
-        Table(
-            f"Planted copies that were changed, with noise {LEVELS[0]:g}",
-            ("change", "used in training", "found"),
-            changes,
-            note,
-        ),
+    by_change = Table(
+        f"Planted copies that were changed, with noise {LEVELS[0]:g}",
+        ("change", "used in training", "found"),
+        changes,
+        note,
     )
+    if not noise:
+        return (by_change,)
+    thirds = f"{note} Each third has a third of the runs."
+    by_noise = Table("Planted copies by noise and size", ("noise", *THIRDS, "all"), noise, thirds)
+    return by_noise, by_change
 
 
 def context(data: Searched) -> Table:
     """Measures that others report."""
-    made, held = data.of_generated[0].distance, data.of_holdout[0].distance
+    made, held = data.of_generated.plain.distance, data.of_holdout.plain.distance
     a, b = made[:, 0], held[:, 0]
     z = (area_under_curve(a, b) - 0.5) / np.sqrt((len(a) + len(b) + 1) / (12 * len(a) * len(b)))
     return Table(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastgan.arrays import Floats
+from fastgan.arrays import Floats, Integers
 from fastgan.audit.rules import whole
 from fastgan.audit.statistics.pareto import ParetoTail
 from fastgan.errors import AuditError
@@ -56,16 +56,20 @@ class CopyTest:
     tails: tuple[ParetoTail, ...]
 
     @staticmethod
-    def fit(null: Sequence[Floats]) -> CopyTest:
+    def fit(null: Sequence[Floats], least: int = LEAST_NULL) -> CopyTest:
         """The test from the isolation [N] of volumes that are no copies, by each search.
+
+        Args:
+            null: [N] by each search.
+            least: values that are needed; a control that sets some aside asks for fewer.
 
         Raises:
             AuditError: a null that is too small or has no spread.
         """
         count = min(len(u) for u in null)
-        if count < LEAST_NULL:
+        if count < least:
             raise AuditError(
-                f"needs at least {LEAST_NULL} training and held-out volumes together to know "
+                f"needs at least {least} training and held-out volumes together to know "
                 f"chance, got {count}"
             )
         return CopyTest(tuple(ParetoTail.fit(u, _quantile(len(u))) for u in null))
@@ -78,6 +82,12 @@ class CopyTest:
         each = [tail.p(u) for tail, u in zip(self.tails, isolation, strict=True)]
         p: Floats = np.minimum(len(each) * np.min(each, axis=0), 1.0)
         return p
+
+    def search_of(self, isolation: Sequence[Floats]) -> Integers:
+        """[N] the search by which each volume is the most suspicious."""
+        each = [tail.p(u) for tail, u in zip(self.tails, isolation, strict=True)]
+        which: Integers = np.argmin(each, axis=0)
+        return which
 
     def p_any(self, isolation: Sequence[Floats]) -> float:
         """p-value of the set: that none of N volumes is a copy (Bonferroni over the volumes)."""

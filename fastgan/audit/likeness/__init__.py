@@ -1,0 +1,1 @@
+"""How alike are two volumes, moved, mirrored, bent or of another brightness?"""

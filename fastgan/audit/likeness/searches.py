@@ -1,0 +1,71 @@
+"""All searches for copies are made together: by voxels and by local contrast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastgan.arrays import Floats, Integers
+from fastgan.audit.likeness.copy_search import NEIGHBOURS, CopySearch, Found
+from fastgan.audit.likeness.deformed_search import DeformedSearch
+from fastgan.audit.likeness.local_contrast import ContrastSpace
+from fastgan.audit.likeness.outliers import isolation
+
+__all__ = ["Near", "Searches"]
+
+
+@dataclass(frozen=True)
+class Near:
+    """Neighbours of volumes by each search."""
+
+    plain: Found
+    """By voxels, centred."""
+    mirrored: Found
+    """By voxels, centred, in the best mirror image."""
+    still: Found
+    """By local contrast, as it lies or mirrored, of either sign."""
+    half: Found
+    """By the local contrast of half of the volume."""
+    posed: Found
+    """By local contrast, turned or zoomed as well."""
+
+    @property
+    def same_pose(self) -> tuple[Found, ...]:
+        """The searches of whole volumes that do not turn or zoom."""
+        return self.plain, self.mirrored, self.still
+
+    @property
+    def deformed(self) -> tuple[Found, ...]:
+        """The searches of halves and of turned and zoomed volumes."""
+        return self.half, self.posed
+
+    def isolations(self) -> tuple[Floats, ...]:
+        """Isolation [N] by each search of `same_pose`."""
+        return tuple(isolation(found.distance) for found in self.same_pose)
+
+    def isolations_deformed(self) -> tuple[Floats, ...]:
+        """Isolation [N] by each search of `deformed`."""
+        return tuple(isolation(found.distance) for found in self.deformed)
+
+
+class Searches:
+    """Volumes of which copies are looked for.
+
+    Args:
+        values: [M, D, H, W].
+        groups: [M] number of each volume's subject.
+        space: of all real volumes.
+    """
+
+    def __init__(self, values: Floats, groups: Integers, space: ContrastSpace) -> None:
+        self._by_voxels = CopySearch(values, groups)
+        self._by_contrast = DeformedSearch(values, groups, space)
+
+    def search(self, values: Floats, k: int = NEIGHBOURS, groups: Integers | None = None) -> Near:
+        """The k nearest targets of volumes [N, D, H, W], without those of a query's own group [N].
+
+        Raises:
+            AuditError: fewer than k targets are left for a query.
+        """
+        plain, mirrored = self._by_voxels.search(values, k, groups)
+        found = self._by_contrast.search(values, k, groups)
+        return Near(plain, mirrored, found.still, found.half, found.posed)
