@@ -66,18 +66,16 @@ BASE = {"rules", "statistics", "evidence", "judgement"}
 ROOMS: dict[str, set[str]] = {
     "rules": set(),
     "statistics": {"rules"},
-    "moves": set(),
-    "likeness": {"rules", "statistics", "moves"},
+    "likeness": {"rules", "statistics"},
     "evidence": {"rules", "statistics"},
     "judgement": {"rules", "statistics", "evidence"},
-    "cohorts": {"evidence"},
     "phantoms": {"evidence"},
     "controls": BASE,
-    **{wing: BASE | {"controls", "likeness", "moves"} for wing in WINGS},
+    **{wing: BASE | {"controls", "likeness"} for wing in WINGS},
     "run": {*BASE, *WINGS},
     "report": {*BASE, "run"},
 }
-MOST_ROOMS = 18
+MOST_ROOMS = 16
 
 
 def layer(path: Path) -> str:

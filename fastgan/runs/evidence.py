@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fastgan.audit.cohorts import aligned_cohort, as_files, cohort_of, generated_cohort
 from fastgan.audit.evidence import Draw, Evidence, Translate
 from fastgan.config import Config
 from fastgan.data import Dataset, open_dataset, open_unpaired
 from fastgan.errors import AuditError, ConfigError
 from fastgan.guarded import typed
 from fastgan.random import Draws
+from fastgan.runs.cohorts import aligned_cohort, as_files, cohort_of, generated_cohort
 from fastgan.runs.facts import named_source
 from fastgan.train import load_generator, load_translator
 from fastgan.train.checkpoint import Checkpoint

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fastgan.audit.likeness.copy_search import CopySearch, coarse
+from fastgan.audit.likeness.moves import MIRRORS, mirrored, moved
 from fastgan.audit.memorization.planted_copies import TRANSFORMS, noisy, transformed
-from fastgan.audit.moves import MIRRORS, mirrored, moved
 from fastgan.errors import AuditError
 
 

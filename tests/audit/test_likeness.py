@@ -7,9 +7,9 @@ import torch
 from bench.studies.truth.volumes import fields
 from fastgan.audit.likeness.deformed_search import DeformedSearch
 from fastgan.audit.likeness.local_contrast import ContrastSpace, local_contrast
+from fastgan.audit.likeness.moves import MIRRORS
 from fastgan.audit.likeness.twins import Twins
 from fastgan.audit.memorization.planted_copies import DEFORMED, SAME_POSE, changed
-from fastgan.audit.moves import MIRRORS
 from fastgan.errors import AuditError
 
 

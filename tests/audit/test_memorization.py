@@ -9,12 +9,12 @@ import torch
 from fastgan.audit import memorization
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import settle
+from fastgan.audit.likeness.moves import mirrored
 from fastgan.audit.likeness.outliers import CopyTest, isolation, ratio
 from fastgan.audit.memorization import figures as memorization_figures
 from fastgan.audit.memorization.planted_copies import OF_MASKS
 from fastgan.audit.memorization.prevalence import Sides, nearest_subject
 from fastgan.audit.memorization.split_by_chance import Neighbourhood
-from fastgan.audit.moves import mirrored
 from fastgan.errors import AuditError
 from fastgan.ops import nearest
 

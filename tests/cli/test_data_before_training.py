@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from fastgan import config as configuration
-from fastgan.audit.cohorts import cohort_of
 from fastgan.data import open_dataset, save_volume
 from fastgan.data.splits import holdout_subjects
+from fastgan.runs.cohorts import cohort_of
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fastgan.arrays import Floats
-from fastgan.audit.moves import moved
+from fastgan.audit.likeness.moves import moved
 from fastgan.data.augment import KINDS, Strength, augment
 from fastgan.errors import AuditError
 from fastgan.measures.augmentation_limits import BRIGHTNESS, CONTRAST, LARGEST_SHIFT

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fastgan.arrays import Bools, Floats, Integers
-from fastgan.audit.moves import MIRRORS, moved
+from fastgan.audit.likeness.moves import MIRRORS, moved
 from fastgan.errors import AuditError
 from fastgan.measures.shape import body
 from fastgan.ops import nearest

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from fastgan.arrays import Floats, Integers
 from fastgan.audit.likeness.copy_search import NEIGHBOURS, Found
 from fastgan.audit.likeness.local_contrast import ContrastSpace, local_contrast
-from fastgan.audit.moves import MIRRORS
+from fastgan.audit.likeness.moves import MIRRORS
 from fastgan.errors import AuditError
 
 __all__ = ["POSES", "Deformed", "DeformedSearch"]
@@ -245,7 +245,8 @@ def _axes(mirror: int) -> list[int]:
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    return vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    unit: torch.Tensor = vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    return unit
 
 
 def _distance(cosine: torch.Tensor) -> Floats:

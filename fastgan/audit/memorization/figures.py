@@ -10,9 +10,9 @@ from fastgan.arrays import Floats, Integers
 from fastgan.audit.evidence import Evidence
 from fastgan.audit.judgement import Figure
 from fastgan.audit.likeness.copy_search import Found
+from fastgan.audit.likeness.moves import mirrored
 from fastgan.audit.memorization.power import THIRDS, CopyPower
 from fastgan.audit.memorization.search import Searched
-from fastgan.audit.moves import mirrored
 from fastgan.pictures.canvas import canvas, png
 from fastgan.pictures.surfaces import shaded_surface
 

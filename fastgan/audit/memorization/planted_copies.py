@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from fastgan.arrays import Floats
-from fastgan.audit.moves import MIRRORS, mirrored, moved
+from fastgan.audit.likeness.moves import MIRRORS, mirrored, moved
 from fastgan.data.augment import KINDS, augment
 from fastgan.measures.augmentation_limits import LARGEST_SHIFT
 

@@ -10,10 +10,10 @@ from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit.evidence import Evidence
 from fastgan.audit.judgement import Table
 from fastgan.audit.likeness.copy_search import Found
+from fastgan.audit.likeness.moves import MIRRORS
 from fastgan.audit.likeness.outliers import ratio
 from fastgan.audit.memorization.power import LEVELS, THIRDS, CopyPower
 from fastgan.audit.memorization.search import Searched
-from fastgan.audit.moves import MIRRORS
 from fastgan.audit.statistics import area_under_curve, clopper_pearson
 
 __all__ = ["context", "flag_table", "least_power", "power_tables"]

@@ -13,7 +13,7 @@ from fastgan.arrays import Bools, Floats, Texts
 from fastgan.audit import controls
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Finding, Question, Table, cannot_tell
-from fastgan.audit.moves import moved
+from fastgan.audit.likeness.moves import moved
 from fastgan.audit.rules import whole
 from fastgan.audit.translation.lesions import judge_lesions
 from fastgan.audit.translation.tolerance import TOLERATED, power_of, rate_outcome
