@@ -126,7 +126,7 @@ def test_rejects_what_is_no_yaml_file(tmp_path):
         _load(tmp_path, "[" * 2000)
     with pytest.raises(BadFile, match="cannot read"):
         config.load(tmp_path / "absent.yaml")
-    with pytest.raises(BadFile, match="not a file"):
+    with pytest.raises(BadFile, match="a folder where a file is meant"):
         config.load(tmp_path)
     with pytest.raises(BadFile, match="longer than"):
         _load(tmp_path, "#" * (2**20 + 1))

@@ -33,12 +33,12 @@ DEFINITIONS = (
     "| control | decides |",
     "| rule | value |",  # compared with the rules in tests/audit/test_rules.py
     "| finding | asks |",
+    "| finding | what is measured |",
     "| finding | what is asked |",
     "| key | default |",
     "| metric | ",
     "| mutant | why it survives |",
     "| operator | kernels of a pass |",
-    "| rule | value | unit |",  # held to the code by tests/audit/test_rules.py
     "| part | how it is drawn |",
     "| pass | least | nothing stays in L2 |",
     "| path | taken for |",

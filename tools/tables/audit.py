@@ -178,6 +178,27 @@ def copy_power(files: list[Any]) -> list[str]:
     )
 
 
+def quality_power(files: list[Any]) -> list[str]:
+    """Faults planted in a generated set: what the questions of quality made of each."""
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in _rows(files):
+        rows.setdefault((row["fault"], row["strength"]), []).append(row)
+    lines = []
+    for (fault, strength), own in rows.items():
+        whole = next(row for row in own if row["finding"] == "any")
+        by = {
+            row["finding"].split(".")[1]: row["fail"] + row["warn"]
+            for row in own
+            if row["finding"] != "any" and row["fail"] + row["warn"]
+        }
+        found = whole["fail"] + whole["warn"]
+        counts = (whole["runs"], found, whole["cannot tell"], whole["pass"])
+        named = ", ".join(f"{name} {count}" for name, count in by.items())
+        lines.append([fault, strength, *map(str, counts), named])
+    header = ["fault", "strength", "sets", "found", "cannot tell", "passed", "found by"]
+    return table(header, lines)
+
+
 RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
     "sizes": sizes,
     "intervals": intervals,
@@ -187,4 +208,5 @@ RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
     "mark_power": mark_power,
     "label_power": label_power,
     "copy_power": copy_power,
+    "quality_power": quality_power,
 }

@@ -130,28 +130,12 @@ def _row(key: str, counted: Counter[str], **about: Any) -> Row:
 
 
 def table() -> str:
-    """Both studies as Markdown."""
+    """The sizes as Markdown; `make tables` writes the powers into their page."""
     lines = ["| finding | volumes a patient | runs | fail | warn | cannot tell | pass |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for r in _rows("size"):
         shares = " | ".join(str(r[v]) for v in VERDICTS[:4])
         lines.append(f"| {r['finding']} | {r['volumes']} | {r['runs']} | {shares} |")
-    lines += ["", "| fault | strength | sets | found | cannot tell | passed | found by |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    rows = _rows("power")
-    for name, strength in PLANTED:
-        own = [r for r in rows if (r["fault"], r["strength"]) == (name, strength)]
-        every = [r for r in own if r["finding"] == "any"]
-        found = sum(r["fail"] + r["warn"] for r in every)
-        by: Counter[str] = Counter()
-        for r in own:
-            if r["finding"] != "any" and r["fail"] + r["warn"]:
-                by[r["finding"].split(".")[1]] += r["fail"] + r["warn"]
-        lines.append(
-            f"| {name} | {strength} | {sum(r['runs'] for r in every)} | {found} | "
-            f"{sum(r['cannot tell'] for r in every)} | {sum(r['pass'] for r in every)} | "
-            f"{', '.join(f'{key} {n}' for key, n in by.most_common())} |"
-        )
     return "\n".join(lines)
 
 
