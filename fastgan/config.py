@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import os
-import re
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from fastgan.errors import BadFile, ConfigError
 from fastgan.gans.settings import AdversarialSettings, CycleSettings, Norm, Settings
 from fastgan.guarded import read_plain
+from fastgan.strict_yaml import StrictLoader
 
 __all__ = [
     "Config",
@@ -38,8 +37,6 @@ BUNDLED = "lidc-nodules"
 """The data set that comes with the package; every other source is a file or folder."""
 _MAX_BYTES = 2**20
 """No configuration is longer; what is, is another file."""
-_NUMBERS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float")} | {"!whole"}
-_DIGITS = 64
 _TOLD, _ERRORS = 200, 5
 """Characters of a value, and mistakes, that a message names."""
 
@@ -256,49 +253,6 @@ class Config(_Section):
         return settled
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML without duplicate keys and without aliases (which can grow without bound)."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise ConfigError("YAML aliases are not allowed")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise ConfigError(f"line {line}: a key must be a word")
-            if key_node.value in seen:
-                raise ConfigError(f"key {key_node.value!r} twice, again in line {line}")
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
-        value = super().construct_scalar(node)
-        # Numbers to the base of 60, one of YAML's, take quadratic time.
-        if node.tag in _NUMBERS and len(value) > _DIGITS:
-            line = node.start_mark.line + 1
-            raise ConfigError(f"line {line}: a number of {len(value)} characters")
-        return value
-
-
-def _whole(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
-    value = float(loader.construct_scalar(node))
-    return int(value) if math.isfinite(value) else value
-
-
-# YAML 1.1 reads 1e-4 and 1e4, which have no dot, as text; the latter is a whole number.
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE]-\d+$"), list("-+0123456789")
-)
-_StrictLoader.add_implicit_resolver(
-    "!whole", re.compile(r"[-+]?\d+[eE]\+?\d+$"), list("-+0123456789")
-)
-_StrictLoader.add_constructor("!whole", _whole)
-
-
 def load(path: Path | str, *, follow: bool = True) -> Config:
     """Read a YAML file.
 
@@ -317,7 +271,7 @@ def load(path: Path | str, *, follow: bool = True) -> Config:
     except UnicodeDecodeError as error:
         raise BadFile(f"{path}: cannot read the config: {error}") from error
     try:
-        content = yaml.load(text, _StrictLoader)
+        content = yaml.load(text, StrictLoader)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except Exception as error:  # PyYAML raises whatever its scalars ran into, KeyError included

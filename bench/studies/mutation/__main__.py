@@ -46,7 +46,13 @@ PYTHON = {
 }
 # The decision layer of the audit: what the limits are, what controls decide, what is said.
 AUDIT = {
-    "fastgan/audit/rules.py": ["test_rules.py"],
+    **{
+        f"fastgan/audit/rules/{part}.py": ["test_rules.py"]
+        for part in (
+            *("__init__", "whole_audit", "copies_and_labels"),
+            *("shortcuts_and_sites", "quality_and_translation"),
+        )
+    },
     "fastgan/audit/judgement.py": ["test_judgement.py", "test_run.py", "test_report.py"],
     "fastgan/audit/controls.py": ["test_controls.py", "test_group_tests.py", "test_leakage.py"],
     "fastgan/audit/run.py": ["test_run.py"],
