@@ -301,7 +301,10 @@ def test_initial_weights_are_a_function_of_the_seed() -> None:
         ({"critic_noise": -0.1}, "critic_noise: must be >= 0, got -0.1"),
         ({"pool_size": -1}, "pool_size"),
         ({"translator": "resnt"}, "did you mean 'resnet'"),
-        ({"shape": (8, 8, 5)}, "translator_channels: axis 2 has 5 blocks"),
+        (
+            {"shape": (8, 8, 5), "fold": (2, 2, 2)},
+            "axis 2 of shape 8x8x5 is not divisible by fold 2",
+        ),
     ],
 )
 def test_rejects_settings(settings: dict[str, Any], message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -83,6 +83,7 @@ class Constant:
 
     channels, spacing, fingerprint = 1, (1.0, 1.0, 1.0), "0" * 64
     shape = (1, 1, 1)
+    normalisation: ClassVar = {"modality": "map", "low": -1.0, "high": 1.0}
     classes: tuple[str, ...] = ()
     prior = np.ones(1)
 
