@@ -282,7 +282,7 @@ def test_bodies_that_fill_the_volume_leave_no_outside() -> None:
     assert filled.verdict == "cannot tell" and "bodies fill 92%" in filled.sentence
 
 
-@pytest.mark.parametrize(("count", "refused"), [(20, False), (19, True)])
+@pytest.mark.parametrize(("count", "refused"), [(40, False), (39, True)])
 def test_volumes_that_amplification_needs(count, refused) -> None:
     def labelled(name, each):
         labels = np.arange(2 * each) % 2
@@ -297,7 +297,9 @@ def test_volumes_that_amplification_needs(count, refused) -> None:
         ("a", "b"),
     )
     if refused:
-        with pytest.raises(AuditError, match="needs 20 volumes of each class a side, got 19"):
+        with pytest.raises(
+            AuditError, match="half of which scores are fitted to; got 19 on a side"
+        ):
             judge_amplification(evidence, Options(quick=True, permutations=19))
     else:
         assert judge_amplification(evidence, Options(quick=True, permutations=19)).p is not None

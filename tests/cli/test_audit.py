@@ -54,7 +54,8 @@ def test_writes_report_and_cards_and_says_where(cli, trained, generated, tmp_pat
         *("--only", "leakage"),
     )
     report = json.loads((out / "report.json").read_bytes())
-    assert answer.code == report["exit_code"] == 0, answer.out
+    # Nothing is planted with --quick, so that near-duplicates cannot be ruled out.
+    assert answer.code == report["exit_code"] == 4, answer.out
     assert {p.name for p in out.iterdir()} == PRODUCTS
     assert str(out / "report.html") in answer.out and f"verdict: {report['verdict']}" in answer.out
     assert report["about"]["run"] == trained.name

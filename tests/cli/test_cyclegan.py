@@ -96,7 +96,6 @@ def test_other_verbs_point_to_translate(cli, run, tmp_path, monkeypatch, verb, a
         (["--penalty", "r1"], 2, "gan.penalty: has no effect"),
         (["--variant", "adversarial"], 2, "only a cyclegan has a domain B"),
         (["--variant", "cycle"], 2, "variant"),
-        (["--shape", "8", "8", "7"], 2, "axis 2 has 7 blocks"),
         (["--objective", "wgan-gp"], 2, "choose least-squares"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
