@@ -282,7 +282,7 @@ def test_bodies_that_fill_the_volume_leave_no_outside() -> None:
     assert filled.verdict == "cannot tell" and "bodies fill 92%" in filled.sentence
 
 
-@pytest.mark.parametrize(("count", "refused"), [(40, False), (39, True)])
+@pytest.mark.parametrize(("count", "refused"), [(40, False), (38, True)])
 def test_volumes_that_amplification_needs(count, refused) -> None:
     def labelled(name, each):
         labels = np.arange(2 * each) % 2
