@@ -46,7 +46,7 @@ def test_arithmetic_of_a_prediction():
     assert found.checkpoints_bytes == 3000 and found.pictures_bytes == 40
     assert found.cache_bytes == 50 * 2000
     assert found.generate_seconds == pytest.approx(3.5) and found.generated_bytes == 700
-    assert found.disk_bytes == 3000 + 40 + 60_000 + 700
+    assert found.disk_bytes == 3000 + 40 + 100_000 + 700
     assert found.host_bytes == pytest.approx(GB + 39 * 2000, abs=2)
 
 
