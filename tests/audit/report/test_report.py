@@ -141,7 +141,7 @@ def test_json_reads_back_into_the_record(found, tmp_path: Path) -> None:
 
 
 def test_schema_is_the_published_one() -> None:
-    published = Path(__file__).parents[2] / "docs" / "audit" / "report.schema.json"
+    published = Path(__file__).parents[3] / "docs" / "audit" / "report.schema.json"
     assert json.loads(published.read_text()) == json.loads(json.dumps(schema()))
 
 
