@@ -20,12 +20,12 @@ _FINE, SIDE = 16, 12
 # Neighbourhood whose mean is taken away and whose deviation divides, in voxels.
 _REACH = 1.5
 # Share of a volume's own deviation below which its contrast is noise.
-_FLOOR = 0.3
+_FLOOR = 0.1
 # What volumes have in common in any pose (where the body ends, how large it is) says little of who
 # it is: that many directions are whitened, fewer of few volumes, as they would be those volumes.
 _DIRECTIONS, _OF_A_VOLUME = 300, 1.5
 # Share of the deviation of all values that is added to that of each.
-_LEAST_SPREAD = 0.3
+_LEAST_SPREAD = 0.1
 # Variance, in that of a voxel, that a whitened direction keeps.
 _KEPT = 0.3
 # Volumes that the space is fitted to, as they lie and turned and zoomed three times at random.

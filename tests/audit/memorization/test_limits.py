@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from fastgan.audit import controls, memorization
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Settled, settle
 from fastgan.audit.likeness.outliers import LEAST_NULL, CopyTest
-from fastgan.audit.memorization import figures, judge
+from fastgan.audit.memorization import figures
 from fastgan.audit.memorization.planted_copies import BENT, DEFORMED
 from fastgan.audit.memorization.power import CopyPower
 from fastgan.audit.memorization.prevalence import Sides
@@ -20,6 +21,8 @@ from fastgan.audit.statistics import pareto
 from fastgan.audit.statistics.pareto import ParetoTail
 from fastgan.errors import AuditError
 
+# The package's attribute of this name is the function.
+judge = import_module("fastgan.audit.memorization.judge")
 QUICK = Options(quick=True, permutations=199)
 # Controls are replaced in these tests, so an audit with them costs what a quick one does.
 WHOLE = Options(permutations=199)
@@ -74,7 +77,7 @@ def test_only_a_search_that_sees_copies_bounds_them(settled, data, monkeypatch, 
     assert settled["prevalence"].finding.value == sides.share(near[by][1])
 
 
-@pytest.mark.parametrize(("hits", "verdict"), [(253, "pass"), (251, "cannot tell")])
+@pytest.mark.parametrize(("hits", "verdict"), [(254, "pass"), (253, "cannot tell")])
 @pytest.mark.parametrize("kind", DEFORMED)
 def test_each_deformed_copy_must_surely_be_found(settled, monkeypatch, kind, hits, verdict):
     found = {k: np.arange(300) < (hits if k == kind else 300) for k in DEFORMED}
