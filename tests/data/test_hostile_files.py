@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from fastgan.config import DataConfig
-from fastgan.data import open_dataset, read_volume, save_volume
-from fastgan.data import sources as sources_module
+from fastgan.data import assembly, open_dataset, read_volume, save_volume
 from fastgan.data.cache import CheckedMap, Prepared, cached, quantise
 from fastgan.data.manifest import read_manifest
 from fastgan.errors import BadFile, CorruptFile, FastganError, ResourceLimit, UnsafeFile
@@ -165,13 +164,13 @@ def test_a_file_changed_between_hashing_and_reading(
     for i, volume in enumerate(volumes):
         save_volume(source / f"v{i}.nii", volume, np.eye(4))
     config = DataConfig(source=str(source), shape=(8, 8, 8), holdout=0.0)
-    honest = sources_module.read_volume
+    honest = assembly.read_volume
 
     def late(path: str) -> object:
         save_volume(path, volumes[0] + 5.0, np.eye(4), overwrite=True)
         return honest(path)
 
-    monkeypatch.setattr(sources_module, "read_volume", late)
+    monkeypatch.setattr(assembly, "read_volume", late)
     with pytest.raises(CorruptFile, match="changed while it was read"):
         open_dataset(config, "train", cache_dir=cache)
     assert not list(cache.glob("*"))
