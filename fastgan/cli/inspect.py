@@ -52,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N|each",
         help="of 4-D files: which volume, from 0, or each as a volume",
     )
+    parser.add_argument(
+        "--subjects",
+        choices=("names", "folders"),
+        help="who a volume is of: its name or header says, or the folder it lies in",
+    )
     add_budget(parser)
     parser.add_argument(
         "--no-plan",
@@ -86,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
         from fastgan.train.load import require_generator
 
         require_generator(RunFolder(options.source))
-    selection = Selection(options.suffix, tuple(options.exclude), options.volume)
+    selection = Selection(options.suffix, tuple(options.exclude), options.volume, options.subjects)
     found = inspect(options.source, selection=selection)
     config = configuration.parse(found.proposal, where="proposal")
     if not options.json:
@@ -139,6 +144,8 @@ def _verdict(found: Inspection, options: argparse.Namespace) -> int:
             command += ["--suffix", options.suffix]
         if options.volume is not None:
             command += ["--volume", str(options.volume)]
+        if options.subjects is not None:
+            command += ["--subjects", options.subjects]
         patterns = [*options.exclude, *(refused.pattern for refused in found.refused)]
         print(
             f"fastgan: {len(found.refused)} files are refused, and train refuses to start with "
