@@ -13,9 +13,10 @@ from fastgan.errors import BadFile, ConfigError
 if TYPE_CHECKING:
     from fastgan.runs.plan import Plan
 
-__all__ = ["add_arguments", "add_budget", "bytes_of", "lines_of", "run", "say"]
+__all__ = ["DEFAULT_HOURS", "add_arguments", "add_budget", "bytes_of", "lines_of", "run", "say"]
 
 OUT = Path("fastgan-plan.yaml")
+DEFAULT_HOURS = 8.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_budget(parser: argparse.ArgumentParser) -> None:
     """What a training may take: of every verb that plans."""
     parser.add_argument(
-        "--hours", type=float, default=8.0, help="the training must end within (default: 8)"
+        "--hours",
+        type=float,
+        default=DEFAULT_HOURS,
+        help=f"the training must end within (default: {DEFAULT_HOURS:g})",
     )
     parser.add_argument(
         "--memory",
