@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fastgan.cli.plan import DEFAULT_HOURS, add_budget, bytes_of, lines_of, say
 from fastgan.errors import BadFile, ConfigError, ResourceLimit
-from fastgan.terminal import escaped, terminal_of
+from fastgan.terminal import counted, escaped, terminal_of
 
 if TYPE_CHECKING:
     from fastgan.config import Config
@@ -135,9 +135,10 @@ def _verdict(found: Inspection, options: argparse.Namespace) -> int:
     if found.refused:
         command = ["fastgan", "inspect", options.source, *_given(options)]
         patterns = [*options.exclude, *(refused.pattern for refused in found.refused)]
+        without = shlex.join([*command, "--exclude", *patterns])
         print(
-            f"fastgan: {len(found.refused)} files are refused, and train refuses to start with "
-            f"them; to leave them out: {shlex.join([*command, '--exclude', *patterns])}",
+            f"fastgan: refused: {counted(len(found.refused), 'file')}, and train does not start "
+            f"so; to leave out what is refused: {without}",
             file=sys.stderr,
         )
         return BadFile.exit_code
@@ -195,7 +196,7 @@ def _print(found: Inspection) -> None:
     for file in found.files:
         for warning in file.warnings:
             print(f"warning: {file.path}: {warning}")
-    print(f"{len(found.files)} volumes readable, {len(found.refused)} refused")
+    print(f"{counted(len(found.files), 'volume')} readable, {len(found.refused)} refused")
     if found.summary is not None:
         print("volumes (subjects):")
         for line in found.summary.lines():

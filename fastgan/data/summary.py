@@ -11,6 +11,7 @@ from fastgan.data.guess import contrast_of
 from fastgan.data.manifest import Item
 from fastgan.data.splits import split_items
 from fastgan.errors import ConfigError
+from fastgan.terminal import counted
 
 __all__ = ["Count", "Summary", "mixed_contrasts", "summarise"]
 
@@ -47,7 +48,7 @@ class Summary:
 
     def lines(self) -> list[str]:
         """One a group, to print."""
-        lines = [f"{self.volumes} volumes of {self.subjects} subjects"]
+        lines = [f"{counted(self.volumes, 'volume')} of {counted(self.subjects, 'subject')}"]
         for group, names in self.groups.items():
             shown = [
                 f"{name or 'none'} {count.volumes} ({count.subjects})"
@@ -89,8 +90,8 @@ def summarise(items: Sequence[Item], holdout: float) -> Summary:
     unnamed = sum(not item.subject_named for item in items)
     if unnamed:
         notes.append(
-            f"{unnamed} volumes name no subject: each counts as one of its own; several of one "
-            "person need a manifest.csv with a subject column"
+            f"{counted(unnamed, 'volume')} without a named subject: each counts as a subject of "
+            "its own; several of one person need a manifest.csv with a subject column"
         )
     mixed = mixed_contrasts(items)
     notes += [mixed] if mixed else []
@@ -142,7 +143,8 @@ def _classes(items: Sequence[Item], counts: dict[str, Count], notes: list[str]) 
         return ()
     if missing or "" in counts:
         count = sum(counts[name].volumes for name in (*missing, "") if name in counts)
-        notes.append(f"{count} volumes have no class: conditional training needs one of each")
+        without = f"{counted(count, 'volume')} without a class"
+        notes.append(f"{without}: conditional training needs one of each")
         return ()
     for split in ("train", "holdout"):
         there = {item.label for item in items if item.split == split}

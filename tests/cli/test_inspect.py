@@ -67,12 +67,14 @@ def test_the_line_that_leaves_refused_files_out_works(cli, folder, tmp_path):
     target = tmp_path / "a.yaml"
     answer = cli("inspect", folder, "--write", target)
     assert answer.code == 10 and not target.exists()
-    line = next(line for line in answer.err.splitlines() if "to leave them out: " in line)
-    command = shlex.split(line.partition("to leave them out: ")[2])
+    line = next(
+        line for line in answer.err.splitlines() if "to leave out what is refused: " in line
+    )
+    command = shlex.split(line.partition("to leave out what is refused: ")[2])
     assert command[:2] == ["fastgan", "inspect"] and command[-2:] == ["--exclude", "sub-09.nii.gz"]
     answer = cli(*command[1:])
     assert answer.code == 0 and "0 refused" in answer.out, answer.err
-    assert "left out as asked (exclude, suffix): 1 volumes" in answer.out
+    assert "left out as asked (exclude, suffix): 1 volume" in answer.out
     config = configuration.load(target)
     assert config.data.exclude == ("sub-09.nii.gz",)
     assert len(open_dataset(config.data, "train")) + len(open_dataset(config.data, "holdout")) == 3
@@ -81,7 +83,7 @@ def test_the_line_that_leaves_refused_files_out_works(cli, folder, tmp_path):
 def test_the_line_that_leaves_refused_files_out_keeps_the_other_flags(cli, folder, tmp_path):
     given = ["--hours", "0.5", "--memory", "6", "--write", str(tmp_path / "a b.yaml"), "--json"]
     answer = cli("inspect", folder, *given)
-    command = shlex.split(answer.err.partition("to leave them out: ")[2])
+    command = shlex.split(answer.err.partition("to leave out what is refused: ")[2])
     assert command[3:] == [*given, "--exclude", "sub-09.nii.gz"]
     assert cli(*command[1:]).code == 0 and (tmp_path / "a b.yaml").exists()
 
@@ -123,8 +125,8 @@ def test_the_manifest_is_shown_and_classes_are_proposed(cli, folder, tmp_path):
         "note: no volume of class ill in holdout",
     ):
         assert line in answer.out.splitlines()
-    assert "1 texts (.txt)" in answer.out
-    assert "1 volumes or slices that manifest.csv does not name" in answer.out
+    assert "texts (.txt): 1" in answer.out
+    assert "volumes or slices that manifest.csv does not name: 1" in answer.out
     assert configuration.load(tmp_path / "c.yaml").data.conditional
 
 
@@ -159,7 +161,7 @@ def test_contrasts_are_told_apart(cli, tmp_path):
     assert answer.code == 0 and "T1w (2) and T2w (1) are mixed" in answer.out
     assert configuration.load(tmp_path / "a.yaml").data.suffix == "T1w"
     answer = cli("inspect", tmp_path / "v", "--suffix", "T2w", "--write", tmp_path / "b.yaml")
-    assert "1 volumes readable" in answer.out
+    assert "1 volume readable" in answer.out
     assert configuration.load(tmp_path / "b.yaml").data.suffix == "T2w"
 
 

@@ -335,6 +335,14 @@ def test_a_child_measures_and_leaves_nothing(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["temporary", "v"]
 
 
+def test_a_child_takes_the_package_that_is_installed(tmp_path, monkeypatch):
+    """Not one in the folder one stands in, as a clone has it, without what was built of it."""
+    (tmp_path / "fastgan").mkdir()
+    (tmp_path / "fastgan" / "__init__.py").write_text("raise ImportError('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert measure(tiny(write_volumes(tmp_path / "v", labels=False), conditional=False)).steps >= 3
+
+
 def test_a_childs_refusal_keeps_its_type(tmp_path):
     with pytest.raises(ConfigError, match="absent-folder"):
         measure(tiny(tmp_path / "absent-folder", conditional=False))
