@@ -134,7 +134,8 @@ def _modality(files: Sequence[FileFacts], notes: list[str]) -> str:
     modalities = Counter(f.modality for f in files)
     modality = modalities.most_common(1)[0][0]
     if len(modalities) > 1:
-        notes.append(f"several modalities {dict(modalities)}: one network trains on one")
+        shown = ", ".join(f"{name} {count}" for name, count in modalities.most_common())
+        notes.append(f"several modalities, {shown}: one network trains on one")
         others = [f for f in files if f.modality != modality]
         notes += [f"{f.path} looks like {f.modality}, most look like {modality}" for f in others]
     return modality
