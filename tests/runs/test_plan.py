@@ -8,7 +8,7 @@ import pytest
 
 from fastgan.config import Config, parse
 from fastgan.errors import BadFile, ConfigError, ResourceLimit
-from fastgan.runs.estimates import along_line
+from fastgan.runs.estimates import Measure, along_line
 from fastgan.runs.plan import plan_for
 from fastgan.runs.prediction import predict
 from fastgan.runs.probe import Measurement, measure
@@ -239,6 +239,21 @@ def test_a_busy_machine_is_named():
     assert any("busy" in note and "2.0 of" in note for note in notes)
     with pytest.raises(ResourceLimit, match=r"nothing fits.*busy"):
         plan_for(wish(), hours=1e-6, measured_by=busy)
+
+
+def test_where_only_other_work_is_in_the_way_the_smallest_is_proposed(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+    def machine(cores: float, load: float) -> Measure:
+        return lambda config: made_up(step_seconds=4.0, load=load, cores=cores)
+
+    plan = plan_for(wish(), hours=0.5, measured_by=machine(cores=0.3, load=12.0))
+    assert plan.config.train.steps == 1000 and plan.config.train.batch_size == 1
+    assert plan.prediction.train_seconds > 1800.0
+    assert any("longer than 0.5 h" in note for note in plan.notes)
+    for cores, load in ((2.0, 12.0), (0.3, 0.0)):
+        with pytest.raises(ResourceLimit, match="nothing fits"):
+            plan_for(wish(), hours=0.5, measured_by=machine(cores, load))
 
 
 def test_a_cyclegan_keeps_what_it_has_not():
