@@ -31,6 +31,7 @@ from fastgan.errors import (
     UnsafeFile,
 )
 from fastgan.guarded import typed
+from fastgan.terminal import counted
 
 __all__ = ["BUDGET", "FileFacts", "Inspection", "Refused", "guess_modality", "inspect"]
 
@@ -142,12 +143,13 @@ def inspect(
             refused.append(Refused(item.path, kind, _with_advice(error), pattern))
     if not files:
         raise BadFile(
-            f"{source}: none of {len(refused)} files is readable; first: {refused[0].reason}"
+            f"{source}: no readable volume; refused: {counted(len(refused), 'file')}, the first: "
+            f"{refused[0].reason}"
         )
     notes = [*listing.notes(), *taken]
     items = listing.items
     if refused:
-        notes.append(f"{len(refused)} files are refused: repair them or leave them out")
+        notes.append(f"refused: {counted(len(refused), 'file')}; to be repaired or left out")
         gone = {one.path for one in refused}
         items = [item for item in items if item.path not in gone]
     if selection.suffix is None and mixed_contrasts(items):

@@ -19,6 +19,7 @@ from fastgan.data.series import dicom_items
 from fastgan.data.unread import kind_of
 from fastgan.data.volume import read_head
 from fastgan.errors import BadFile, ConfigError, FastganError, UnsafeFile
+from fastgan.terminal import counted
 
 if TYPE_CHECKING:
     from fastgan.config import DataConfig
@@ -81,9 +82,9 @@ class Listing:
         notes = []
         if self.unread:
             kinds = sorted(self.unread.items(), key=lambda kind: (-kind[1], kind[0]))
-            notes.append("not read: " + ", ".join(f"{n} {kind}" for kind, n in kinds))
+            notes.append("not read: " + ", ".join(f"{kind}: {n}" for kind, n in kinds))
         if self.excluded:
-            notes.append(f"left out as asked (exclude, suffix): {self.excluded} volumes")
+            notes.append(f"left out as asked (exclude, suffix): {counted(self.excluded, 'volume')}")
         return notes
 
 

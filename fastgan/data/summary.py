@@ -13,6 +13,7 @@ from fastgan.data.guess import contrast_of
 from fastgan.data.manifest import Item
 from fastgan.data.splits import split_items
 from fastgan.errors import ConfigError
+from fastgan.terminal import counted
 
 __all__ = ["Count", "Summary", "folders_are_people", "mixed_contrasts", "summarise"]
 
@@ -49,7 +50,7 @@ class Summary:
 
     def lines(self) -> list[str]:
         """One a group, to print."""
-        lines = [f"{self.volumes} volumes of {self.subjects} subjects"]
+        lines = [f"{counted(self.volumes, 'volume')} of {counted(self.subjects, 'subject')}"]
         for group, names in self.groups.items():
             shown = [
                 f"{name or 'none'} {count.volumes} ({count.subjects})"
@@ -99,7 +100,7 @@ def _unnamed(items: Sequence[Item]) -> list[str]:
     """What is taken for the subjects of volumes that name nobody, and what to do about it."""
     if not items:
         return []
-    said = "1 volume names" if len(items) == 1 else f"{len(items)} volumes name"
+    said = f"{counted(len(items), 'volume')} without a named subject"
     people = {item.subject for item in items}
     taken = "each counts as a person of its own"
     if len(people) < len({parted(item.path)[0] for item in items}):
@@ -108,7 +109,7 @@ def _unnamed(items: Sequence[Item]) -> list[str]:
     advice = "several of one person"
     if 1 < len(folders) < len(items):
         advice = "if each folder is one, say --subjects folders (data.subjects); else these"
-    return [f"{said} no subject: {taken}; {advice} need a manifest.csv with a subject column"]
+    return [f"{said}: {taken}; {advice} need a manifest.csv with a subject column"]
 
 
 def folders_are_people(items: Sequence[Item]) -> bool:
@@ -167,7 +168,8 @@ def _classes(items: Sequence[Item], counts: dict[str, Count], notes: list[str]) 
         return ()
     if missing or "" in counts:
         count = sum(counts[name].volumes for name in (*missing, "") if name in counts)
-        notes.append(f"{count} volumes have no class: conditional training needs one of each")
+        without = f"{counted(count, 'volume')} without a class"
+        notes.append(f"{without}: conditional training needs one of each")
         return ()
     for split in ("train", "holdout"):
         there = {item.label for item in items if item.split == split}
