@@ -108,7 +108,7 @@ def _distance(
     about: str,
 ) -> Finding:
     raw, ours, held, drawn = sets
-    training, holdout, made = evidence.training, evidence.holdout, evidence.require_generated()
+    holdout, made = evidence.holdout, evidence.require_generated()
     rng = options.rng("quality/kernel")
     between = KernelDistance(drawn, held, made.subjects, holdout.subjects)
     value = between.value()
