@@ -266,7 +266,7 @@ def of_patients(rng, count=200, volumes=1, separation=3.0, wrong=0.0):
 def verdict_of(real, share, clarity, rng, count=300, separation=3.0):
     true = np.arange(count) % 2
     said, labels = read_as(true, separation * clarity, rng, share, calibrated=separation)
-    return decided(real, clear(said, labels), CLASSES).verdict
+    return decided(real, clear(said, labels, PATIENTS_SURE), CLASSES).verdict
 
 
 @pytest.mark.parametrize("clarity", [1.0, 1.3, 1.6])
@@ -293,7 +293,7 @@ def test_wrong_labels_of_the_patients_are_told_and_are_no_finding():
     # The generator learned them: it is wrong as often as the patients are.
     true = np.arange(300) % 2
     said, labels = read_as(true, 3.0, rng, 0.1, calibrated=3.0)
-    outcome = decided(real, clear(said, labels), CLASSES)
+    outcome = decided(real, clear(said, labels, PATIENTS_SURE), CLASSES)
     assert outcome.verdict == "cannot tell"
     assert "of the patients' own labels, where it reads clearly" in outcome.sentence
     assert "check the patients' labels" in outcome.sentence
@@ -303,7 +303,7 @@ def test_volumes_that_are_hardly_read_cannot_be_told():
     rng = np.random.default_rng(8)
     real, true = of_patients(rng), np.arange(300) % 2
     said, labels = read_as(true, 0.5, rng, calibrated=1.0)
-    outcome = decided(real, clear(said, labels), CLASSES)
+    outcome = decided(real, clear(said, labels, PATIENTS_SURE), CLASSES)
     assert outcome.verdict == "cannot tell" and "is unsure of" in outcome.sentence
 
 
@@ -311,7 +311,7 @@ def test_volumes_that_are_hardly_read_cannot_be_told():
 def test_the_share_of_wrong_labels_lies_within_its_bounds(share):
     rng = np.random.default_rng(0)
     said, labels = read_as(np.arange(4000) % 2, 3.0, rng, share, calibrated=3.0)
-    got = noise(of_patients(rng, 2000), clear(said, labels))
+    got = noise(of_patients(rng, 2000), clear(said, labels, PATIENTS_SURE))
     assert got.share == pytest.approx([share, share], abs=0.04)
     assert (got.low <= share).all() and (got.high >= share).all()
     assert got.overall_low <= share <= got.overall_high
@@ -324,7 +324,7 @@ def test_bounds_of_label_noise_hold_their_level():
         for _ in range(100):
             true = np.arange(500) % 2
             said, labels = read_as(true, 3.0 * clarity, rng, 0.1, calibrated=3.0)
-            got = noise(of_patients(rng), clear(said, labels))
+            got = noise(of_patients(rng), clear(said, labels, PATIENTS_SURE))
             missed += int((got.high < 0.1).sum() + (got.low > 0.1).sum())
         assert missed / 400 < 0.05
 
