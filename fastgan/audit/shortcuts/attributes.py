@@ -27,7 +27,7 @@ from fastgan.measures.descriptors import (
     voxel_descriptors,
 )
 
-__all__ = ["judge_columns", "judge_explained", "levels_of"]
+__all__ = ["detected", "judge_columns", "judge_explained", "levels_of"]
 
 COLUMNS = Question(
     "shortcuts",
@@ -103,7 +103,7 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
         classes = np.stack([own == c for c in np.unique(labels)], axis=1)
         utility = max_t(free, classes)
         given = Groups(levels[at], who, own, rng, count)
-        area, seen = _detected(described[at], given, rng)
+        area, seen = detected(described[at], given, rng)
         association = _association(levels[at], own)
         rows.append(
             (
@@ -175,7 +175,7 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
     )
 
 
-def _detected(features: Floats, given: Groups, rng: np.random.Generator) -> tuple[float, float]:
+def detected(features: Floats, given: Groups, rng: np.random.Generator) -> tuple[float, float]:
     """AUC of a discriminant on the features, and p-value of it and the largest single difference.
 
     What shows in one feature is lost among many; what shows a little in many, in none alone.
@@ -215,7 +215,7 @@ def _controls(
         given = Groups(carries, who[at], own, rng, CONTROL_PERMUTATIONS)
         brighter = np.where(carries[:, None], moved[at], described[at])
         for features, p in ((brighter, found), (described[at], alarms)):
-            p.append(max(useful, _detected(features, given, rng)[1]))
+            p.append(max(useful, detected(features, given, rng)[1]))
     goes = f"that goes with the label in {AGREEMENT:.0%} of subjects"
     return (
         controls.found(
