@@ -22,6 +22,13 @@ MEMORIZATION = (
         "bench/results/audit/size-few_copies.json",
     ),
     Rule(
+        "memorization.copies.shape_spread",
+        0.1,
+        "shape of the tail",
+        "mean of the prior of what it exceeds 0.1 by: 20 excesses alone know it to 0.25",
+        "bench/results/audit/size-few_copies.json",
+    ),
+    Rule(
         "memorization.copies.decisive_noise",
         0.1,
         "typical distances of a held-out volume to training",
