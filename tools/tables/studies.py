@@ -32,11 +32,11 @@ def demo(files: list[Any]) -> list[str]:
 
 def repeats(files: list[Any]) -> list[str]:
     """The shipped demo over seeds and splits."""
-    rows = [
-        [f"{run['seed']}", f"{run['split']}", *_cells(run["rows"]["generated"])]
-        + [_outside(run["outside"]["generated"])]
-        for run in files[0]
-    ]
+    rows = []
+    for run in files[0]:
+        generated = _cells(run["rows"]["generated"])
+        outside = _outside(run["outside"]["generated"])
+        rows.append([f"{run['seed']}", f"{run['split']}", *generated, outside])
     return table(["seed", "split", *COLUMNS, "outside"], rows)
 
 
@@ -53,14 +53,12 @@ def ablation(files: list[Any]) -> list[str]:
             found = [max(run["values"][column]) for run in runs]
             spread = f" ({min(found):.2f} to {max(found):.2f})" if len(found) > 1 else ""
             cells.append(f"{median(found):.2f}{spread}")
-        ratios = [
-            median(run["values"]["distance ratio"][label] for run in runs) for label in (0, 1)
-        ]
-        gap = median(run["values"]["AUC gap"][0] for run in runs)
-        rows.append(
-            [name, f"{len(runs)}", f"{gap:.2f}", *cells]
-            + [" / ".join(f"{ratio:.2f}" for ratio in ratios)]
+        ratios = " / ".join(
+            f"{median(run['values']['distance ratio'][label] for run in runs):.2f}"
+            for label in (0, 1)
         )
+        gap = median(run["values"]["AUC gap"][0] for run in runs)
+        rows.append([name, f"{len(runs)}", f"{gap:.2f}", *cells, ratios])
     header = ["recipe", "seeds", "AUC gap", "KS volume", "KS surface", "KS elongation"]
     return table([*header, "distance ratio"], rows)
 
@@ -112,7 +110,7 @@ def triton_nearest(files: list[Any]) -> list[str]:
     return _triton(files, TRITON_NEAREST)
 
 
-# Label -> kernels of float32 and of bfloat16 that read 16 bytes at once, by their names' beginnings.
+# Label -> beginning of the names of kernels of float32 and bfloat16 that read 16 bytes at once.
 CUDA = {
     "`norm_act`: moments": "norm_act_moments_kernel",
     "application": "norm_act_apply_kernel",
@@ -138,9 +136,8 @@ def cuda_kernels(files: list[Any]) -> list[str]:
     rows = []
     for label, start in CUDA.items():
         registers, reads, limits = [], [], set()
-        for dtype, ends in WIDEST.items():
-            if start.startswith("conv"):
-                ends = (*ends, *STRIDES[dtype])
+        for dtype in WIDEST:
+            ends = WIDEST[dtype] + (STRIDES[dtype] if start.startswith("conv") else ())
             found = [
                 kernel
                 for kernel in files[0]["kernels"]
