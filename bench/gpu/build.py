@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,17 +34,23 @@ def main() -> int:
     missing = [name for name in TOOLS if importlib.util.find_spec(name) is None]
     if missing:
         raise SystemExit(f"not installed: {', '.join(missing)}")
+    sys.path.insert(0, str(ROOT))
+    import setup as rules
+
     if "--dry-run" in sys.argv[1:]:
-        command = [sys.executable, "setup.py", "--version"]
+        toolkit, archs, reason = rules.cuda_configuration(os.environ)
+        print(f"would compile for {archs or reason}, by nvcc {toolkit.version if toolkit else None}")
     else:
-        command = [sys.executable, "setup.py", "build_ext", "--inplace"]
-    defaults = {"FASTGAN_CUDA": "1", "FASTGAN_CUDA_ARCHS": "native"}
-    done = subprocess.run(command, cwd=ROOT, env=defaults | dict(os.environ))
-    if done.returncode:
-        return done.returncode
+        os.environ.setdefault("FASTGAN_CUDA", "1")
+        os.environ.setdefault("FASTGAN_CUDA_ARCHS", "native")
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        rules.compile_extension(ROOT / "fastgan" / f"_C{suffix}")
     for name in MAPPED:
         link = ROOT / "fastgan" / name
-        if subprocess.run([sys.executable, "-c", f"import fastgan.{name}"], cwd=ROOT).returncode:
+        found = subprocess.run(
+            [sys.executable, "-c", f"import fastgan.{name}"], cwd=ROOT, stderr=subprocess.DEVNULL
+        )
+        if found.returncode:
             link.symlink_to(Path("..") / name)
             print(f"linked: {link}")
     told = subprocess.run(
