@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import penalty as stock
 import torch
 from torch import Tensor, nn
 
-from bench import penalty as stock
 from bench.gpu.clock import Clock, Row, Run, Setting, forced
 from fastgan import ops
 from fastgan.models import build_critic

@@ -12,10 +12,10 @@ import gc
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import penalty as stock
 import torch
 from torch import Tensor, nn
 
-from bench import penalty as stock
 from bench.gpu.clock import Clock, Row, Run, Setting, forced
 from bench.gpu.critic import LAST, mixed
 from fastgan.gans import AdversarialGAN, AdversarialSettings
@@ -102,7 +102,8 @@ def ours(size: Size, device: torch.device) -> Run:
     critic = build_critic(
         architecture="dcgan", shape=shape, critic_channels=size.critic, norm="instance"
     )
-    gan = AdversarialGAN(generator, critic, objective="wasserstein", critic_steps=size.critic_steps)
+    settings = AdversarialSettings(critic_steps=size.critic_steps)
+    gan = AdversarialGAN(generator, critic, settings)
     gan.to(device)
     real = Real(torch.rand(size.batch, 1, *shape, device=device) * 2 - 1)
     step = Step(generator, critic, device)

@@ -16,8 +16,15 @@ from typing import Any
 
 import torch
 
-import fastgan.kernels
 from fastgan.ops.implementations import extension, first_use
+
+try:
+    import fastgan.kernels
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"fastgan in {Path(__file__).parents[2]} are sources that were not installed there; run "
+        "Python in another folder, or install them there: pip install -e ."
+    ) from error
 
 __all__ = ["FOLDER", "architecture", "digest", "obstacle", "path"]
 
