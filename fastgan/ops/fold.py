@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from fastgan.ops.checks import require, triple
 from fastgan.ops.implementations import dispatch
@@ -101,7 +102,9 @@ def _unfold(x: Tensor, factors: list[int]) -> Tensor:
 
 def _own(y: Tensor, x: Tensor) -> Tensor:
     """An operator returns memory of its own, where moving axes of length 1 alone gave a view."""
-    return y.clone() if y.data_ptr() == x.data_ptr() else y
+    # A tensor without data, of a program that is only traced, may be copied once more.
+    traced = isinstance(y, FakeTensor)
+    return y.clone() if traced or y.data_ptr() == x.data_ptr() else y
 
 
 def _folded(x: Tensor, factors: list[int]) -> Tensor:
