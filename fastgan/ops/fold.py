@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from fastgan.ops.checks import require, triple
+from fastgan.ops.checks import require, require_tensors, triple
 from fastgan.ops.implementations import dispatch
 from fastgan.ops.registration import Grads, operator
 
@@ -86,6 +86,7 @@ def unfold(x: Tensor, factors: int | Sequence[int]) -> Tensor:
 
 
 def _checked(op: str, x: Tensor, factors: int | Sequence[int]) -> list[int]:
+    require_tensors(op, x=x)
     require(x.dim() == 5, op, "x must be [B, C, D, H, W]", list(x.shape))
     return list(triple(op, "factors", factors, 1))
 
