@@ -52,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N|each",
         help="of 4-D files: which volume, from 0, or each as a volume",
     )
+    parser.add_argument(
+        "--subjects",
+        choices=("names", "folders"),
+        help="who a volume is of: its name or header says, or the folder it lies in",
+    )
     add_budget(parser)
     parser.add_argument(
         "--no-plan",
@@ -85,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
         from fastgan.train.load import require_generator
 
         require_generator(RunFolder(options.source))
-    selection = Selection(options.suffix, tuple(options.exclude), options.volume)
+    selection = Selection(options.suffix, tuple(options.exclude), options.volume, options.subjects)
     found = inspect(options.source, selection=selection)
     config = configuration.parse(found.proposal, where="proposal")
     if not options.json:
@@ -151,7 +156,7 @@ def _verdict(found: Inspection, options: argparse.Namespace) -> int:
 def _given(options: argparse.Namespace) -> list[str]:
     """The flags of this command line but --exclude, to be given again."""
     given = []
-    for name in ("suffix", "volume", "hours", "memory", "write"):
+    for name in ("suffix", "volume", "subjects", "hours", "memory", "write"):
         value = getattr(options, name)
         if value is not None and (name != "hours" or value != DEFAULT_HOURS):
             given += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]

@@ -63,7 +63,7 @@ def open_dataset(config: DataConfig, split: Split, *, cache_dir: Path | None = N
     if any(extent < 1 for extent in config.shape):
         raise ConfigError(f"data.shape: extents must be positive, got {config.shape}")
     if config.source == LIDC or is_archive(Path(config.source)):
-        for key in ("suffix", "exclude", "volume"):
+        for key in ("suffix", "exclude", "volume", "subjects"):
             if getattr(config, key) != type(config).model_fields[key].default:
                 raise ConfigError(
                     f"data.{key}: chooses among files, and {config.source} is one archive; leave "
@@ -101,8 +101,16 @@ def find_items(
 def list_source(path: Path, *, labels: bool = False, selection: Selection | None = None) -> Listing:
     """`find_items`, and what else lies there."""
     selection = selection or Selection()
+    by = ("manifest.csv", "dataset.json")
+    if selection.subjects == "folders" and (
+        path.is_file() or any((path / name).exists() for name in by)
+    ):
+        raise ConfigError(
+            f"data.subjects: folders name the subjects of a folder alone; {path} has a list of its "
+            "volumes, so write them into a column subject of a manifest.csv"
+        )
     if path.is_dir():
-        for name in ("manifest.csv", "dataset.json"):
+        for name in by:
             if (path / name).exists():
                 listing = list_source(path / name, selection=selection)
                 # What a selection leaves out is named all the same.

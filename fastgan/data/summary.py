@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastgan.data.columns import MISSING
+from fastgan.data.formats.table import parted
 from fastgan.data.guess import contrast_of
 from fastgan.data.manifest import Item
 from fastgan.data.splits import split_items
 from fastgan.errors import ConfigError
 from fastgan.terminal import counted
 
-__all__ = ["Count", "Summary", "mixed_contrasts", "summarise"]
+__all__ = ["Count", "Summary", "folders_are_people", "mixed_contrasts", "summarise"]
 
 FEW = 12  # names shown of a group
 
@@ -87,16 +89,39 @@ def summarise(items: Sequence[Item], holdout: float) -> Summary:
             notes.append(f"subject {item.subject!r} reads like a missing value: all of it is one")
             break
     classes = _classes(filled, groups.get("class", {}), notes)
-    unnamed = sum(not item.subject_named for item in items)
-    if unnamed:
-        notes.append(
-            f"{counted(unnamed, 'volume')} without a named subject: each counts as a subject of "
-            "its own; several of one person need a manifest.csv with a subject column"
-        )
+    notes += _unnamed([item for item in items if not item.subject_named])
     mixed = mixed_contrasts(items)
     notes += [mixed] if mixed else []
     subjects = len({item.subject for item in items})
     return Summary(len(items), subjects, groups, classes, tuple(problems), tuple(notes))
+
+
+def _unnamed(items: Sequence[Item]) -> list[str]:
+    """What is taken for the subjects of volumes that name nobody, and what to do about it."""
+    if not items:
+        return []
+    said = "1 volume names" if len(items) == 1 else f"{len(items)} volumes name"
+    people = {item.subject for item in items}
+    taken = "each counts as a person of its own"
+    if len(people) < len({parted(item.path)[0] for item in items}):
+        taken = f"files of one name count as one person, which makes {len(people)}"
+    folders = {Path(item.path).parent for item in items}
+    advice = "several of one person"
+    if 1 < len(folders) < len(items):
+        advice = "if each folder is one, say --subjects folders (data.subjects); else these"
+    return [f"{said} no subject: {taken}; {advice} need a manifest.csv with a subject column"]
+
+
+def folders_are_people(items: Sequence[Item]) -> bool:
+    """Whether a few names come back in many folders, as where every patient has a T1.nii.
+
+    In the folders of contrasts or classes it is the other way round: many names in few folders.
+    """
+    unnamed = [item for item in items if not item.subject_named]
+    files = {parted(item.path)[0] for item in unnamed}
+    folders = {path.parent for path in files}
+    names = {path.name for path in files}
+    return len(folders) > 1 and len(names) <= len(folders) and len(names) < len(files)
 
 
 def mixed_contrasts(items: Sequence[Item]) -> str | None:
