@@ -78,12 +78,11 @@ tables: $(VENV)/ready
 variants: $(VENV)/ready-dev
 	FASTGAN_VARIANT_STEPS=$(VARIANT_STEPS) $(BIN)/python -m pytest -v tests/train/test_every_variant.py
 
-# Medians side by side, each after its correctness check; quiet machine, nothing else running.
+# Medians and minima side by side, each after its correctness check; quiet machine, nothing else
+# running.
 bench: $(VENV)/ready-dev
-	OMP_WAIT_POLICY=active $(BIN)/python -m pytest bench --benchmark-columns=median,min,rounds \
-		--benchmark-sort=min
-	OMP_WAIT_POLICY=active $(BIN)/python -m pytest bench/bench_norm_act.py --default-heap \
-		-k 64 --benchmark-columns=median,min,rounds --benchmark-sort=min
+	OMP_WAIT_POLICY=active $(BIN)/python -m pytest bench
+	OMP_WAIT_POLICY=active $(BIN)/python -m pytest bench/bench_norm_act.py --default-heap -k 64
 	OMP_WAIT_POLICY=active $(BIN)/python bench/bandwidth.py
 	$(BIN)/python bench/penalty.py --keep-heap
 	$(BIN)/python bench/penalty.py --no-compile --rounds 5

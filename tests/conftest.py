@@ -40,6 +40,16 @@ def seeded() -> None:
     np.random.seed(0)
 
 
+@pytest.fixture(autouse=True)
+def float32_products() -> Iterator[None]:
+    """Not TF32's, by which PyTorch's convolutions on a GPU are off in the fourth digit."""
+    # Not above: it must not import Triton before the variable is set.
+    from fastgan.ops.tensor_float import tensor_float32
+
+    with tensor_float32(False):
+        yield
+
+
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():

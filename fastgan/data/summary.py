@@ -105,7 +105,7 @@ def _unnamed(items: Sequence[Item]) -> list[str]:
     """What is taken for the subjects of volumes that name nobody, and what to do about it."""
     if not items:
         return []
-    said = "1 volume names" if len(items) == 1 else f"{len(items)} volumes name"
+    said = f"{counted(len(items), 'volume')} without a named subject"
     people = {item.subject for item in items}
     taken = "each counts as a person of its own"
     if len(people) < len({parted(item.path)[0] for item in items}):
@@ -114,7 +114,7 @@ def _unnamed(items: Sequence[Item]) -> list[str]:
     advice = "several of one person"
     if 1 < len(folders) < len(items):
         advice = "if each folder is one, say --subjects folders (data.subjects); else these"
-    return [f"{said} no subject: {taken}; {advice} need a manifest.csv with a subject column"]
+    return [f"{said}: {taken}; {advice} need a manifest.csv with a subject column"]
 
 
 def folders_are_people(items: Sequence[Item]) -> bool:

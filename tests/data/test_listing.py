@@ -315,11 +315,11 @@ def test_folders_that_cannot_name_subjects_are_refused(tmp_path: Path) -> None:
 def test_several_files_in_each_folder_are_pointed_out(tmp_path: Path) -> None:
     volumes(tmp_path, *(f"p{i // 2}/scan{i}.nii" for i in range(6)))
     notes = " ".join(summarise(find_items(tmp_path), 0.2).notes)
-    assert "6 volumes name no subject: each counts as a person of its own" in notes
+    assert "6 volumes without a named subject: each counts as a person of its own" in notes
     assert "--subjects folders" in notes
     assert not summarise(find_items(tmp_path, selection=FOLDERS), 0.2).notes
     alone = volumes(tmp_path / "one", "x.nii")
-    assert "1 volume names no subject" in " ".join(summarise(find_items(alone), 0.2).notes)
+    assert "1 volume without a named subject" in " ".join(summarise(find_items(alone), 0.2).notes)
 
 
 def test_people_whom_an_export_named_alike_are_told_apart_by_folders(tmp_path: Path) -> None:

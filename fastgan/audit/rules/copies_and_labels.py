@@ -129,7 +129,7 @@ LABELS = (
         1.0,
         "errors of half a voxel there and back",
         "the worst that two linear interpolations do; a law with a fault is several times above it",
-        "tests/audit/labels/test_labels.py",
+        "tests/audit/labels/test_laws.py",
     ),
 )
 
