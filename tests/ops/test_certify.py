@@ -14,6 +14,7 @@ from fastgan.ops.implementations import dispatch
 from fastgan.ops.implementations.cpu import bias_act as native_bias_act
 from fastgan.ops.implementations.cpu import nearest as native_nearest
 from fastgan.ops.implementations.cpu import norm_act as native
+from fastgan.ops.tensor_float import tensor_float32
 
 CPU = torch.device("cpu")
 
@@ -31,6 +32,20 @@ def test_right_kernels_pass(op: str) -> None:
     assert result.problems == []
     most = trials.UNITS if op == "slope_penalty" else error_ratios.WORST
     assert all(figure <= most for figure in result.figures.values()) and result.figures
+
+
+def test_what_it_compares_with_is_float32_and_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def trial(*_: object) -> error_ratios.Result:
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+        return error_ratios.Result({}, [])
+
+    monkeypatch.setitem(trials.TRIALS, "conv3d", trial)
+    with tensor_float32(True):
+        certify("conv3d", "native", CPU)
+        assert torch.backends.cudnn.allow_tf32
+    assert seen == [(False, False)]
 
 
 def test_an_operator_without_a_trial_is_not_certified() -> None:

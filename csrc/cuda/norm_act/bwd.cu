@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
       const A u = g[i] * norm_act_slope(z, p.negative_slope);
       g[i] = u * by[0][i] + (centred * by[1][i] + by[2][i]);
     }
-    store_pack(p.d_x + at, g);
+    store_global(p.d_x + at, g);
   });
 }
 

@@ -136,8 +136,8 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
       g[i] = s * (v[i] * by[0][i] + (centred * by[1][i] + by[2][i]));
       x[i] = u * by[3][i] + (v[i] * by[4][i] + (centred * by[5][i] + by[6][i]));
     }
-    store_pack(p.d_g + at, g);
-    store_pack(p.d_x + at, x);
+    store_global(p.d_g + at, g);
+    store_global(p.d_x + at, x);
   });
 }
 

@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
       const A z = norm_act_z(value[i] - c.mean[i], c.scale[i], c.bias[i]);
       value[i] = z * norm_act_slope(z, p.negative_slope);
     }
-    store_pack(p.y + at, value);
+    store_global(p.y + at, value);
   });
 }
 

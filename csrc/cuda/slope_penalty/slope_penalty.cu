@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(kThreads)
     load_pack(p.slope + at, value);
 #pragma unroll
     for (int i = 0; i < V; ++i) value[i] *= factor;
-    store_pack(p.d_slope + at, value);
+    store_global(p.d_slope + at, value);
   }
 }
 
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kThreads)
     load_pack(p.fake + at, fake);
 #pragma unroll
     for (int i = 0; i < V; ++i) fake[i] += share * (real[i] - fake[i]);
-    store_pack(p.x + at, fake);
+    store_global(p.x + at, fake);
   }
 }
 
