@@ -255,6 +255,12 @@ std::vector<uintptr_t> take_streams() { return std::exchange(streams, {}); }
 
 void seed(uint64_t value) { random_numbers.seed(value); }
 
+namespace {
+int64_t blocks_of_a_large_volume = 1024;
+}
+int64_t most_blocks() { return blocks_of_a_large_volume; }
+void set_most_blocks(int64_t count) { blocks_of_a_large_volume = count; }
+
 const Self* self() { return running ? &running->self : nullptr; }
 
 uint32_t first_block_of_launch() { return first_block; }

@@ -91,8 +91,9 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
             "is read as another class: m = (1 - q) f + q (1 - e), q wrong labels, f misread, e of "
             "other classes read as c. f and e are bounded on patients (held-out ones, and training "
             "ones by the network that never saw them), patients' volumes counted for less as they "
-            "resemble each other. Generated volumes may be clearer than patients or less so: either "
-            "is anything from 0 to its upper bound on patients, or twice its estimate. Passes when the one-sided 95 % bound is at most "
+            "resemble each other. Generated volumes may be clearer than patients or less so: "
+            "either is anything from 0 to its upper bound on patients, or twice its estimate. "
+            "Passes when the one-sided 95 % bound is at most "
             f"{TOLERATED:.0%} over all and {IN_A_CLASS:.0%} in every class, fails when a class is "
             f"surely above {TOLERATED:.0%}, corrected for classes. {tool.ensemble.provenance}."
         ),
