@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
@@ -110,39 +111,36 @@ def triton_nearest(files: list[Any]) -> list[str]:
     return _triton(files, TRITON_NEAREST)
 
 
-# Label -> beginning of the names of kernels of float32 and bfloat16 that read 16 bytes at once.
+# Label -> kernels, of a dtype with so many elements in 16 bytes.
 CUDA = {
-    "`norm_act`: moments": "norm_act_moments_kernel",
-    "application": "norm_act_apply_kernel",
-    "sums of the backward": "norm_act_bwd_sums_kernel",
-    "backward": "norm_act_bwd_kernel",
-    "sums of the second derivative": "norm_act_bwd_bwd_sums_kernel",
-    "second derivative": "norm_act_bwd_bwd_kernel",
-    "`bias_act`": "bias_act_",
-    "slope's penalty: squares": "slope_penalty_squares_kernel",
-    "derivative": "slope_penalty_bwd_kernel",
-    "mix": "slope_penalty_mix_kernel",
-    "`conv3d`: forward": "conv_single_fprop_kernel",
-    "input gradient": "conv_single_dgrad_kernel",
-    "weight gradient": "conv_single_wgrad_kernel",
+    "`norm_act`: moments": "norm_act_moments_kernel<{dtype}, {wide}>",
+    "application": "norm_act_apply_kernel<{dtype}, {wide}>",
+    "sums of the backward": "norm_act_bwd_sums_kernel<{dtype}, {wide}>",
+    "backward": "norm_act_bwd_kernel<{dtype}, {wide}>",
+    "sums of the second derivative": "norm_act_bwd_bwd_sums_kernel<{dtype}, {wide}>",
+    "second derivative": "norm_act_bwd_bwd_kernel<{dtype}, {wide}>",
+    "`bias_act` forward, channels last": "bias_act_fwd_kernel<{dtype}, 2>",
+    "forward, channels first": "bias_act_fwd_kernel<{dtype}, 1>",
+    "backward of it": "bias_act_bwd_kernel<{dtype}>",
+    "slope's penalty: squares": "slope_penalty_squares_kernel<{dtype}, {wide}>",
+    "derivative": "slope_penalty_bwd_kernel<{dtype}, {wide}>",
+    "mix": "slope_penalty_mix_kernel<{dtype}, {wide}>",
+    "`conv3d`: forward": "conv_single_fprop_kernel<{dtype}, [12]>",
+    "input gradient": "conv_single_dgrad_kernel<{dtype}>",
+    "weight gradient": "conv_single_wgrad_kernel<{dtype}, [12]>",
 }
-WIDEST = {"float": ("float>", "float, 4>"), "bfloat16": ("bfloat16>", "bfloat16, 8>")}
-STRIDES = {"float": ("float, 1>", "float, 2>"), "bfloat16": ("bfloat16, 1>", "bfloat16, 2>")}
+WIDE = {"float": 4, "bfloat16": 8}
 
 
 def cuda_kernels(files: list[Any]) -> list[str]:
     """Registers (the most of those under a label) and KB at once (the least), missed goals bold."""
     goal = files[0]["goal, bytes at once"] >> 10
     rows = []
-    for label, start in CUDA.items():
+    for label, pattern in CUDA.items():
         registers, reads, limits = [], [], set()
-        for dtype in WIDEST:
-            ends = WIDEST[dtype] + (STRIDES[dtype] if start.startswith("conv") else ())
-            found = [
-                kernel
-                for kernel in files[0]["kernels"]
-                if kernel["name"].startswith(start) and kernel["name"].partition("<")[2] in ends
-            ]
+        for dtype, wide in WIDE.items():
+            name = re.compile(pattern.format(dtype=dtype, wide=wide))
+            found = [kernel for kernel in files[0]["kernels"] if name.fullmatch(kernel["name"])]
             limits |= {kernel["goal"] for kernel in found}
             most = max(kernel["registers"] for kernel in found)
             registers.append(f"**{most}**" if most > max(limits) else f"{most}")
@@ -150,7 +148,7 @@ def cuda_kernels(files: list[Any]) -> list[str]:
             reads.append(f"**{least}**" if least < goal else f"{least}")
         (limit,) = limits
         # Convolutions read their one channel element by element.
-        at_once = ["", ""] if start.startswith("conv") else [" / ".join(reads), f"{goal}"]
+        at_once = ["", ""] if pattern.startswith("conv") else [" / ".join(reads), f"{goal}"]
         rows.append([label, " / ".join(registers), f"{limit}", *at_once])
     return table(["kernel", "registers", "goal", "KB at once", "goal"], rows)
 
