@@ -225,6 +225,7 @@ def _from_archive(archive: Archive, config: DataConfig, split: Split) -> Dataset
         classes=classes,
         normalisation=record,
         fingerprint=_fingerprint([archive.digest] * len(picked), picked, config),
+        held_out=[item.subject for item in items if item.split != split],
         **_drawing(config, split),
     )
 
@@ -268,6 +269,7 @@ def _from_files(
         classes=classes,
         normalisation=common,
         fingerprint=_fingerprint(digests, picked, config),
+        held_out=[item.subject for item in items if item.split != split],
         records=records,
         affines=[p.affine for p in prepared],
         **_drawing(config, split),
