@@ -65,11 +65,12 @@ class Exported(nn.Module):
         Returns:
             [1, C, D, H, W] float32.
         """
-        out = self.network(x) if label is None else self.network(x, label)
-        out = out.clamp(-1.0, 1.0)
+        drawn = self.network(x) if label is None else self.network(x, label)
+        out: Tensor = drawn.clamp(-1.0, 1.0)
         if self.normalisation is None:
             return out
-        return denormalise(out, self.normalisation).contiguous()
+        volume: Tensor = denormalise(out, self.normalisation).contiguous()
+        return volume
 
 
 @typed("export")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import re
@@ -15,6 +16,7 @@ import pytest
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Figure, Finding, Outcome, Table, settle
 from fastgan.audit.report.cards import Fact, Facts, dataset_card, inert, model_card
+from fastgan.audit.report.croissant import croissant, tables_of
 from fastgan.audit.report.montage import SHOWN, _chosen, _picture, montage
 from fastgan.audit.report.page import measured, p_value, page
 from fastgan.audit.report.record import SCHEMA, Record, record_of, schema
@@ -441,3 +443,19 @@ def test_what_a_finding_leaves_out_is_nothing() -> None:
     assert (record.controls, record.tables, record.methods, record.limits) == ((), (), "", "")
     assert not Table("t", (), ()).patient and not Figure("f", "c", b"").patient
     assert Control("c", "found", 1.0, (1.0, 1.0), 1, held=True).decisive
+
+
+def test_croissant(found: Audit, tmp_path: Path) -> None:
+    """The set as other catalogues read it: its tables by hash, its limits and its privacy."""
+    record = record_of(found)
+    (tmp_path / "manifest.csv").write_text("path,label\n")
+    content = json.loads(croissant(record, FACTS, tables_of(tmp_path)))
+    assert content["@type"] == "sc:Dataset"
+    assert "http://mlcommons.org/croissant/RAI/1.0" in content["conformsTo"]
+    (table,) = content["distribution"]
+    assert table["sha256"] == hashlib.sha256(b"path,label\n").hexdigest()
+    assert content["recordSet"][0]["field"][0]["source"]["extract"] == {"column": "path"}
+    limits = [one for one in record.findings if one.verdict != "pass"]
+    assert len(content["rai:dataLimitations"]) == max(1, len(limits))
+    assert content["rai:personalSensitiveInformation"] and content["rai:dataBiases"]
+    assert "recordSet" not in json.loads(croissant(record, FACTS, tables_of(None)))
