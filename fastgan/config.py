@@ -100,6 +100,9 @@ class DataConfig(_Section):
     """Patterns (*, ?) of paths below the source, of names or of folders, to leave out."""
     volume: Annotated[int, Field(ge=0)] | Literal["each"] | None = None
     """Of 4-D files: which volume, counted from 0, or each as a volume; none refuses them."""
+    subjects: Literal["names", "folders"] = "names"
+    """Who a volume is of: names: sub-XX in its path, DICOM's patient, else each file is one of
+    its own; folders: the first folder below the source, whatever its files are called."""
     shape: Shape = (32, 32, 32)
     """Voxels the network sees, in RAS axis order."""
     spacing: Spacing | None = None

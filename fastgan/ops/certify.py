@@ -26,6 +26,7 @@ from fastgan.ops.fold import fold, unfold
 from fastgan.ops.implementations.dispatch import implementation, module
 from fastgan.ops.nearest import nearest
 from fastgan.ops.norm_act import norm_act
+from fastgan.ops.production import LARGE, joined
 from fastgan.ops.slope_penalty import slope_penalty_fwd, slope_penalty_mix
 from fastgan.ops.smooth import smooth
 from fastgan.ops.tensor_float import tensor_float32
@@ -41,7 +42,9 @@ UNITS = 64.0
 MARGIN = 3e-6
 
 
-def certify(op: str, name: str, device: torch.device, *, shapes: int = 24) -> Result:
+def certify(
+    op: str, name: str, device: torch.device, *, shapes: int = 24, large: bool = False
+) -> Result:
     """Run the trial of an operator with one implementation.
 
     Args:
@@ -49,12 +52,16 @@ def certify(op: str, name: str, device: torch.device, *, shapes: int = 24) -> Re
         name: of its implementations, such as "triton".
         device: where.
         shapes: random shapes to draw.
+        large: sizes of production, too.
     """
     trial = TRIALS.get(op)
     if trial is None:
         return Result({}, [f"no trial of {op} is written (fastgan.ops.certify.TRIALS)"])
     with implementation(name), _poisoned(), tensor_float32(False):
-        return trial(torch.Generator().manual_seed(shapes), device, shapes)
+        found = trial(torch.Generator().manual_seed(shapes), device, shapes)
+        if large and op in LARGE:
+            found = joined([found, LARGE[op](device)])
+        return found
 
 
 @contextmanager

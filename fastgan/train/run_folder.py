@@ -2,7 +2,8 @@
 
 `runs/00003-name-seed0/` holds config.yaml, env.json, command.txt, data.json (what is needed to
 bring generated volumes back to physical units), metrics.jsonl, history.jsonl (when it began and how
-it ended), samples/, ckpt-<step>/ and run.html, which shows all of them.
+it ended), key.pub and key.pem (the run's own key; the latter is not for others), samples/,
+ckpt-<step>/ and run.html, which shows all of them.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from fastgan.train.made_with import (
     refuse_other,
     settings_of,
 )
+from fastgan.train.run_key import make_key
 
 __all__ = ["RunFolder", "environment", "require_place"]
 
@@ -96,6 +98,7 @@ class RunFolder:
         replace_file(path / "env.json", _json(environment()))
         replace_file(path / "command.txt", shlex.join(command).encode() + b"\n")
         replace_file(path / "metrics.jsonl", b"")
+        make_key(path)
         # Last, because it is what makes the folder a run folder.
         replace_file(path / "config.yaml", configuration.dump(config).encode())
         sync_folder(out)

@@ -56,22 +56,36 @@ def test_table_and_proposal(cli, folder, tmp_path, monkeypatch):
     assert "8 x 10 x 12\t1 x 1 x 2\tRAS" in lines[1]
     assert "3 volumes readable, 1 refused" in answer.out
     assert "refused, " in answer.out and "sub-09.nii.gz" in answer.out
+    # What train would refuse is not proposed, so that the name is free for what it takes.
+    assert not (tmp_path / "fastgan-config.yaml").exists()
+    assert cli("inspect", folder, "--exclude", "sub-09.nii.gz").code == 0
     config = configuration.load(tmp_path / "fastgan-config.yaml")
     assert config.data.spacing == (1.0, 1.0, 2.0) and config.data.modality == "mr"
 
 
 def test_the_line_that_leaves_refused_files_out_works(cli, folder, tmp_path):
-    answer = cli("inspect", folder, "--write", tmp_path / "a.yaml")
-    assert answer.code == 10
-    line = next(line for line in answer.err.splitlines() if "to leave them out: " in line)
-    command = shlex.split(line.partition("to leave them out: ")[2])
-    assert command[:2] == ["fastgan", "inspect"] and command[3:] == ["--exclude", "sub-09.nii.gz"]
-    answer = cli(*command[1:], "--write", tmp_path / "b.yaml")
+    target = tmp_path / "a.yaml"
+    answer = cli("inspect", folder, "--write", target)
+    assert answer.code == 10 and not target.exists()
+    line = next(
+        line for line in answer.err.splitlines() if "to leave out what is refused: " in line
+    )
+    command = shlex.split(line.partition("to leave out what is refused: ")[2])
+    assert command[:2] == ["fastgan", "inspect"] and command[-2:] == ["--exclude", "sub-09.nii.gz"]
+    answer = cli(*command[1:])
     assert answer.code == 0 and "0 refused" in answer.out, answer.err
-    assert "left out as asked (exclude, suffix): 1 volumes" in answer.out
-    config = configuration.load(tmp_path / "b.yaml")
+    assert "left out as asked (exclude, suffix): 1 volume" in answer.out
+    config = configuration.load(target)
     assert config.data.exclude == ("sub-09.nii.gz",)
     assert len(open_dataset(config.data, "train")) + len(open_dataset(config.data, "holdout")) == 3
+
+
+def test_the_line_that_leaves_refused_files_out_keeps_the_other_flags(cli, folder, tmp_path):
+    given = ["--hours", "0.5", "--memory", "6", "--write", str(tmp_path / "a b.yaml"), "--json"]
+    answer = cli("inspect", folder, *given)
+    command = shlex.split(answer.err.partition("to leave out what is refused: ")[2])
+    assert command[3:] == [*given, "--exclude", "sub-09.nii.gz"]
+    assert cli(*command[1:]).code == 0 and (tmp_path / "a b.yaml").exists()
 
 
 def test_nothing_is_overwritten(cli, folder, tmp_path, monkeypatch):
@@ -79,8 +93,11 @@ def test_nothing_is_overwritten(cli, folder, tmp_path, monkeypatch):
     (folder / "sub-09.nii.gz").unlink()
     taken = tmp_path / "fastgan-config.yaml"
     taken.write_text("mine")
-    answer = cli("inspect", folder)
-    assert answer.code == 0 and "stays as it is" in answer.err and "spacing:" in answer.err
+    for name in ("fastgan-config-2.yaml", "fastgan-config-3.yaml"):
+        answer = cli("inspect", folder)
+        assert answer.code == 0 and "fastgan-config.yaml exists and stays as it is" in answer.err
+        assert answer.err.rstrip().endswith(f"next: fastgan train --config {name}")
+        assert configuration.load(tmp_path / name).data.source == str(folder)
     assert cli("inspect", folder, "--write", taken).code == 10
     assert taken.read_text() == "mine"
     assert cli("inspect", folder, "--write", tmp_path / "new.yaml").code == 0
@@ -108,8 +125,8 @@ def test_the_manifest_is_shown_and_classes_are_proposed(cli, folder, tmp_path):
         "note: no volume of class ill in holdout",
     ):
         assert line in answer.out.splitlines()
-    assert "1 texts (.txt)" in answer.out
-    assert "1 volumes or slices that manifest.csv does not name" in answer.out
+    assert "texts (.txt): 1" in answer.out
+    assert "volumes or slices that manifest.csv does not name: 1" in answer.out
     assert configuration.load(tmp_path / "c.yaml").data.conditional
 
 
@@ -144,7 +161,7 @@ def test_contrasts_are_told_apart(cli, tmp_path):
     assert answer.code == 0 and "T1w (2) and T2w (1) are mixed" in answer.out
     assert configuration.load(tmp_path / "a.yaml").data.suffix == "T1w"
     answer = cli("inspect", tmp_path / "v", "--suffix", "T2w", "--write", tmp_path / "b.yaml")
-    assert "1 volumes readable" in answer.out
+    assert "1 volume readable" in answer.out
     assert configuration.load(tmp_path / "b.yaml").data.suffix == "T2w"
 
 

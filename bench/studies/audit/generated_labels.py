@@ -77,7 +77,7 @@ def row(area: float, volumes: int, swapped: float, clarity: float, own: float, n
         said, labels = read(truth, separation * clarity, separation, wrong, rng)
         try:
             real = of_patients(separation, volumes, own, rng)
-            counted[decided(real, clear(said, labels), CLASSES).verdict] += 1
+            counted[decided(real, clear(said, labels, real.sure), CLASSES).verdict] += 1
         except AuditError:
             counted["cannot tell"] += 1
     found: Row = {

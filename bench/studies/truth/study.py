@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +24,24 @@ Line = dict[str, Any]
 
 _AUDIT = Path(__file__).parents[3] / "fastgan" / "audit"
 
-# (size, patients, volumes, sites, tied, window); the families take turns in each. Larger volumes
-# cost more than they teach, so most are of 16^3.
+# The families take turns in each. Larger volumes cost more than they teach, so most are of 16^3.
 _VARIANTS = (
-    (16, 200, "1-3", 2, True, "fixed"),
-    (16, 200, "1", 1, False, "fixed"),
-    (16, 100, "4", 2, False, "fixed"),
-    (24, 200, "1", 2, False, "fixed"),
-    (16, 200, "4", 2, True, "fixed"),
-    (16, 400, "1", 3, False, "fixed"),
-    (16, 200, "1-3", 3, True, "fixed"),
-    (16, 200, "1-3", 2, False, "percentiles"),
-    (16, 100, "1-3", 2, True, "fixed"),
-    (16, 400, "1-3", 2, True, "fixed"),
-    (32, 200, "1", 2, False, "fixed"),
-    (16, 200, "4", 3, True, "percentiles"),
+    Setting("", 16, 200, "1-3", 2, tied=True),
+    Setting("", 16, 200, "1", 1),
+    Setting("", 16, 100, "4", 2),
+    Setting("", 16, 200, "1-3", 2, tied=True, clarity=2.0),
+    Setting("", 24, 200, "1", 2),
+    Setting("", 16, 200, "4", 2, tied=True),
+    Setting("", 16, 400, "1", 3),
+    Setting("", 16, 200, "1", 1, clarity=2.0),
+    Setting("", 16, 200, "1-3", 3, tied=True),
+    Setting("", 16, 200, "1-3", 2, window="percentiles"),
+    Setting("", 16, 100, "1-3", 2, tied=True),
+    Setting("", 16, 400, "1-3", 2, tied=True),
+    Setting("", 32, 200, "1", 2),
+    Setting("", 16, 200, "4", 3, tied=True, window="percentiles"),
 )
-DESIGN = tuple(Setting(family, *variant) for variant in _VARIANTS for family in FAMILIES)
+DESIGN = tuple(replace(variant, family=family) for variant in _VARIANTS for family in FAMILIES)
 """Settings in the order in which replicates take them."""
 
 SHORT = (

@@ -28,8 +28,8 @@ constexpr int kMaxColumns = 64;
 
 struct NormActGrid {
   // Elements of a block: enough rows a thread to hide the block's overhead in a large tensor,
-  // enough blocks (about 8 for each of 132 multiprocessors) in a small one.
-  static constexpr int64_t kMinElements = 2048, kMaxElements = 131072, kBlocks = 1024;
+  // enough blocks in a small one.
+  static constexpr int64_t kMinElements = 2048, kMaxElements = 131072;
   // The finishing kernels read one partial sum a slice.
   static constexpr int64_t kMaxSlices = 1024;
 
@@ -56,7 +56,7 @@ struct NormActGrid {
   // The same for every V, so that the workspace does not depend on the alignment of pointers.
   static int64_t slice_size(const NormActShape& shape) {
     const int64_t elements = shape.B * shape.C * shape.S;
-    const int64_t take = std::clamp(elements / kBlocks, kMinElements, kMaxElements);
+    const int64_t take = std::clamp(elements / most_blocks(), kMinElements, kMaxElements);
     const bool last = shape.layout == Layout::kChannelsLast;
     const int64_t width = last ? std::min<int64_t>(shape.C, kMaxColumns) : 1;
     const int64_t voxels = std::max(take / width, ceil_div(shape.S, kMaxSlices));

@@ -16,13 +16,13 @@ constexpr int kThreads = 256;
 
 // One block takes a slice of a sample; slices depend on the shape alone.
 struct SliceGrid {
-  // At least 8 elements a thread; about 8 blocks for each of 132 multiprocessors.
-  static constexpr int64_t kMinElements = 2048, kBlocks = 1024, kMaxSlices = 1024;
+  // At least 8 elements a thread.
+  static constexpr int64_t kMinElements = 2048, kMaxSlices = 1024;
 
   int64_t B, S, slice, slices;
 
   explicit SliceGrid(const SlopePenaltyShape& shape) : B(shape.B), S(shape.S) {
-    const int64_t take = std::max({kMinElements, B * S / kBlocks, ceil_div(S, kMaxSlices)});
+    const int64_t take = std::max({kMinElements, B * S / most_blocks(), ceil_div(S, kMaxSlices)});
     slice = ceil_div(take, 8) * 8;
     slices = ceil_div(S, slice);
   }
