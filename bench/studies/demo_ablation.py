@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ import fastgan
 from fastgan.audit.quality.fidelity import Masks, Row, compare
 from fastgan.cli.process import keep_freed_memory
 from fastgan.config import Config, load, parse
-from fastgan.data import Dataset, level, normalise, open_dataset, sources
+from fastgan.data import Dataset, level, open_dataset
 from fastgan.data.splits import holdout_subjects
 from fastgan.train import describe, fit
 from fastgan.train.build import variant_of
@@ -87,13 +88,21 @@ def config_of(recipe: dict[str, Any], seed: int, share: float) -> Config:
 def levels_of(share: float, reach: float) -> Iterator[None]:
     """Data opened inside have these levels; they are no setting of a configuration."""
     before = level.SHARE, level.REACH
-    try:
-        level.SHARE = normalise.SHARE = sources.SHARE = share
+    # Whoever took the share by name has it under that name.
+    users = [
+        m for n, m in sys.modules.items() if n.startswith("fastgan.data.") and "SHARE" in vars(m)
+    ]
+
+    def give(share: float, reach: float) -> None:
+        for module in users:
+            vars(module)["SHARE"] = share
         level.REACH = reach
+
+    try:
+        give(share, reach)
         yield
     finally:
-        level.SHARE = normalise.SHARE = sources.SHARE = before[0]
-        level.REACH = before[1]
+        give(*before)
 
 
 def inner_split(train: Dataset) -> tuple[Dataset, Dataset]:
