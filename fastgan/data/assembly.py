@@ -165,6 +165,7 @@ def of_archive(archive: Archive, config: DataConfig, split: Split) -> Dataset:
         classes=classes,
         normalisation=record,
         fingerprint=_fingerprint([archive.digest] * len(picked), picked, config),
+        held_out=[item.subject for item in items if item.split != split],
         **drawing(config, split),
     )
 
@@ -209,6 +210,7 @@ def of_files(
         classes=classes,
         normalisation=common,
         fingerprint=_fingerprint(digests, picked, config),
+        held_out=[item.subject for item in items if item.split != split],
         records=records,
         affines=[p.affine for p in prepared],
         **drawing(config, split),

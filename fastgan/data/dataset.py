@@ -52,6 +52,7 @@ class Dataset:
         classic: kinds of `augment.KINDS` applied to what is drawn.
         records: the normalisation of each item where they differ.
         affines: [4, 4] of each stored array where known.
+        held_out: names of the subjects of the other split where known.
 
     Raises:
         ConfigError: no items, an item without a known class, a class without items, or a volume
@@ -73,6 +74,7 @@ class Dataset:
         classic: Sequence[str] = (),
         records: Sequence[Normalisation] | None = None,
         affines: Sequence[np.ndarray] | None = None,
+        held_out: Sequence[str] = (),
     ) -> None:
         if not items:
             raise ConfigError("data: this split holds no volumes")
@@ -84,7 +86,7 @@ class Dataset:
                 )
         if balanced and not classes:
             raise ConfigError("data.sampler: balanced needs labels: set data.conditional")
-        self.items = list(items)
+        self.items, self.held_out = list(items), tuple(held_out)
         self.shape, self.spacing = shape, spacing
         self.channels = int(stored[0].shape[0])
         self.classes = tuple(classes)
@@ -173,6 +175,7 @@ class Dataset:
             classic=self.classic,
             records=[self.records[i] for i in chosen],
             affines=None if self.affines is None else [self.affines[i] for i in chosen],
+            held_out=self.held_out,
         )
 
     def _crop(self, i: int, corner: Sequence[int]) -> np.ndarray:

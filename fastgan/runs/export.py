@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fastgan.config import parse
 from fastgan.data.formats.extras import library
-from fastgan.data.normalise import denormalise
+from fastgan.data.normalise import Normalisation, denormalise
 from fastgan.durable import put_file
 from fastgan.errors import ConfigError, CorruptFile, NumericsError, ResourceLimit
 from fastgan.guarded import open_plain, system_error, typed
@@ -51,7 +51,7 @@ class Exported(nn.Module):
             the network gives, in [-1, 1].
     """
 
-    def __init__(self, network: nn.Module, normalisation: Mapping[str, Any] | None) -> None:
+    def __init__(self, network: nn.Module, normalisation: Normalisation | None) -> None:
         super().__init__()
         self.network, self.normalisation = network, normalisation
 
@@ -65,11 +65,12 @@ class Exported(nn.Module):
         Returns:
             [1, C, D, H, W] float32.
         """
-        out = self.network(x) if label is None else self.network(x, label)
-        out = out.clamp(-1.0, 1.0)
+        drawn = self.network(x) if label is None else self.network(x, label)
+        out: Tensor = drawn.clamp(-1.0, 1.0)
         if self.normalisation is None:
-            return out  # type: ignore[no-any-return]
-        return denormalise(out, self.normalisation).contiguous()  # type: ignore[arg-type]
+            return out
+        volume: Tensor = denormalise(out, self.normalisation).contiguous()
+        return volume
 
 
 @typed("export")
@@ -151,6 +152,7 @@ def _network(
     folder: RunFolder, found: Checkpoint, direction: str | None
 ) -> tuple[Exported, Callable[[int], tuple[Tensor, ...]], dict[str, Any]]:
     """The network, its inputs for a seed, and what is known of both."""
+    folder = folder.as_of(found)
     config, data = folder.config(), folder.data()
     channels = data["channels"]
     facts: dict[str, Any] = origin(found) | {

@@ -68,6 +68,7 @@ class Generator:
         self._game = load_generator(folder, found)
         self.device = resolve(device)
         self._game.to(self.device)
+        folder = folder.as_of(found)
         data = folder.data()
         self._normalisation, self._prior = data["normalisation"], np.asarray(data["prior"])
         self.shape: tuple[int, int, int] = tuple(data["shape"])

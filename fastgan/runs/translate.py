@@ -82,7 +82,7 @@ def translate(
         StateError: the checkpoint is not of the run's architecture.
     """
     check_choice("direction", direction, DIRECTIONS)
-    data = folder.data()
+    data = folder.as_of(found).data()
     if "b" not in data:
         raise ConfigError(f"{folder.path}: no cyclegan: it was trained on one domain")
     ends = [Domain.of(data), Domain.of(data["b"])]

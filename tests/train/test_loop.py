@@ -12,7 +12,6 @@ from fastgan.random import Draws
 from fastgan.train import checkpoint, fit, load_averages
 from fastgan.train.batches import Batches
 from fastgan.train.device import peak_memory, repeatable, resolve
-from fastgan.train.device import resolve
 from fastgan.train.precision import forward_precision
 from fastgan.train.progress import Progress
 from fastgan.train.spans import span

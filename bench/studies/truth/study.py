@@ -44,6 +44,9 @@ _VARIANTS = (
 DESIGN = tuple(replace(variant, family=family) for variant in _VARIANTS for family in FAMILIES)
 """Settings in the order in which replicates take them."""
 
+LARGEST_PLANTED = 24
+"""Voxels along an axis of the volumes that faults are planted in; clean sets have larger ones."""
+
 SHORT = (
     ("few distinct volumes", "20 of 300"),
     ("white cube in every centre", "4^3"),
@@ -57,11 +60,11 @@ SHORT = (
 # lines came out.
 _SECONDS = {
     "memorization": 3.2,
-    "labels": 10.0,
-    "leakage": 0.3,
-    "shortcuts": 7.0,
-    "sites": 13.0,
-    "quality": 1.3,
+    "labels": 11.0,
+    "leakage": 0.5,
+    "shortcuts": 15.0,
+    "sites": 11.0,
+    "quality": 4.0,
 }
 _GROWS = {"memorization": 1.0, "labels": 0.9, "shortcuts": 0.5, "quality": 0.5}
 """Exponent of the number of voxels."""
@@ -100,7 +103,7 @@ def jobs(
     """Replicate after replicate of every fault, so that a part of the study is balanced.
 
     Args:
-        replicates: data sets of each fault, half as many of weak ones; replicate r has seed r.
+        replicates: data sets of each fault, a quarter as many of weak ones; replicate r has seed r.
         only: beginning of the names of faults; "" takes all.
         family: of `FAMILIES`; "" takes all.
         short: the faults of SHORT and clean sets alone.
@@ -109,7 +112,7 @@ def jobs(
     """
     for replicate in range(max(replicates, sets)):
         for name, fault in FAULTS.items():
-            own = {"clean": max(replicates, sets), "weak": (replicates + 1) // 2}
+            own = {"clean": max(replicates, sets), "weak": (replicates + 3) // 4}
             if replicate >= own.get(fault.kind, replicates):
                 continue
             if not fault.name.startswith(only):
@@ -117,6 +120,8 @@ def jobs(
             if short and name not in SHORT:
                 continue
             fitting = [s for s in DESIGN if fault.fits(s) and family in ("", s.family)]
+            if fault.kind != "clean":  # eight times the cost, and faults are as large there
+                fitting = [s for s in fitting if s.size <= LARGEST_PLANTED]
             yield Job(name, fitting[replicate % len(fitting)], replicate, planted)
 
 

@@ -34,7 +34,7 @@ MODES = ("auto", "off", "now")
 LIMITS = {"native": 90.0, "triton": 300.0}
 # Beyond a trial's limit, for whoever waits for another process's.
 _GRACE = 20.0
-# The child finds what this process finds, wherever it was started; never what lies in its folder.
+# The child finds what this process finds, wherever either was started.
 _CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from fastgan.ops.trial import main; main()"
