@@ -1,6 +1,6 @@
 """The five settings that the demo's recipe changed together: each alone, and each left out.
 
-    python bench/studies/demo_ablation.py [--share 0.1] [--seeds 0 1 2]
+    python bench/studies/demo_ablation.py [--share 0.1] [--seeds 0 1 2] [--recipes present ...]
 
 The earlier recipe and the present one of examples/nodules_32.yaml differ in the settings of
 CHANGES. Twelve recipes are trained: both, the earlier one with each change alone, the present one
@@ -148,6 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--share", type=float, default=0.1, help="of the steps of each recipe")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--recipes", nargs="+", choices=recipes(), default=list(recipes()))
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     keep_freed_memory()
@@ -155,10 +156,10 @@ def main() -> None:
     lines = args.out.read_text(encoding="utf-8").splitlines() if args.out.is_file() else []
     done = {(line["recipe"], line["seed"], line["share"]) for line in map(json.loads, lines)}
     for seed in args.seeds:
-        for name, recipe in recipes().items():
+        for name in args.recipes:
             if (name, seed, args.share) in done:
                 continue
-            found = trained(recipe, seed, args.share)
+            found = trained(recipes()[name], seed, args.share)
             line = {
                 "recipe": name,
                 "seed": seed,
