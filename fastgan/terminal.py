@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-__all__ = ["Escaping", "escaped", "escaping", "terminal_of"]
+__all__ = ["Escaping", "escaped", "escaping", "one_line", "terminal_of"]
 
 
 def escaped(text: str) -> str:
@@ -19,6 +19,15 @@ def escaped(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c in "\n\t" or not _steers(c) else repr(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    r"""`escaped`, and without line breaks and tabs: a name cannot pass for a line of its own.
+
+    >>> one_line("a\nintact  b")
+    'a\\nintact  b'
+    """
+    return escaped(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _steers(character: str) -> bool:
