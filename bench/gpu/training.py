@@ -1,4 +1,4 @@
-"""Whole training steps: critic updates with their penalty, the generator's, both Adams, the average.
+"""Whole training steps: critic updates with their penalty, the generator's, Adams, the average.
 
 `fastgan.gans` makes the phases, as in `fastgan train`; loop and optimisers are written out here,
 because a bare machine lacks what a run folder and a configuration need. The peer is a plain loop of
