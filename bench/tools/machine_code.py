@@ -5,20 +5,22 @@
 Compiles csrc/cuda for one architecture and prints, per kernel, registers, spills, shared memory,
 the widest loads and stores of its machine code and the kilobytes that a multiprocessor reads at
 once; Triton's kernels stand beside. Goals do not move; a budget is what holds today, and beyond it,
-or on a narrow access in a hot loop, the program fails. Nothing here has run on a GPU.
+or on a narrow access in a hot loop, the program fails. Where both were compiled,
+bench/results/machine_code/ is written anew. Nothing here has run on a GPU.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -27,6 +29,7 @@ from reads_in_flight import GOAL, in_flight
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCH = "90a"
+RESULTS = ROOT / "bench" / "results" / "machine_code" / f"sm_{ARCH}.json"
 NVCC_FLAGS = ["-std=c++20", "-O3", "-DNDEBUG", f"-gencode=arch=compute_{ARCH},code=sm_{ARCH}"]
 
 
@@ -294,6 +297,20 @@ def table(kernels: list[Kernel]) -> str:
     return "\n".join(lines)
 
 
+def report(kernels: list[Kernel]) -> dict[str, object]:
+    """What the pages' tables are written from."""
+    import triton
+
+    nvcc = re.search(r"release ([\d.]+)", _output(find_tool("nvcc"), "--version"))
+    return {
+        "architecture": f"sm_{ARCH}",
+        "nvcc": nvcc[1] if nvcc else "unknown",
+        "triton": triton.__version__,
+        "goal, bytes at once": GOAL,
+        "kernels": [asdict(kernel) for kernel in kernels],
+    }
+
+
 def main() -> int:
     kernels: list[Kernel] = []
     missing = []
@@ -307,6 +324,10 @@ def main() -> int:
     if kernels:
         print(table(kernels))
     print(*missing, sep="\n", end="\n" if missing else "")
+    if not missing:
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        RESULTS.write_text(json.dumps(report(kernels), indent=1) + "\n")
+        print(f"written: {RESULTS}")
     broken = {kernel.name: found for kernel in kernels if (found := kernel.complaints())}
     for name, found in broken.items():
         print(f"above budget: {name}: {', '.join(found)}")

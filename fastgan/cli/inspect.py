@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -208,8 +209,26 @@ def _print(found: Inspection) -> None:
             print(f"  {line}")
         for problem in found.summary.problems:
             print(f"problem: {problem}")
-    for note in found.notes:
+    for note in (*found.notes, *_what_the_audit_lacks(found)):
         print(f"note: {note}")
+
+
+def _what_the_audit_lacks(found: Inspection) -> list[str]:
+    """What keeps most questions of an audit from an answer, told before days of training."""
+    from fastgan.audit.rules import whole
+
+    if found.summary is None or "holdout" not in (split := found.summary.groups["split"]):
+        return []
+    subjects, volumes = whole("audit.least_to_fit"), whole("memorization.copies.least_null")
+    held = split["holdout"].subjects
+    lacking = []
+    if held < subjects:
+        share = math.ceil(100 * (subjects + 1) / found.summary.subjects) / 100
+        how = f"; data.holdout: {share:g} holds out about as many" if share <= 0.5 else ""
+        lacking.append(f"{subjects} held-out subjects for most questions, not {held}{how}")
+    if found.summary.volumes < volumes:
+        lacking.append(f"{volumes} volumes to tell copies, not {found.summary.volumes}")
+    return [f"the audit needs {', and '.join(lacking)}"] if lacking else []
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:

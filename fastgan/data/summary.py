@@ -93,6 +93,11 @@ def summarise(items: Sequence[Item], holdout: float) -> Summary:
     mixed = mixed_contrasts(items)
     notes += [mixed] if mixed else []
     subjects = len({item.subject for item in items})
+    if subjects == 1 and len(items) > 1 and all(item.subject_named for item in items):
+        notes.append(
+            f"all {len(items)} volumes name one subject; if several people were given one name, "
+            "--subjects folders takes each folder for a person"
+        )
     return Summary(len(items), subjects, groups, classes, tuple(problems), tuple(notes))
 
 

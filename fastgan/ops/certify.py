@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -21,9 +21,9 @@ from torch.nn import functional
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.checks import accumulator
 from fastgan.ops.conv3d import conv3d
-from fastgan.ops.error_ratios import ORDERS, Case, Result, compare, derivatives
+from fastgan.ops.error_ratios import DTYPES, ORDERS, Case, Result, compare, derivatives
 from fastgan.ops.fold import fold, unfold
-from fastgan.ops.implementations.dispatch import implementation
+from fastgan.ops.implementations.dispatch import implementation, module
 from fastgan.ops.nearest import nearest
 from fastgan.ops.norm_act import norm_act
 from fastgan.ops.production import LARGE, joined
@@ -86,6 +86,13 @@ def _normal(draw: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(shape, generator=draw).bfloat16().float()
 
 
+def _served(op: str, device: torch.device) -> tuple[torch.dtype, ...]:
+    """Dtypes of a case that the implementation under trial has kernels for."""
+    probe = torch.empty(1, 1, 2, 2, 2, device=device)
+    known: Iterable[torch.dtype] = getattr(module(op, probe), "DTYPES", DTYPES)
+    return tuple(dtype for dtype in DTYPES if dtype in known)
+
+
 _FORMS = (torch.channels_last_3d, torch.contiguous_format)
 # Beside the random ones: one channel, more than a tile holds; many channels.
 _SIZES = [(1, 1, 17, 19, 23), (2, 64, 12, 12, 12)]
@@ -130,7 +137,8 @@ def _norm_act(draw: torch.Generator, device: torch.device, shapes: int) -> Resul
                 z = stock(x.double(), weight.double(), bias.double(), slope=1.0)
                 if z.abs().min() > MARGIN:
                     break
-            yield Case(f"{list(sizes)}, {groups} groups", ours, stock, [x, weight, bias])
+            name = f"{list(sizes)}, {groups} groups"
+            yield Case(name, ours, stock, [x, weight, bias], _served("norm_act", device))
 
     return compare(cases(), device)
 

@@ -9,13 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["ORDERS", "Case", "Result", "compare", "derivatives"]
+__all__ = ["DTYPES", "ORDERS", "Case", "Result", "compare", "derivatives"]
 
 # Largest geometric mean of the ratios, by dtype; and the largest single one.
 MEANS = {"float32": 1.0, "bfloat16": 1.2, "float64": 1.0}
 WORST = 2.5
 # Of float64 against float64, relative to the largest value.
 EXACT = 1e-11
+DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 ORDERS = ("forward", "backward", "second")
 
 Function = Callable[..., Tensor]
@@ -35,7 +36,7 @@ class Case(NamedTuple):
     ours: Function
     stock: Function
     inputs: list[Tensor]  # float32 numbers that bfloat16 holds
-    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float64)
+    dtypes: tuple[torch.dtype, ...] = DTYPES
 
 
 def compare(cases: Iterator[Case], device: torch.device, *, by_mean: bool = True) -> Result:

@@ -130,6 +130,24 @@ def test_the_manifest_is_shown_and_classes_are_proposed(cli, folder, tmp_path):
     assert configuration.load(tmp_path / "c.yaml").data.conditional
 
 
+@pytest.mark.parametrize(
+    ("subjects", "told"),
+    [
+        (10, "20 held-out subjects for most questions, not 1, and 120 volumes to tell copies"),
+        (60, "20 held-out subjects for most questions, not 13; data.holdout: 0.35 holds out"),
+        (130, None),
+    ],
+)
+def test_what_an_audit_lacks_is_told_before_training(cli, tmp_path, subjects, told):
+    array = np.random.default_rng(0).uniform(1.0, 900.0, (4, 4, 4)).astype(np.float32)
+    (tmp_path / "v").mkdir()
+    for i in range(subjects):
+        save_volume(tmp_path / "v" / f"sub-{i:03d}.nii", array, np.eye(4))
+    answer = cli("inspect", tmp_path / "v", "--no-plan", "--write", tmp_path / "a.yaml")
+    said = [line for line in answer.out.splitlines() if "the audit needs" in line]
+    assert len(said) == (told is not None) and (told is None or told in said[0]), answer.out
+
+
 def test_a_manifest_that_train_refuses(cli, folder, tmp_path):
     both = [*ROWS[:2], ROWS[2].replace(",c,", ",a,")]
     answer = cli("inspect", manifest(folder, both), "--write", tmp_path / "c.yaml")

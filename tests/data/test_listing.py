@@ -322,6 +322,18 @@ def test_several_files_in_each_folder_are_pointed_out(tmp_path: Path) -> None:
     assert "1 volume without a named subject" in " ".join(summarise(find_items(alone), 0.2).notes)
 
 
+def test_people_whom_an_export_named_alike_are_told_apart_by_folders(tmp_path: Path) -> None:
+    for i in range(3):
+        voxels = np.random.default_rng(i).integers(0, 99, (5, 8, 9)).astype(np.int16)
+        write_series(tmp_path / f"p{i}", voxels, PatientID="ANON", SeriesInstanceUID=f"1.2.{i}")
+    found = find_items(tmp_path)
+    assert len({item.subject for item in found}) == 1
+    assert any("--subjects folders" in note for note in summarise(found, 0.2).notes)
+    apart = find_items(tmp_path, selection=FOLDERS)
+    assert [item.subject for item in apart] == ["p0", "p1", "p2"]
+    assert not summarise(apart, 0.2).notes
+
+
 def test_folders_of_files_with_the_same_names_are_proposed_as_people(tmp_path: Path) -> None:
     volumes(tmp_path, *(f"case {i}/{what}.nii" for i in range(5) for what in ("pre", "post")))
     found = inspect(tmp_path)

@@ -175,6 +175,26 @@ def test_a_change_on_purpose_is_saved_with_the_next_step(tiny, run, quiet):
         RunFolder(run.path).require_same(checkpoint.read(run.path / "ckpt-2"))
 
 
+def test_older_checkpoints_after_a_change_on_purpose(tiny, run, quiet):
+    config = tiny.tiny_config(steps=3, batch_size=3)
+    data = tiny.TinyDataset()
+    data.spacing, data.fingerprint = (1.0, 1.0, 3.0), "e" * 64
+    allow = ["train.batch_size", "data.fingerprint"]
+    fit(tiny.TinyVariant(), data, config, resume=run.path, allow_change=allow, progress=quiet)
+    folder = RunFolder(run.path)
+    older, newer = checkpoint.read(run.path / "ckpt-2"), checkpoint.newest(run.path)
+    then, now = folder.as_of(older), folder.as_of(newer)
+    assert (then.config().train.batch_size, now.config().train.batch_size) == (4, 3)
+    assert (then.data()["spacing"][2], now.data()["spacing"][2]) == (2.0, 3.0)
+    then.require_same(older)
+    assert now is folder and folder.config().train.batch_size == 3
+    path = run.path / "config.yaml"
+    path.write_text(path.read_text().replace("batch_size: 3", "batch_size: 5"))
+    for found in (older, newer):
+        with pytest.raises(StateError, match="batch_size"):
+            folder.as_of(found)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,22 +11,28 @@ import torch
 import torch.nn.functional as F
 
 from fastgan.arrays import Floats
+from fastgan.audit.likeness.moves import MIRRORS
 
-__all__ = ["SIDE", "ContrastSpace", "local_contrast"]
+__all__ = ["SIDE", "ContrastSpace", "local_contrast", "pooled", "rotation", "turned"]
 
-# Voxels along an axis, at most, of a map, and of the volume whose contrast it is.
-SIDE, _FINE = 12, 16
+# Voxels along an axis, at most, of a map, and of the rows that are compared.
+_FINE, SIDE = 16, 12
 # Neighbourhood whose mean is taken away and whose deviation divides, in voxels.
 _REACH = 1.5
 # Share of a volume's own deviation below which its contrast is noise.
 _FLOOR = 0.1
-# Directions in which volumes differ most (where the body lies, how large it is) say little of who
-# it is: as many are shrunk to the size of the next, and fewer of few volumes.
-_LEADING, _VOLUMES_EACH = 20, 8
+# What volumes have in common in any pose (where the body ends, how large it is) says little of who
+# it is: that many directions are whitened, fewer of few volumes, as they would be those volumes.
+_DIRECTIONS, _OF_A_VOLUME = 300, 1.5
+# Variance, in that of a voxel, that a whitened direction keeps.
+_KEPT = 0.3
+# Volumes that the space is fitted to, as they lie and turned and zoomed three times at random.
+_MOST_FITTED, _AGAIN = 2000, 3
+_TURNED, _ZOOMED = 15.0, 0.1
 
 
 def local_contrast(values: Floats) -> torch.Tensor:
-    """Contrast maps [N, d, h, w] of volumes [N, D, H, W], of at most 12 voxels an axis.
+    """Contrast maps [N, d, h, w] of volumes [N, D, H, W], of at most 16 voxels an axis.
 
     (x - m) / (s + 0.1 S) of the mean m and deviation s around each voxel and the volume's own
     deviation S. It is the same after any gain and offset, changes its sign with that of the
@@ -35,7 +43,37 @@ def local_contrast(values: Floats) -> torch.Tensor:
     whole = x.flatten(1).std(dim=1).view(-1, 1, 1, 1, 1)
     rest = x - smoothed(x, _REACH)
     local = torch.sqrt(smoothed(rest * rest, _REACH))
-    return _averaged(rest / (local + _FLOOR * whole + 1e-6), SIDE)[:, 0]
+    return (rest / (local + _FLOOR * whole + 1e-6))[:, 0]
+
+
+def pooled(maps: torch.Tensor) -> torch.Tensor:
+    """Rows [N, F] of maps [N, d, h, w], averaged to at most 12 voxels an axis."""
+    return _averaged(maps[:, None], SIDE).flatten(1)
+
+
+def turned(maps: torch.Tensor, pose: Floats) -> torch.Tensor:
+    """Maps [N, d, h, w] read at pose @ x, x in voxels from the middle, the border going on."""
+    size = torch.tensor([float(n) for n in maps.shape[1:]])
+    # In units of half an axis, where grid_sample works, last axis first.
+    scale = torch.diag(1 / size) @ torch.from_numpy(pose.astype(np.float32)) @ torch.diag(size)
+    matrix = torch.zeros(1, 3, 4)
+    matrix[0, :, :3] = scale.flip(0, 1)
+    place = F.affine_grid(matrix, [1, 1, *maps.shape[1:]], align_corners=False)
+    # All maps are channels of one volume, as they are read at the same places.
+    out: torch.Tensor = F.grid_sample(
+        maps[None], place, padding_mode="border", align_corners=False
+    )[0]
+    return out
+
+
+def rotation(degrees: Floats) -> Floats:
+    """[3, 3] turns in the planes of axes 0 and 1, 0 and 2, 1 and 2, one after the other."""
+    out = np.eye(3)
+    for plane, turn in zip(itertools.combinations(range(3), 2), np.radians(degrees), strict=True):
+        one = np.eye(3)
+        one[np.ix_(plane, plane)] = [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
+        out = out @ one
+    return out
 
 
 def _averaged(x: torch.Tensor, most: int) -> torch.Tensor:
@@ -65,44 +103,63 @@ class ContrastSpace:
     """What maps have in common is taken away, so that two of different people are unlike.
 
     Deviations from the mean map, in units of each voxel's own deviation; the leading directions of
-    what is left are shrunk.
+    what is left, over real volumes turned, zoomed and mirrored, are whitened. A space and its
+    mirror image are the same.
     """
 
+    shape: tuple[int, ...]
+    """(d, h, w) of a row of F = d h w values."""
     mean: torch.Tensor
-    """[d, h, w]"""
+    """[F]"""
     spread: torch.Tensor
-    """[d, h, w]"""
+    """[F]"""
     directions: torch.Tensor
-    """[k, d h w] of unit length."""
+    """[k, F] of unit length."""
     taken: torch.Tensor
     """[k] share that is taken of each."""
 
     @staticmethod
     def fit(maps: torch.Tensor) -> ContrastSpace:
         """From the maps [N, d, h, w] of all real volumes, of both sides of the split."""
-        mean, spread = maps.mean(dim=0), maps.std(dim=0, correction=0)
-        spread = spread + 0.1 * maps.std() + 1e-6
-        rest = ((maps - mean) / spread).flatten(1)
-        count = max(0, min(_LEADING, len(rest) // _VOLUMES_EACH, rest.shape[1] - 2))
-        if not count:
-            return ContrastSpace(mean, spread, rest[:0], rest[:0, 0])
-        # Through the products of volumes or of voxels, whichever are fewer.
-        if len(rest) <= rest.shape[1]:
-            power, left = torch.linalg.eigh(rest @ rest.T)
-            directions = (left[:, -count:].T @ rest) / torch.sqrt(power[-count:, None] + 1e-12)
-        else:
-            power, right = torch.linalg.eigh(rest.T @ rest)
-            directions = right[:, -count:].T
-        size = power[-count:].clamp(min=1e-12)
-        taken = 1 - torch.sqrt(power[-count - 1].clamp(min=0) / size)
-        return ContrastSpace(mean, spread, directions.contiguous(), taken)
+        maps = maps[:: math.ceil(len(maps) / _MOST_FITTED)]
+        rng = np.random.default_rng(0)
+        rows = [pooled(maps)]
+        for part in np.array_split(np.arange(len(maps)), min(len(maps), 8)):
+            for _ in range(_AGAIN):
+                pose = rotation(rng.uniform(-_TURNED, _TURNED, 3))
+                pose = pose * np.exp(rng.uniform(-_ZOOMED, _ZOOMED))
+                rows.append(pooled(turned(maps[part], pose)))
+        x = torch.cat(rows)
+        shape = tuple(min(n, SIDE) for n in maps.shape[1:])
+        images = _mirror_images(shape)
+        mean = x.mean(dim=0)[images].mean(dim=0)
+        spread = (x - mean).square().mean(dim=0)[images].mean(dim=0).sqrt()
+        spread = spread + 0.1 * x.std() + 1e-6
+        rest = (x - mean) / spread
+        together = rest.T @ rest / len(rest)
+        even = torch.zeros_like(together)
+        for image in images:
+            even += together[image][:, image] / len(images)
+        count = max(0, min(_DIRECTIONS, int(_OF_A_VOLUME * len(maps)), len(even) - 2))
+        power, vectors = torch.linalg.eigh(even)
+        power = power[len(even) - count :].clamp(min=0)
+        kept = _KEPT * even.diagonal().mean() + 1e-12
+        directions = vectors[:, len(even) - count :].T.contiguous()
+        return ContrastSpace(shape, mean, spread, directions, 1 - torch.sqrt(kept / (power + kept)))
 
-    def place(self, maps: torch.Tensor) -> torch.Tensor:
-        """Vectors [N, d h w] of maps [N, d, h, w]; their cosines are how alike two are."""
-        rest = ((maps - self.mean) / self.spread).flatten(1)
-        return self.shrunk(rest)
+    def place(self, rows: torch.Tensor) -> torch.Tensor:
+        """Vectors [N, F] of rows [N, F]; their cosines are how alike two are."""
+        return self.shrunk((rows - self.mean) / self.spread)
 
     def shrunk(self, rest: torch.Tensor) -> torch.Tensor:
-        """Vectors [N, d h w] with less of the leading directions."""
+        """Vectors [N, F] with less of the leading directions."""
         out: torch.Tensor = rest - ((rest @ self.directions.T) * self.taken) @ self.directions
         return out
+
+
+def _mirror_images(shape: tuple[int, ...]) -> torch.Tensor:
+    """[8, F] the places of a row's values in its mirror images, in the order of `MIRRORS`."""
+    place = torch.arange(math.prod(shape)).view(shape)
+    return torch.stack(
+        [place.flip([a for a in range(3) if mirror[a]]).flatten() for mirror in MIRRORS]
+    )

@@ -27,7 +27,7 @@ from fastgan.audit.judgement import (
 from fastgan.audit.likeness.outliers import CopyTest
 from fastgan.audit.likeness.searches import Near
 from fastgan.audit.memorization.figures import flagged_pairs, ratios_and_power
-from fastgan.audit.memorization.planted_copies import TRANSFORMS
+from fastgan.audit.memorization.planted_copies import BENT, TRANSFORMS
 from fastgan.audit.memorization.power import (
     CopyPower,
     copy_power,
@@ -53,7 +53,7 @@ SMALL_SHARE = limit("memorization.prevalence.small_share")
 DEFORMED = Question(
     "memorization",
     "memorization.copies_deformed",
-    "Is any generated volume a training volume turned, zoomed or bent, or one by half?",
+    "Is any generated volume a training volume turned or zoomed, or one by half?",
 )
 COPIES = Question(
     "memorization",
@@ -96,14 +96,14 @@ _METHODS = (
     "r = d1 / mean(d2, ..., d10) of distances to the training volumes. Three searches: by voxels, "
     "each volume moved so that its body is centred, once as it lies and once in its best of eight "
     "mirror images; by local contrast (deviation from the mean around each voxel, over the "
-    "deviation there; less what real volumes have in common), mirrored and of either sign."
+    "deviation there; what real volumes have in common whitened), mirrored and of either sign."
 )
 _METHODS_POSED = (
     "r = d1 / mean(d2, ..., d10) of distances to the training volumes by local contrast (deviation "
-    "from the mean around each voxel, over the deviation there; less what real volumes have in "
-    "common), in eight mirror images and of either sign. Two searches: by the half that is most "
-    "alike; and in nine poses (zoomed by 1.1 or its inverse, turned by 15 degrees either way about "
-    "an axis, or neither)."
+    "from the mean around each voxel, over the deviation there; what real volumes have in "
+    "common whitened), in eight mirror images and of either sign. Two searches: by the half that is "
+    "most alike; and in 81 poses (turned by 15 degrees either way or not about each axis, zoomed by 1.1 "
+    "or its inverse or not)."
 )
 _NAMES = (
     "Names of subjects are believed: one patient under two names may lie on both sides of the "
@@ -173,7 +173,7 @@ def _suspects(
         accepted=Outcome(
             "pass",
             f"No evidence of a copied training volume found among {count} generated volumes"
-            f"{', turned, zoomed, bent or by half' if deformed else ''}: {compared}.{left}",
+            f"{', turned, zoomed or by half' if deformed else ''}: {compared}.{left}",
         ),
         rejected=Outcome(
             "fail",
@@ -217,6 +217,12 @@ def _measured(finding: Finding, power: CopyPower, quiet: Control, evidence: Evid
         f" One copy would have been found with a power of at least {sure:.2f}: {kinds}; each with "
         "noise of 0.1 of the distance between neighbours. Of other changes this says nothing."
     )
+    if BENT in power.changes:
+        said += (
+            f" A single copy {BENT} was found in {np.mean(power.changes[BENT]):.0%} of "
+            f"{power.changes[BENT].size} runs; whether many are such copies is the question of how "
+            "much is copied."
+        )
     accepted = replace(finding.accepted, sentence=finding.accepted.sentence + said)
     return replace(
         finding,
@@ -236,11 +242,15 @@ def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding
     rng = options.rng("memorization/exchange")
     sides = Sides.draw(data.n_training, data.n_holdout, rng, options.permutations)
     sides_of = nearest_by_search(data, data.of_generated, data.of_generated_held)
-    shares = [sides.share(trained) for _, trained in sides_of]
-    p = min(1.0, len(sides_of) * min(sides.p(*one) for one in sides_of))
-    # The search that shows the most copying: its interval bounds how much there may be.
-    by = int(np.argmax(shares))
-    share, (subject, trained) = shares[by], sides_of[by]
+    each = [sides.p(*one) for one in sides_of]
+    p = min(1.0, len(sides_of) * min(each))
+    # The search by which the most patients are somebody's nearest bounds best how much there may
+    # be, and which it is says nothing of the sides; what is found is said by the one that found it.
+    by = int(np.argmax([sides.patients(*one) for one in sides_of]))
+    if p <= options.alpha:
+        by = int(np.argmin(each))
+    subject, trained = sides_of[by]
+    share = sides.share(trained)
     low, high = sides.interval(subject, trained, options.rng("memorization/interval"), 1000)
     copied = min(1.0, max(0.0, 2 * high - 1))
     measured = (
@@ -280,7 +290,8 @@ def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding
             f"Of each generated volume, the nearest patient among {data.n_training} in training "
             f"and {data.n_holdout} held out: by voxels, centred, and by local contrast, turned and "
             "zoomed as well, both in the best of eight mirror images; p is twice the smaller one, "
-            "the share that of the search that shows more. q is "
+            "the share that of the search that spreads the nearest over more patients, or of the "
+            "one that found copying. q is "
             "the share nearest to training, e the share of training patients; the value is "
             "1/2 + (q - e) / (2 (1 - e)): above 1/2 is nearer to training, and a copied share c "
             f"gives 1/2 + c/2. p: {options.permutations} exchanges of training and held-out "

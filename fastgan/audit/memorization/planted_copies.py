@@ -13,7 +13,16 @@ from fastgan.audit.likeness.moves import MIRRORS, mirrored, moved
 from fastgan.data.augment import KINDS, augment
 from fastgan.measures.augmentation_limits import LARGEST_SHIFT
 
-__all__ = ["DEFORMED", "OF_MASKS", "SAME_POSE", "TRANSFORMS", "changed", "noisy", "transformed"]
+__all__ = [
+    "BENT",
+    "DEFORMED",
+    "OF_MASKS",
+    "SAME_POSE",
+    "TRANSFORMS",
+    "changed",
+    "noisy",
+    "transformed",
+]
 
 TRANSFORMS = (*KINDS, "shift")
 """What may be done to a copy: the augmentations that a run may use."""
@@ -26,9 +35,10 @@ DEFORMED = (
     "half of the volume",
     "zoomed by 1.1",
     "rotated by 15 degrees",
-    "bent by 4 % of the grid",
 )
 """Changes that move voxels, or replace half of them."""
+BENT = "bent by 4 % of the grid"
+"""A change that moves voxels by more than one pose undoes: a single such copy may be no outlier."""
 
 _KNOTS, _BENT = 4, 0.04
 
@@ -64,7 +74,7 @@ def transformed(
 
 
 def changed(kind: str, volumes: Floats, others: Floats, rng: np.random.Generator) -> Floats:
-    """Volumes [N, D, H, W] after one of `SAME_POSE` or `DEFORMED`.
+    """Volumes [N, D, H, W] after one of `SAME_POSE` or `DEFORMED`, or `BENT`.
 
     Brightness is that of the range, 0 at -1 and 1 at 1. Of a half copy, the other half along the
     last axis is of volumes `others` [N, D, H, W]. A rotation is about a random axis of the grid; a

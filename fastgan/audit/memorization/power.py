@@ -14,6 +14,7 @@ from fastgan.audit.judgement import Control
 from fastgan.audit.likeness.outliers import CopyTest
 from fastgan.audit.likeness.searches import Near
 from fastgan.audit.memorization.planted_copies import (
+    BENT,
     DEFORMED,
     OF_MASKS,
     SAME_POSE,
@@ -129,7 +130,7 @@ def deformed_power(data: Searched, test: CopyTest, limit: float, options: Option
     """The same of copies whose voxels were moved."""
     rng = options.rng("memorization/planted-deformed")
     changes = {}
-    for kind in DEFORMED:
+    for kind in (*DEFORMED, BENT):
         volumes, others = _sources(data, options.planted, rng)
         copies = changed(kind, volumes, others, rng)
         near = data.in_training.search(noisy(copies, LEVELS[0] * data.typical, rng))
@@ -182,7 +183,7 @@ def _mirrored_shares(data: Searched, sides: Sides, options: Options) -> list[Con
     rng = options.rng("memorization/mirrored")
     made = nearest_by_search(data, data.of_generated, data.of_generated_held)
     points = []
-    for kind, shares in (("mirrored", SHARES), (DEFORMED[-1], (DECISIVE_SHARE, 1.0))):
+    for kind, shares in (("mirrored", SHARES), (BENT, (DECISIVE_SHARE, 1.0))):
         volumes, others = _sources(data, options.planted, rng)
         copies = noisy(changed(kind, volumes, others, rng), LEVELS[0] * data.typical, rng)
         copied = nearest_by_search(
@@ -201,7 +202,7 @@ def _mirrored_shares(data: Searched, sides: Sides, options: Options) -> list[Con
                     p.append(sides.p(subject, trained))
                 found[run] = len(p) * min(p) <= controls.power_level(options.alpha)
             name = f"{share:.0%} of the volumes copies, {kind}, noise {LEVELS[0]:g}"
-            decisive = kind == "mirrored" and share == DECISIVE_SHARE
+            decisive = share == (1.0 if kind == BENT else DECISIVE_SHARE)
             points.append(_planted(name, found, decisive=decisive))
     return points
 

@@ -72,6 +72,12 @@ class Sides:
         expected = self.n_training / (self.n_training + self.n_holdout)
         return 0.5 + (float(np.mean(trained)) - expected) / (2 * (1 - expected))
 
+    def patients(self, subject: Integers, trained: Bools) -> float:
+        """As how many equally frequent nearest subjects they count: the units of an interval."""
+        place = np.where(trained, subject, subject + self.n_training)
+        share = np.bincount(place) / len(place)
+        return float(1 / np.square(share).sum())
+
     def p(self, subject: Integers, trained: Bools) -> float:
         """p-value of so large a share, by exchanging training and held-out subjects.
 

@@ -22,6 +22,13 @@ MEMORIZATION = (
         "bench/results/audit/size-few_copies.json",
     ),
     Rule(
+        "memorization.copies.shape_spread",
+        0.1,
+        "shape of the tail",
+        "mean of the prior of what it exceeds 0.1 by: 20 excesses alone know it to 0.25",
+        "bench/results/audit/size-few_copies.json",
+    ),
+    Rule(
         "memorization.copies.decisive_noise",
         0.1,
         "typical distances of a held-out volume to training",
@@ -110,11 +117,19 @@ LABELS = (
         "bench/results/audit/power-generated_labels.json",
     ),
     Rule(
+        "labels.generated.clearest",
+        1 / 3,
+        "share of the patients read as a class",
+        "that counts as read clearly where fewer are read so surely: fewer volumes would certify "
+        "nothing, more are misread more often",
+        "bench/results/audit/power-generated_labels.json",
+    ),
+    Rule(
         "labels.generated.clarity",
         2.0,
         "ratio",
-        "of misread clear volumes, generated over patients, that is allowed for: the unclearer "
-        "volumes are, the more often a confident reading is wrong",
+        "of misread clear volumes, generated over patients, that is allowed for, of a class and of "
+        "others: the unclearer volumes are, the more often a confident reading is wrong",
         CHOICE,
     ),
     Rule(

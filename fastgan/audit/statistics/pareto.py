@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastgan.arrays import Floats
-from fastgan.audit.rules import whole
+from fastgan.audit.rules import limit, whole
 from fastgan.errors import AuditError
 
 __all__ = ["LEAST_EXCESSES", "ParetoTail"]
 
+SHAPE_SPREAD = limit("memorization.copies.shape_spread")
+"""Mean of the exponential prior of how much a shape exceeds the least one."""
 LEAST_EXCESSES = whole("memorization.copies.least_excesses")
 """Null values above the threshold from which a tail may be fitted: 200 nulls at the 95 % quantile.
 Fewer say nothing of a shape."""
@@ -44,7 +46,8 @@ class ParetoTail:
 
         The likeliest of all tails whose shape is at least `least_shape`: one that ends, or falls
         as fast as an exponential, makes of a value a little beyond the sample's largest one that
-        cannot be.
+        cannot be. Larger shapes are the less likely beforehand, exponentially: a shape fitted to
+        20 excesses alone is often so large that nothing lies beyond such a tail.
 
         Raises:
             AuditError: NaN or infinity, too few values, or a tail without spread.
@@ -91,6 +94,8 @@ def _fit(excess: Floats, least_shape: float) -> tuple[float, float]:
     Given the rate shape / scale, the likeliest shape is mean(log(1 + rate x)), which grows with the
     rate; so the likelihood is searched along the rate, from where the shape is the least allowed.
     """
+    # What the prior takes of the mean log likelihood, for a shape larger by 1.
+    doubt = 1 / (SHAPE_SPREAD * len(excess))
     scale = _scale(excess, least_shape)
     best = (_log_likelihood(excess, scale, least_shape), scale, least_shape)
     low, high = 0.0, 1 / float(excess.mean())
@@ -102,9 +107,9 @@ def _fit(excess: Floats, least_shape: float) -> tuple[float, float]:
     grid = high * np.geomspace(1.0, _LARGEST_RATE, _RATES)
     for _ in range(_ZOOMS):
         shape = np.log1p(grid[:, None] * excess).mean(axis=1)
-        at = int(np.argmax(-np.log(shape / grid) - shape))
+        at = int(np.argmax(-np.log(shape / grid) - shape - doubt * (shape - least_shape)))
         fitted = (float(shape[at] / grid[at]), float(shape[at]))
-        likelihood = _log_likelihood(excess, *fitted)
+        likelihood = _log_likelihood(excess, *fitted) - doubt * (fitted[1] - least_shape)
         if likelihood > best[0]:
             best = (likelihood, *fitted)
         grid = np.geomspace(grid[max(at - 1, 0)], grid[min(at + 1, _RATES - 1)], _RATES)

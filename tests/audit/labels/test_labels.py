@@ -15,7 +15,14 @@ from fastgan.audit.labels.alterations import AUGMENTATIONS, destroy
 from fastgan.audit.labels.classifier import train_ensemble
 from fastgan.audit.labels.generated import decided, judge_generated
 from fastgan.audit.labels.instrument import instrument, within_strata
-from fastgan.audit.labels.noise import Clear, clear, noise, reader, wrong_labels_of_patients
+from fastgan.audit.labels.noise import (
+    Clear,
+    clear,
+    noise,
+    reader,
+    sure_from,
+    wrong_labels_of_patients,
+)
 from fastgan.audit.phantoms.volumes import CLASSES, phantoms
 from fastgan.audit.statistics import auc
 from fastgan.errors import AuditError
@@ -200,7 +207,7 @@ def of_patients(rng, count=200, volumes=1, separation=3.0, wrong=0.0):
 def verdict_of(real, share, clarity, rng, count=300, separation=3.0):
     true = np.arange(count) % 2
     said, labels = read_as(true, separation * clarity, rng, share, calibrated=separation)
-    return decided(real, clear(said, labels), CLASSES).verdict
+    return decided(real, clear(said, labels, real.sure), CLASSES).verdict
 
 
 @pytest.mark.parametrize("clarity", [1.0, 1.3, 1.6])
@@ -227,7 +234,7 @@ def test_wrong_labels_of_the_patients_are_told_and_are_no_finding():
     # The generator learned them: it is wrong as often as the patients are.
     true = np.arange(300) % 2
     said, labels = read_as(true, 3.0, rng, 0.1, calibrated=3.0)
-    outcome = decided(real, clear(said, labels), CLASSES)
+    outcome = decided(real, clear(said, labels, real.sure), CLASSES)
     assert outcome.verdict == "cannot tell"
     assert "of the patients' own labels, where it reads clearly" in outcome.sentence
     assert "check the patients' labels" in outcome.sentence
@@ -237,7 +244,7 @@ def test_volumes_that_are_hardly_read_cannot_be_told():
     rng = np.random.default_rng(8)
     real, true = of_patients(rng), np.arange(300) % 2
     said, labels = read_as(true, 0.5, rng, calibrated=1.0)
-    outcome = decided(real, clear(said, labels), CLASSES)
+    outcome = decided(real, clear(said, labels, real.sure), CLASSES)
     assert outcome.verdict == "cannot tell" and "is unsure of" in outcome.sentence
 
 
@@ -245,7 +252,8 @@ def test_volumes_that_are_hardly_read_cannot_be_told():
 def test_the_share_of_wrong_labels_lies_within_its_bounds(share):
     rng = np.random.default_rng(0)
     said, labels = read_as(np.arange(4000) % 2, 3.0, rng, share, calibrated=3.0)
-    got = noise(of_patients(rng, 2000), clear(said, labels))
+    real = of_patients(rng, 2000)
+    got = noise(real, clear(said, labels, real.sure))
     assert got.share == pytest.approx([share, share], abs=0.04)
     assert (got.low <= share).all() and (got.high >= share).all()
     assert got.overall_low <= share <= got.overall_high
@@ -258,7 +266,8 @@ def test_bounds_of_label_noise_hold_their_level():
         for _ in range(100):
             true = np.arange(500) % 2
             said, labels = read_as(true, 3.0 * clarity, rng, 0.1, calibrated=3.0)
-            got = noise(of_patients(rng), clear(said, labels))
+            real = of_patients(rng)
+            got = noise(real, clear(said, labels, real.sure))
             missed += int((got.high < 0.1).sum() + (got.low > 0.1).sum())
         assert missed / 400 < 0.05
 
@@ -276,10 +285,20 @@ def test_resembling_volumes_of_a_subject_count_for_less():
     said = np.where(rng.random(100)[who] < 0.8, true, 1 - true)  # all four or none
     real = reader(np.eye(2)[said], true, np.array([f"P{i}" for i in who]))
     assert (real.misread_size < 70).all() and (real.misread_size > 30).all()
-    sure = np.where((true == 0) & (who >= 8), 0.6, 1.0)
-    other = np.stack([np.where(true == 0, sure, 0.0), np.where(true == 0, 1 - sure, 1.0)], axis=1)
+    # Class 0 is read as class 1, and never surely, but for four patients.
+    odd = np.where((true == 0) & (who >= 8), 0.4, 1.0)
+    other = np.stack([np.where(true == 0, odd, 0.0), np.where(true == 0, 1 - odd, 1.0)], axis=1)
     with pytest.raises(AuditError, match="4 patients of class 0 clearly"):
         reader(other, true, np.array([f"P{i}" for i in who]))
+
+
+def test_a_weak_classifier_is_asked_where_it_is_surest():
+    """Hardly any reading reaches 0.9: the surest third of the patients of a class speaks."""
+    most = np.linspace(0.5, 0.8, 301)[1:]
+    read = np.stack([most, 1 - most], axis=1)
+    assert sure_from(np.concatenate([read, read[:, ::-1]])) == pytest.approx([0.7, 0.7], abs=0.002)
+    certain = np.full((30, 2), [0.99, 0.01])
+    assert sure_from(certain).tolist() == [0.9, 0.9]  # nobody is read as the other class
 
 
 def test_within_strata_ignores_what_size_tells():

@@ -6,7 +6,7 @@ import torch
 
 from bench.studies.truth.volumes import fields
 from fastgan.audit.likeness.deformed_search import DeformedSearch
-from fastgan.audit.likeness.local_contrast import ContrastSpace, local_contrast
+from fastgan.audit.likeness.local_contrast import ContrastSpace, local_contrast, pooled
 from fastgan.audit.likeness.moves import MIRRORS
 from fastgan.audit.likeness.twins import Twins
 from fastgan.audit.memorization.planted_copies import DEFORMED, SAME_POSE, changed
@@ -27,13 +27,13 @@ def test_cosines_are_those_of_the_placed_vectors(volumes):
     search = search_of(volumes[:40])
     found = search.unturned(volumes[40:44], 5)
     space, maps = search.space, local_contrast(volumes[40:44])
-    target = space.place(local_contrast(volumes[:40]))
+    target = space.place(pooled(local_contrast(volumes[:40])))
     target = target / target.norm(dim=1, keepdim=True)
     best = torch.full((4, 40), -2.0)
     for mirror in MIRRORS:
         flipped = maps.flip([axis + 1 for axis in range(3) if mirror[axis]])
         for signed in (flipped, -flipped):
-            vector = space.place(signed)
+            vector = space.place(pooled(signed))
             vector = vector / vector.norm(dim=1, keepdim=True)
             best = torch.maximum(best, vector @ target.T)
     wanted = np.sqrt(2 - 2 * np.sort(best.numpy(), axis=1)[:, ::-1][:, :5])

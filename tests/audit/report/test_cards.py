@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from fastgan.audit.report.cards import Fact, Facts, dataset_card, inert, model_card
+from fastgan.audit.report.croissant import croissant, tables_of
 from fastgan.audit.report.record import record_of
+from fastgan.audit.run import Audit
 from tests.audit.report.conftest import FINDING
 
 FACTS = Facts(
@@ -51,3 +56,19 @@ def test_cards_show_class_names_as_text(found) -> None:
     for card in (model_card(record, facts), dataset_card(record, facts)):
         assert "a\\|b" in card and "a|b" not in card and "http://" not in card
         assert "<b>" not in card and "![x]" not in card
+
+
+def test_croissant(found: Audit, tmp_path: Path) -> None:
+    """The set as other catalogues read it: its tables by hash, its limits and its privacy."""
+    record = record_of(found)
+    (tmp_path / "manifest.csv").write_text("path,label\n")
+    content = json.loads(croissant(record, FACTS, tables_of(tmp_path)))
+    assert content["@type"] == "sc:Dataset"
+    assert "http://mlcommons.org/croissant/RAI/1.0" in content["conformsTo"]
+    (table,) = content["distribution"]
+    assert table["sha256"] == hashlib.sha256(b"path,label\n").hexdigest()
+    assert content["recordSet"][0]["field"][0]["source"]["extract"] == {"column": "path"}
+    limits = [one for one in record.findings if one.verdict != "pass"]
+    assert len(content["rai:dataLimitations"]) == max(1, len(limits))
+    assert content["rai:personalSensitiveInformation"] and content["rai:dataBiases"]
+    assert "recordSet" not in json.loads(croissant(record, FACTS, tables_of(None)))
