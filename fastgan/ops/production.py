@@ -99,7 +99,9 @@ def _off_the_kink(
     """`bias`, drawn again for the channels that have a voxel at the activation's kink."""
     z = functional.group_norm(x.double(), groups, weight.double())
     while True:
-        nearest_to = torch.stack([(z[:, c] + bias[c].double()).abs().min() for c in range(len(bias))])
+        nearest_to = torch.stack(
+            [(z[:, c] + bias[c].double()).abs().min() for c in range(len(bias))]
+        )
         if not (near := nearest_to <= MARGIN).any():
             return bias
         bias = torch.where(near, _random(draw, len(bias)), bias)

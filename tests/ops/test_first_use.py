@@ -126,7 +126,11 @@ NEVER_TAKEN = [
         "found float32 second has 7 times the error",
     ),
     ("os.kill(os.getpid(), 11)", "crashed", "was ended by SIGSEGV"),
-    ("print('CUDA error: illegal address', file=sys.stderr); sys.exit(3)", "crashed", "ended with 3"),
+    (
+        "print('CUDA error: illegal address', file=sys.stderr); sys.exit(3)",
+        "crashed",
+        "ended with 3",
+    ),
     ("pass", "crashed", "ended with 0: nothing said"),
     ("pathlib.Path(task['answer']).write_text('{')", "crashed", "ended with 0"),
 ]
@@ -445,4 +449,6 @@ def test_memory_that_others_hold_is_no_verdict(monkeypatch) -> None:
 
     monkeypatch.setattr(child, "certify", full)
     found = child.tried("bias_act", "native", torch.device("cpu"))
-    assert found == {"untried": "not enough memory on cpu: CUDA out of memory. Tried to allocate 20 GiB"}
+    assert found == {
+        "untried": "not enough memory on cpu: CUDA out of memory. Tried to allocate 20 GiB"
+    }

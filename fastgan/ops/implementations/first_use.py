@@ -178,7 +178,9 @@ def _tried(op: str, name: str, device: torch.device) -> Verdict | str:
         elif any(words in said for words in ("out of memory", "busy or unavailable")):
             return said.strip().splitlines()[-1][:200]
         else:
-            ended = f"ended with {code}: {(said.strip().splitlines() or ['nothing said'])[-1][:200]}"
+            ended = (
+                f"ended with {code}: {(said.strip().splitlines() or ['nothing said'])[-1][:200]}"
+            )
         return Verdict("crashed", ended, 0.0, seconds)
     if "untried" in found:
         return str(found["untried"])
