@@ -14,8 +14,10 @@ TRUTH := build/truth
 HEAD := mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz
 # Of `make variants`.
 VARIANT_STEPS ?= 200
+# Of `make faults`.
+MINUTES ?= 60
 
-.PHONY: demo test docs tables variants bench bench-data bench-gates error-study mutation truth truth-data \
+.PHONY: demo test docs tables variants bench bench-data bench-gates error-study mutation truth truth-data faults \
 	kernels gpu lint format wheel clean
 .DEFAULT_GOAL := help
 
@@ -31,7 +33,8 @@ help:
 	@echo "make mutation      do the tests notice a wrong formula"
 	@echo "make truth         do faults pass, do clean data fail: hours, two processes"
 	@echo "make truth-data    fetch the chest CT and the T1 template that make truth draws from"
-	@echo "make gpu     on a machine with a GPU: sanitize, certify and time its kernels"
+	@echo "make faults  put faults into runs, files and calls for MINUTES=60, and count what came of them"
+	@echo "make gpu     on a machine with a GPU: build, prove, time and sanitize its kernels; no network"
 	@echo "make kernels   registers, spills and widths of the GPU kernels' machine code; needs no GPU"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make docs    build the pages and the Python reference as a site in site/"
@@ -78,12 +81,11 @@ tables: $(VENV)/ready
 variants: $(VENV)/ready-dev
 	FASTGAN_VARIANT_STEPS=$(VARIANT_STEPS) $(BIN)/python -m pytest -v tests/train/test_every_variant.py
 
-# Medians side by side, each after its correctness check; quiet machine, nothing else running.
+# Medians and minima side by side, each after its correctness check; quiet machine, nothing else
+# running.
 bench: $(VENV)/ready-dev
-	OMP_WAIT_POLICY=active $(BIN)/python -m pytest bench --benchmark-columns=median,min,rounds \
-		--benchmark-sort=min
-	OMP_WAIT_POLICY=active $(BIN)/python -m pytest bench/bench_norm_act.py --default-heap \
-		-k 64 --benchmark-columns=median,min,rounds --benchmark-sort=min
+	OMP_WAIT_POLICY=active $(BIN)/python -m pytest bench
+	OMP_WAIT_POLICY=active $(BIN)/python -m pytest bench/bench_norm_act.py --default-heap -k 64
 	OMP_WAIT_POLICY=active $(BIN)/python bench/bandwidth.py
 	$(BIN)/python bench/penalty.py --keep-heap
 	$(BIN)/python bench/penalty.py --no-compile --rounds 5
@@ -129,12 +131,14 @@ $(TRUTH)/$(HEAD): $(VENV)/ready-dev
 	$(BIN)/pip download -q --no-deps -d $(TRUTH) nilearn==0.14.1
 	cd $(TRUTH) && unzip -q -o -j nilearn-0.14.1-*.whl nilearn/datasets/data/$(HEAD) && touch $(HEAD)
 
-# In this order: no time is worth taking of a kernel that reads what it must not or computes wrongly.
-gpu: $(VENV)/ready-dev
-	$(BIN)/python bench/tools/sanitize.py
-	$(BIN)/fastgan bench --certify
-	$(BIN)/python -m pytest tests/ops
-	$(BIN)/python bench/gpu.py
+# Goes on where it was stopped, by turns, for so many minutes; then the table.
+faults: $(VENV)/ready-dev
+	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m bench.studies.faults --minutes $(MINUTES)
+	$(BIN)/python -m tools.tables
+
+# Fetches nothing: a machine with a GPU may be bare and without network.
+gpu:
+	bench/first_light.sh
 
 # What the compiler made of the GPU kernels, goals and budgets beside.
 kernels: $(VENV)/ready-dev

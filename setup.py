@@ -173,35 +173,41 @@ def ninja_file(
     return "\n".join([*lines, f"default {output}", ""])
 
 
+def compile_extension(target: Path) -> None:
+    """Configure, run ninja in build/native/<interpreter>, kept between calls, and copy the library.
+
+    `target` is where it goes; bench/gpu/build.py calls this without setuptools' commands.
+    """
+    if not sys.platform.startswith("linux"):
+        raise BuildError(f"fastgan's extension builds on Linux alone, got {sys.platform}")
+    import pybind11
+
+    cxx = os.environ.get("CXX", "c++")
+    compiler = run(*shlex.split(cxx), "--version").splitlines()[0]
+    openmp = supports_openmp(cxx)
+    isas = isa_levels(platform.machine())
+    toolkit, archs, reason = cuda_configuration(os.environ)
+    print(f"fastgan: {compiler}; isa {isas}; OpenMP {openmp}; CUDA {archs or reason}", flush=True)
+    folder = ROOT / "build" / "native" / f"{sys.implementation.cache_tag}-{platform.machine()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    info = build_info_header(compiler, isas, toolkit, archs, reason, openmp)
+    write_if_changed(folder / "build_info.h", info)
+    includes = [sysconfig.get_path("include"), pybind11.get_include()]
+    rules = ninja_file(cxx, isas, openmp, toolkit, archs, includes, target.name)
+    write_if_changed(folder / "build.ninja", rules)
+    done = subprocess.run([find_ninja(), "-C", str(folder)])
+    if done.returncode:
+        raise BuildError(f"ninja failed in {folder} ({done.returncode}); its output is above")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / target.name, target)
+
+
 class NinjaBuild(build_ext):
-    """Builds `fastgan._C` in build/native/<interpreter>, kept between calls, then copies it."""
+    """Builds `fastgan._C` by ninja where setuptools wants it."""
 
     def build_extension(self, ext: Extension) -> None:
-        """Configure, run ninja, and put the library where setuptools wants it."""
-        if not sys.platform.startswith("linux"):
-            raise BuildError(f"fastgan's extension builds on Linux alone, got {sys.platform}")
-        import pybind11
-
-        cxx = os.environ.get("CXX", "c++")
-        compiler = run(*shlex.split(cxx), "--version").splitlines()[0]
-        openmp = supports_openmp(cxx)
-        isas = isa_levels(platform.machine())
-        toolkit, archs, reason = cuda_configuration(os.environ)
-        print(f"fastgan: {compiler}; isa {isas}; OpenMP {openmp}; CUDA {archs or reason}")
-        folder = ROOT / "build" / "native" / f"{sys.implementation.cache_tag}-{platform.machine()}"
-        folder.mkdir(parents=True, exist_ok=True)
-        info = build_info_header(compiler, isas, toolkit, archs, reason, openmp)
-        write_if_changed(folder / "build_info.h", info)
-        includes = [sysconfig.get_path("include"), pybind11.get_include()]
-        output = Path(self.get_ext_filename(ext.name)).name
-        rules = ninja_file(cxx, isas, openmp, toolkit, archs, includes, output)
-        write_if_changed(folder / "build.ninja", rules)
-        done = subprocess.run([find_ninja(), "-C", str(folder)])
-        if done.returncode:
-            raise BuildError(f"ninja failed in {folder} ({done.returncode}); its output is above")
-        target = Path(self.get_ext_fullpath(ext.name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / output, target)
+        """As `compile_extension`."""
+        compile_extension(Path(self.get_ext_fullpath(ext.name)))
 
 
 if __name__ == "__main__":

@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from turns import Times, folder_of, in_turns, setting
 
 from fastgan.ops.implementations.extension import loaded
 from fastgan.reference import norm_act as reference
@@ -87,22 +86,9 @@ def passes(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
     return runs
 
 
-def timed(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return {
-        name: {"median": 1e3 * sorted(s)[len(s) // 2], "min": 1e3 * min(s)}
-        for name, s in seconds.items()
-    }
-
-
-def measured(shape: tuple[int, ...], rounds: int) -> dict[str, dict[str, float]]:
+def measured(shape: tuple[int, ...], rounds: int) -> Times:
     """Medians and minima in milliseconds, and shares, of one process: this one."""
-    times = timed(passes(shape), rounds)
+    times = in_turns(passes(shape), rounds)
     copy = times["copy"]["min"] / VOLUMES["copy"]
     return {name: {**t, "share": VOLUMES[name] * copy / t["min"]} for name, t in times.items()}
 
@@ -118,7 +104,7 @@ def main() -> None:
     if args.alone:
         print(json.dumps(measured(tuple(args.shape), args.rounds)))
         return
-    before, runs = os.getloadavg()[0], []
+    facts, runs = setting(), []
     command = [sys.executable, __file__, "--alone", "--rounds", str(args.rounds)]
     for _ in range(args.processes):
         found = subprocess.run(
@@ -134,19 +120,14 @@ def main() -> None:
         every = " ".join(f"{100 * run[name]['share']:3.0f}" for run in runs)
         share = 100 * shares[name]
         print(f"{name:12}{t['median']:8.2f}{t['min']:8.2f} ms  {share:4.0f} %  of {every}")
-    report = {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "load before": before,
+    report = facts | {
         "workload": f"{'x'.join(map(str, args.shape))}, float32, channels_last_3d",
         "rounds": args.rounds,
         "milliseconds, medians of the processes": times,
         "share of copy bandwidth, minima": shares,
         "shares of each process": {name: [run[name]["share"] for run in runs] for name in VOLUMES},
     }
-    folder = args.out / f"cpu-{torch.backends.cpu.get_cpu_capability().lower().replace(' ', '-')}"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "bandwidth.json"
+    path = folder_of(args.out) / "bandwidth.json"
     path.write_text(json.dumps(report, indent=1) + "\n")
     print(f"written: {path}")
 

@@ -1,17 +1,20 @@
 """Passes of conv3d with kernels of our own beside PyTorch's, pass by pass, without autograd.
 
-Each result is compared with float64 before it is timed. A pass that is left to PyTorch's library at
+Each result is compared with float64 before it is timed. Providers take turns, and each runs once
+untimed in its turn. A pass that is left to PyTorch's library at
 a size is not measured there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
+from turns import Times, in_turns
 
 from fastgan import ops
 from fastgan.ops import conv3d_passes as passes
@@ -94,22 +97,23 @@ def own(order: str, case: Case, x: Tensor, weight: Tensor, g: Tensor) -> Tensor:
     return passes.wgrad(g, x, list(weight.shape[2:]), *common)
 
 
-# providers one after the other, so that the machine is in one mood for all of a pass
-@pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("order", PASSES)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def bench_conv3d(benchmark, provider: str, case: Case, order: str) -> None:
+def bench_conv3d(
+    case: Case, order: str, rounds: Callable[[int], int], keep: Callable[[str, Times], None]
+) -> None:
     if not served(case, order):
         pytest.skip("left to PyTorch's library")
     x = torch.randn(case.batch, case.channels_in, *[case.size] * 3)
     weight = torch.randn(case.channels_out, case.channels_in, *[case.kernel] * 3)
     g = torch.randn_like(by_pytorch("forward", case, x, weight, x))
-    values = [t.to(memory_format=PROVIDERS[provider]) for t in (x, weight, g)]
-    pass_of: Callable[..., Tensor] = own if provider.startswith("own") else by_pytorch
-    benchmark.group = f"conv3d, {order}, {case}"
+    exact = by_pytorch(order, case, x.double(), weight.double(), g.double())
+    runs: dict[str, Callable[[], Tensor]] = {}
     with ops.implementation("auto"):
-        found = pass_of(order, case, *values)
-        exact = by_pytorch(order, case, *(t.double() for t in values))
-        error = (found - exact).abs().max() / exact.abs().max()
-        assert error < TOLERANCE, f"{provider}: error {error:.2e}"
-        benchmark.pedantic(lambda: pass_of(order, case, *values), rounds=25, warmup_rounds=5)
+        for provider, layout in PROVIDERS.items():
+            pass_of = own if provider.startswith("own") else by_pytorch
+            values = [t.to(memory_format=layout) for t in (x, weight, g)]
+            runs[provider] = run = partial(pass_of, order, case, *values)
+            error = (run() - exact).abs().max() / exact.abs().max()
+            assert error < TOLERANCE, f"{provider}: error {error:.2e}"
+        keep(f"conv3d, {order}, {case}", in_turns(runs, rounds(25), warm=1))

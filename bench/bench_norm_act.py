@@ -1,8 +1,10 @@
 """norm_act beside stock PyTorch: forward, backward and second derivative, instance grouping.
 
-Each provider's result is compared with float64 before it is timed. Inductor compiles the form with
-group_norm, gradients ahead of time: the value with its backward, and for the second derivative the
-slope with its backward, so that no pass computes again what the one before has kept.
+Each provider's result is compared with float64 before it is timed. Providers take turns, and each
+runs once untimed in its turn: what the others left in the caches is no part of its time. Inductor
+compiles the form with group_norm, gradients ahead of time: the value with its backward, and for the
+second derivative the slope with its backward, so that no pass computes again what the one before
+has kept.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import torch
 import torch._functorch.config
 from torch import Tensor
 from torch.nn import functional
+from turns import Times, in_turns
 
 from fastgan import ops
 
@@ -47,7 +50,9 @@ def ours(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 PROVIDERS: dict[str, tuple[Function, torch.memory_format, str]] = {
     "group_norm-NCDHW": (stock, torch.contiguous_format, "auto"),
     "group_norm-NDHWC": (stock, torch.channels_last_3d, "auto"),
+    "instance_norm-NCDHW": (stock_instance, torch.contiguous_format, "auto"),
     "instance_norm-NDHWC": (stock_instance, torch.channels_last_3d, "auto"),
+    "inductor-NCDHW": (stock, torch.contiguous_format, "auto"),
     "inductor-NDHWC": (stock, torch.channels_last_3d, "auto"),
     "reference-NDHWC": (ours, torch.channels_last_3d, "reference"),
     "native-NDHWC": (ours, torch.channels_last_3d, "native"),
@@ -104,25 +109,33 @@ def away_from_kinks(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         x[near] = torch.randn(int(near.sum()))
 
 
-# providers one after the other, so that the machine is in one mood for all of a pass
-@pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("order", ["forward", "backward", "second"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
-def bench_norm_act(benchmark, provider: str, shape: tuple[int, ...], order: str) -> None:
-    function, layout, implementation = PROVIDERS[provider]
-    x, g, v = (torch.randn(shape).contiguous(memory_format=layout) for _ in range(3))
+def bench_norm_act(
+    shape: tuple[int, ...],
+    order: str,
+    rounds: Callable[[int], int],
+    keep: Callable[[str, Times], None],
+) -> None:
+    x, g, v = torch.randn(3, *shape).unbind()
     weight, bias = torch.randn(2, shape[1])
     x = away_from_kinks(x, weight, bias)
-    benchmark.group = f"{order} {'x'.join(map(str, shape))}"
-    benchmark.extra_info.update(torch=torch.__version__, threads=torch.get_num_threads())
+    expected = passes(stock, [t.double() for t in (x, weight, bias, g, v)])[order]()
     torch.compiler.reset()
-    with ops.implementation(implementation):
-        compiled = provider.startswith("inductor")
-        run = passes(function, [x, weight, bias, g, v], compiled)[order]
-        expected = passes(stock, [t.double() for t in (x, weight, bias, g, v)])[order]()
-        for found, exact in zip(run(), expected, strict=True):
-            error = (found - exact).abs().max() / exact.abs().max()
-            assert error < TOLERANCE, f"{provider}: error {error:.2e}"
-        # what fits the caches takes some rounds to settle there
-        rounds = 15 if x.numel() > 1 << 22 else 99
-        benchmark.pedantic(run, rounds=rounds, warmup_rounds=rounds // 5)
+    runs: dict[str, Callable[[], list[Tensor]]] = {}
+    for provider, (function, layout, implementation) in PROVIDERS.items():
+        laid = [t.contiguous(memory_format=layout) for t in (x, g, v)]
+        values = [laid[0], weight, bias, *laid[1:]]
+        with ops.implementation(implementation):
+            runs[provider] = run = passes(function, values, provider.startswith("inductor"))[order]
+            for found, exact in zip(run(), expected, strict=True):
+                error = (found - exact).abs().max() / exact.abs().max()
+                assert error < TOLERANCE, f"{provider}: error {error:.2e}"
+    times = in_turns(
+        runs,
+        # what fits the caches varies more
+        rounds(15 if x.numel() > 1 << 22 else 99),
+        warm=1,
+        around=lambda provider: ops.implementation(PROVIDERS[provider][2]),
+    )
+    keep(f"{order} {'x'.join(map(str, shape))}", times)

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -33,9 +32,10 @@ from typing import Any
 
 import nearest_ct
 import torch
-from nearest_peers import Clock, peers, timed
+from nearest_peers import peers
 from nearest_study import study
 from torch import Tensor
+from turns import Clock, folder_of, in_turns, setting
 
 from fastgan.cli.process import keep_freed_memory
 from fastgan.ops import nearest
@@ -92,7 +92,11 @@ def compare(
         answer = search(converted)
         found[label] = errors((answer[0][:n], answer[1][:n]), true, planted)
         runs[label] = lambda s=search, q=converted: s(q)
-    return {"milliseconds": timed(runs, rounds, clock), "planted": found, "checked": checked}
+    return {
+        "milliseconds": in_turns(runs, rounds, clock=clock),
+        "planted": found,
+        "checked": checked,
+    }
 
 
 def reference_of(query: Tensor, target: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -234,28 +238,22 @@ def main() -> None:
     if not args.ct and "pyramid" in parts:
         parts.remove("pyramid")
         print("no --ct: no figures of the pyramid (`make bench-data` fetches a chest CT)")
-    capability = torch.backends.cpu.get_cpu_capability().lower().replace(" ", "-")
     kind = "-quick" if args.quick else "-cpu-time" if args.cpu_time else ""
-    path = args.out / f"cpu-{capability}" / f"nearest{kind}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = folder_of(args.out) / f"nearest{kind}.json"
     known = json.loads(path.read_text()) if args.only and path.is_file() else {}
     kept = {"settings", *PARTS.values()} & known.keys()
     report: dict[str, Any] = {
-        "machine": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
         "planted": "relative error at noise of 1e-1 ... 1e-6 of the typical distance, or `another`",
         **{name: known[name] for name in kept},
     }
     heap = "kept" if keep_freed_memory() else "default"
     for part in parts:
-        before = os.getloadavg()[0]
+        facts = setting()
         report[PARTS[part]] = measured(part, args)
-        report.setdefault("settings", {})[PARTS[part]] = {
+        report.setdefault("settings", {})[PARTS[part]] = facts | {
             "rounds": args.rounds,
             "clock": clock_of(args).__name__,
-            "threads": torch.get_num_threads(),
             "heap": heap,
-            "load before": before,
             "load after": os.getloadavg()[0],
         }
     path.write_text(json.dumps(report, indent=1) + "\n")

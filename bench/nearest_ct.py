@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import nibabel
@@ -12,10 +13,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
+from turns import Clock
 
 from fastgan.ops import NearestIndex, nearest
-
-Clock = Callable[[], float]
 
 # Side of a patch: step between targets. Queries come from the upper quarter of the body, which no
 # target touches.
@@ -58,7 +58,11 @@ def measure(path: Path, quick: bool, rounds: int, clock: Clock) -> dict[str, Any
             ):
                 raise SystemExit(f"{side}^3, {name}: the pyramid differs from brute force")
             found[f"read, {name}, %"] = 100 * by_index.read
-            found[name] = times(target, query, brute, index, rounds, clock)
+            measured = times(target, query, brute, index, rounds, clock)
+            found[name] = {case: {n: min(t) for n, t in own.items()} for case, own in measured}
+            found[f"{name}, medians"] = {
+                case: {n: median(t) for n, t in own.items()} for case, own in measured
+            }
         show(side, found)
     return out
 
@@ -93,22 +97,22 @@ def times(
     index: NearestIndex,
     rounds: int,
     clock: Clock,
-) -> dict[str, Any]:
+) -> list[tuple[str, dict[str, list[float]]]]:
     """Milliseconds of brute force, the built pyramid, and `auto` with a new index each time."""
-    out: dict[str, Any] = {}
+    out: list[tuple[str, dict[str, list[float]]]] = []
     cases = [(str(n), n, n) for n in COUNTS]
     cases += [(f"{n} in batches of {BATCH}", n, BATCH) for n in STREAMS]
     for case, n, batch in cases:
         parts = query[:n].split(batch)
-        best = {"brute": float("inf"), "pyramid": float("inf"), "auto": float("inf")}
+        taken: dict[str, list[float]] = {"brute": [], "pyramid": [], "auto": []}
         # short times vary more
         for turn in range(3 * rounds if n <= BATCH else rounds):
             # the other way round in every second turn, as what runs first may find colder caches
-            for name in list(best)[:: -1 if turn % 2 else 1]:
+            for name in list(taken)[:: -1 if turn % 2 else 1]:
                 chosen = {"brute": brute, "pyramid": index}.get(name) or NearestIndex(target)
                 run = partial(searched, chosen, parts)
-                best[name] = min(best[name], seconds(run, clock))
-        out[case] = {name: 1e3 * value for name, value in best.items()}
+                taken[name].append(1e3 * seconds(run, clock))
+        out.append((case, taken))
     return out
 
 

@@ -1,37 +1,13 @@
-"""The peers of `nearest`, each with its data as it likes them, and the clock that all share."""
+"""The peers of `nearest`, each with its data as it likes them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from statistics import median
 
 import torch
 from torch import Tensor
 
-# A provider that took this long has been timed enough.
-SECONDS = 4.0
 Search = Callable[[Tensor], tuple[Tensor, Tensor]]
-Clock = Callable[[], float]
-Times = dict[str, dict[str, float]]
-
-
-def timed(runs: dict[str, Callable[[], object]], rounds: int, clock: Clock) -> Times:
-    """Medians and minima in milliseconds, and of how many rounds; providers take turns.
-
-    A provider is asked no more once its rounds took SECONDS, so a slow one has fewer.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            if sum(seconds[name]) > SECONDS:
-                continue
-            start = clock()
-            run()
-            seconds[name].append(clock() - start)
-    return {
-        name: {"median": 1e3 * median(s), "min": 1e3 * min(s), "rounds": len(s)}
-        for name, s in seconds.items()
-    }
 
 
 def peers(target: Tensor, k: int) -> Iterator[tuple[str, torch.dtype, Search]]:

@@ -26,8 +26,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from turns import Times, folder_of, in_turns, setting
 
 from fastgan import ops
 from fastgan.cli.process import keep_freed_memory
@@ -50,18 +49,24 @@ NORMS = ("none", "instance")
 Step = Callable[[], list[Tensor]]
 
 
-def stock_critic(ours: nn.Module, size: int, norm: str, inplace: bool) -> nn.Sequential:
+def stock_critic(
+    ours: nn.Module,
+    size: int,
+    norm: str,
+    inplace: bool,
+    channels: tuple[int, ...] = CHANNELS,
+) -> nn.Sequential:
     """The critic of torch.nn, with the weights of ours."""
     layers: list[nn.Module] = []
-    for index, after in enumerate(CHANNELS):
-        before = CHANNELS[index - 1] if index else 1
+    for index, after in enumerate(channels):
+        before = channels[index - 1] if index else 1
         normed = bool(index) and norm == "instance"
         layers.append(nn.Conv3d(before, after, 4, 2, 1, bias=not normed))
         if normed:
             layers.append(nn.InstanceNorm3d(after, affine=True))
         layers.append(nn.LeakyReLU(0.2, inplace=inplace))
-    side = size >> len(CHANNELS)
-    net = nn.Sequential(*layers, nn.Conv3d(CHANNELS[-1], 1, side))
+    side = size >> len(channels)
+    net = nn.Sequential(*layers, nn.Conv3d(channels[-1], 1, side))
     parts = [m for m in net if not isinstance(m, nn.LeakyReLU)]
     with torch.no_grad():
         for stage in ours.stages:
@@ -73,7 +78,7 @@ def stock_critic(ours: nn.Module, size: int, norm: str, inplace: bool) -> nn.Seq
                 normed_part = parts.pop(0)
                 normed_part.weight.copy_(stage.norm_act.weight)
                 normed_part.bias.copy_(stage.norm_act.bias)
-        head = ours.head.weight.view(1, side, side, side, CHANNELS[-1])
+        head = ours.head.weight.view(1, side, side, side, channels[-1])
         parts[0].weight.copy_(head.permute(0, 4, 1, 2, 3))
         parts[0].bias.copy_(ours.head.bias)
     return net
@@ -181,9 +186,7 @@ def check(found: list[Tensor], expected: list[Tensor], name: str) -> None:
             )
 
 
-def timed(
-    runs: dict[str, Step], rounds: int, bare: Callable[[], None] | None = None
-) -> dict[str, dict[str, float]]:
+def timed(runs: dict[str, Step], rounds: int, bare: Callable[[], None] | None = None) -> Times:
     expected = runs["ours"]()
     for name, run in runs.items():
         check(run(), expected, name)
@@ -191,16 +194,7 @@ def timed(
     if bare is not None:
         runs = {**runs, BARE: bare}
         bare()
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return {
-        name: {"median": 1e3 * sorted(s)[len(s) // 2], "min": 1e3 * min(s)}
-        for name, s in seconds.items()
-    }
+    return in_turns(runs, rounds)
 
 
 def peak(run: Step) -> float:
@@ -225,12 +219,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     heap = "kept" if args.keep_heap and keep_freed_memory() else "default"
-    capability = torch.backends.cpu.get_cpu_capability().lower().replace(" ", "-")
-    path = args.out / f"cpu-{capability}" / f"penalty-{heap}.json"
-    setting = {
-        "machine": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+    path = folder_of(args.out) / f"penalty-{heap}.json"
+    machine = setting()
+    del machine["load before"]  # each norm has its own
+    facts = machine | {
         "heap": heap,
         "workload": f"critic 1-16-32-64-128, kernel 4, {BATCH}x1x{args.size}^3, float32",
         "rounds": args.rounds,
@@ -240,13 +232,12 @@ def main() -> None:
     }
     if args.norm and path.is_file():
         known = json.loads(path.read_text())
-        if setting.items() <= known.items():
+        if facts.items() <= known.items():
             parts = {name: known.get(name, {}) for name in parts}
     print(f"heap: {heap}")
     for norm in [args.norm] if args.norm else NORMS:
         measure(norm, args, parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(setting | parts, indent=1) + "\n")
+    path.write_text(json.dumps(facts | parts, indent=1) + "\n")
     print(f"written: {path}")
 
 
@@ -266,7 +257,7 @@ def measure(norm: str, args: argparse.Namespace, parts: dict[str, dict[str, Any]
         for provider, t in found.items():
             print(f"    {provider:14}{t['median']:9.1f}{t['min']:9.1f} ms", flush=True)
         if alone is not None:
-            over = {kind: found["ours"][kind] / alone[kind] for kind in alone}
+            over = {kind: found["ours"][kind] / alone[kind] for kind in ("median", "min")}
             parts["penalty over bare passes"][f"norm {norm}"] = {
                 "passes": passes,
                 "milliseconds of the passes": alone,

@@ -1,6 +1,6 @@
 """A training step of the shipped nodule networks beside a plain PyTorch loop, in one process.
 
-    python bench/training.py [--keep-heap] [--rounds 60]
+    python bench/training.py [--keep-heap] [--no-compile] [--rounds 60]
 
 One step of examples/nodules_32.yaml is an update of the critic with its penalty, one of the
 generator, both Adams and the average of weights, on a batch of bundled nodules:
@@ -8,9 +8,12 @@ generator, both Adams and the average of weights, on a batch of bundled nodules:
     ours           `fastgan.train.Training.advance`, with its metrics and its watch for NaN
     plain-NCDHW    torch.nn modules, activations in place, autograd.grad, fused Adam, no metrics
     plain-NDHWC    the same in channels_last_3d
+    compiled       its generator and both losses by torch.compile, the penalty by torch.func.grad,
+                   channels_last_3d
 
 All start from the same weights and see the same batches, latents and mixes; the losses of the first
-steps must agree before a time is printed. Writes bench/results/<device>/training-<heap>.json.
+steps must agree before a time is printed. Loops take turns, step by step. Writes
+bench/results/<device>/training-<heap>.json.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import copy
 import json
 import os
 import tempfile
-import time
+from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -28,10 +31,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from turns import folder_of, in_turns, setting
 
 from fastgan import config as configuration
 from fastgan.cli.process import keep_freed_memory
 from fastgan.data import open_dataset
+from fastgan.models.critic import SPREAD_EPS
 from fastgan.models.generator import HEADROOM
 from fastgan.random import Draws
 from fastgan.train import RunFolder, describe
@@ -84,7 +89,7 @@ class PlainCritic(nn.Module):
         for conv, stage in zip(self.convs, ours.stages, strict=True):
             conv.bias = nn.Parameter(stage.norm_act.bias.detach().clone())
         self.head, self.embed = copy.deepcopy(ours.head), copy.deepcopy(ours.embed)
-        self.form = form
+        self.form, self.group = form, ours.group
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         b, _, d, h, w = x.shape
@@ -93,7 +98,17 @@ class PlainCritic(nn.Module):
         for conv in self.convs:
             x = functional.leaky_relu_(conv(x), 0.2)
         features = x.permute(0, 2, 3, 4, 1).flatten(1)
+        features = torch.cat([features, self._spread(features, labels)], 1)
         return self.head(features).squeeze(1) + (self.embed(labels) * features).sum(1)
+
+    def _spread(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Standard deviation of each feature among the samples of a group and class."""
+        members = features.view(-1, self.group, features.shape[1])
+        classes = labels.view(-1, self.group)
+        alike = (classes[:, :, None] == classes[:, None, :]).to(features.dtype)
+        share = alike / alike.sum(2, keepdim=True)
+        squares = share @ (members - share @ members).square()
+        return (squares + SPREAD_EPS).sqrt().flatten(0, 1)
 
 
 def _plain(ours: nn.Module, form: torch.memory_format) -> nn.Module:
@@ -121,7 +136,14 @@ def _normed(x: Tensor, affine: nn.Embedding, labels: Tensor) -> Tensor:
 class PlainLoop:
     """What a user writes without this project."""
 
-    def __init__(self, variant: Any, dataset: Any, config: Any, form: torch.memory_format) -> None:
+    def __init__(
+        self,
+        variant: Any,
+        dataset: Any,
+        config: Any,
+        form: torch.memory_format,
+        compiled: bool = False,
+    ) -> None:
         self.generator = PlainGenerator(variant.modules["generator"], form)
         self.critic = PlainCritic(variant.modules["critic"], form)
         self.average = [p.detach().clone() for p in self.generator.parameters()]
@@ -134,6 +156,29 @@ class PlainLoop:
             for name, net in (("critic", self.critic), ("generator", self.generator))
         }
         self.draws, self.step = Draws(config.seed), 0
+        self.slope = self._slope_by_func if compiled else self._slope
+        self.generate: Callable[..., Tensor] = self.generator
+        if compiled:
+            self.generate = torch.compile(self.generator, fullgraph=True)
+            self.critic_loss = torch.compile(self.critic_loss, fullgraph=True)
+            self.generator_loss = torch.compile(self.generator_loss, fullgraph=True)
+
+    def critic_loss(self, real: Tensor, fake: Tensor, mix: Tensor, labels: Tensor) -> Tensor:
+        both = torch.cat([real, fake])
+        scores = self.critic(both, torch.cat([labels, labels]))
+        loss = scores[len(real) :].mean() - scores[: len(real)].mean()
+        penalty = (self.slope(mix, labels).flatten(1).norm(dim=1) - 1).square().mean()
+        return loss + self.config.gan.penalty_weight * penalty
+
+    def generator_loss(self, z: Tensor, labels: Tensor) -> Tensor:
+        return -self.critic(self.generator(z, labels), labels).mean()
+
+    def _slope(self, mix: Tensor, labels: Tensor) -> Tensor:
+        mix = mix.requires_grad_()
+        return torch.autograd.grad(self.critic(mix, labels).sum(), mix, create_graph=True)[0]
+
+    def _slope_by_func(self, mix: Tensor, labels: Tensor) -> Tensor:
+        return torch.func.grad(lambda x: self.critic(x, labels).sum())(mix)
 
     def advance(self) -> tuple[Tensor, Tensor]:
         """One step; the losses of critic and generator."""
@@ -143,21 +188,16 @@ class PlainLoop:
         real, labels = batch.volumes, batch.labels
         z = draws.normal(step, "latent/critic/0", (size, self.latent))
         with torch.no_grad():
-            fake = self.generator(z, labels)
-        both = torch.cat([real, fake])
-        scores = self.critic(both, torch.cat([labels, labels]))
-        loss = scores[size:].mean() - scores[:size].mean()
+            fake = self.generate(z, labels)
         share = torch.rand(size, generator=draws.torch_generator(step, "mix/critic/0"))
-        mix = torch.lerp(fake, real, share.view(-1, 1, 1, 1, 1)).requires_grad_()
-        (slope,) = torch.autograd.grad(self.critic(mix, labels).sum(), mix, create_graph=True)
-        penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-        critic_loss = loss + self.config.gan.penalty_weight * penalty
+        mix = torch.lerp(fake, real, share.view(-1, 1, 1, 1, 1))
+        critic_loss = self.critic_loss(real, fake, mix, labels)
         self._update("critic", critic_loss)
 
         z = draws.normal(step, "latent/generator", (size, self.latent))
         drawn = self.prior.draw(size, draws.numpy(step, "labels/generator"))
         self.critic.requires_grad_(False)
-        generator_loss = -self.critic(self.generator(z, drawn), drawn).mean()
+        generator_loss = self.generator_loss(z, drawn)
         self._update("generator", generator_loss)
         self.critic.requires_grad_(True)
         with torch.no_grad():
@@ -180,18 +220,18 @@ class PlainLoop:
         adam.step()
 
 
-def loops(folder: Path) -> tuple[Training, dict[str, PlainLoop]]:
+def loops(folder: Path, compiled: bool) -> tuple[Training, dict[str, PlainLoop]]:
     with as_file(files("fastgan.examples") / "nodules_32.yaml") as path:
         config = configuration.load(path)
     config.train.precision = "float32"
-    # The plain loop scores each volume by itself.
-    config.model.minibatch_stddev = 0
     dataset = open_dataset(config.data, "train")
     variant = variant_of(config, describe(dataset))
     plain = {
         "plain-NCDHW": PlainLoop(variant, dataset, config, torch.contiguous_format),
         "plain-NDHWC": PlainLoop(variant, dataset, config, LAST),
     }
+    if compiled:
+        plain["compiled"] = PlainLoop(variant, dataset, config, LAST, compiled=True)
     run = RunFolder.create(folder, config, describe(dataset))
     ours = Training(variant, dataset, config, run, torch.device("cpu"))
     return ours, plain
@@ -213,43 +253,31 @@ def check(ours: Training, plain: dict[str, PlainLoop]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keep-heap", action="store_true", help="freed memory is kept, for all")
+    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     heap = "kept" if args.keep_heap and keep_freed_memory() else "default"
     with tempfile.TemporaryDirectory() as folder:
-        ours, plain = loops(Path(folder))
+        ours, plain = loops(Path(folder), not args.no_compile)
         name, batch = ours.config.name, ours.config.train.batch_size
         check(ours, plain)
-        before = os.getloadavg()[0]
+        facts = setting()
         runs: dict[str, Any] = {"ours": ours, **plain}
-        seconds: dict[str, list[float]] = {key: [] for key in runs}
-        for _ in range(args.rounds):
-            for key, loop in runs.items():
-                start = time.perf_counter()
-                loop.advance()
-                seconds[key].append(time.perf_counter() - start)
-    times = {
-        key: {"median": 1e3 * sorted(s)[len(s) // 2], "min": 1e3 * min(s)}
-        for key, s in seconds.items()
-    }
+        times = in_turns({key: loop.advance for key, loop in runs.items()}, args.rounds)
     for key, t in times.items():
         print(f"{key:14}{t['median']:9.1f}{t['min']:9.1f} ms")
-    best = min(t["median"] for key, t in times.items() if key != "ours")
-    print(f"{best / times['ours']['median']:.2f}x the best plain loop (medians)")
-    report = {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+    for which in ("median", "min"):
+        best = min(t[which] for key, t in times.items() if key != "ours")
+        print(f"{best / times['ours'][which]:.2f}x the best plain loop ({which})")
+    report = facts | {
         "heap": heap,
-        "load before": before,
         "load after": os.getloadavg()[0],
         "workload": f"{name}, a full step of batch {batch}, float32",
         "rounds": args.rounds,
         "milliseconds": {"training step": times},
     }
-    capability = torch.backends.cpu.get_cpu_capability().lower().replace(" ", "-")
-    path = args.out / f"cpu-{capability}" / f"training-{heap}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = folder_of(args.out) / f"training-{heap}.json"
     path.write_text(json.dumps(report, indent=1) + "\n")
     print(f"written: {path}")
 

@@ -100,6 +100,9 @@ class DataConfig(_Section):
     """Patterns (*, ?) of paths below the source, of names or of folders, to leave out."""
     volume: Annotated[int, Field(ge=0)] | Literal["each"] | None = None
     """Of 4-D files: which volume, counted from 0, or each as a volume; none refuses them."""
+    subjects: Literal["names", "folders"] = "names"
+    """Who a volume is of: names: sub-XX in its path, DICOM's patient, else each file is one of
+    its own; folders: the first folder below the source, whatever its files are called."""
     shape: Shape = (32, 32, 32)
     """Voxels the network sees, in RAS axis order."""
     spacing: Spacing | None = None
@@ -189,9 +192,10 @@ class TrainConfig(_Section):
     """Decay of the averaged generator weights, which samples and `generate` use."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Of the forward pass; weights and sums are float32 in both. auto: bfloat16 where the device
-    has matrix units for it; what was taken is written to the run's config."""
+    precision: Literal["float32", "tf32", "bfloat16", "auto"] = "float32"
+    """Of products; weights and sums are float32 in all. tf32: a GPU rounds the factors to ten bits
+    of mantissa; float32: never. auto: bfloat16 where the device has matrix units for it; what was
+    taken is written to the run's config."""
     deterministic: bool = False
     """Bit-identical repeats; slower on some devices."""
     checkpoint_every: int = Field(default=500, ge=1, le=MOST_STEPS)

@@ -24,13 +24,18 @@ __all__ = [
 _PARTIAL = re.compile(r"\..+\.(\d+)\.partial")
 
 
-def write_file(path: Path, *parts: bytes) -> None:
+def write_file(path: Path, *parts: bytes, mode: int = 0o666) -> None:
     """Create `path` with the bytes of `parts` and return when the disk has them.
+
+    Args:
+        path: of a file that is not there.
+        parts: one after the other.
+        mode: permissions at most, before the process's umask.
 
     Raises:
         OSError: anything the file system refuses, an existing file included.
     """
-    with open(path, "xb") as file:
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         for part in parts:
             file.write(part)
         file.flush()
@@ -46,8 +51,16 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def put_file(path: Path, parts: Iterable[bytes], *, overwrite: bool = False) -> None:
+def put_file(
+    path: Path, parts: Iterable[bytes], *, overwrite: bool = False, mode: int = 0o666
+) -> None:
     """Put bytes at `path` so that a reader sees what was there before or all of them.
+
+    Args:
+        path: of the file.
+        parts: its content.
+        overwrite: replace what is there.
+        mode: permissions at most, before the process's umask.
 
     Raises:
         ResourceLimit: disk, quota, memory or file handles are used up.
@@ -59,7 +72,7 @@ def put_file(path: Path, parts: Iterable[bytes], *, overwrite: bool = False) -> 
             raise FileExistsError
         partial.unlink(missing_ok=True)
         try:
-            write_file(partial, *parts)
+            write_file(partial, *parts, mode=mode)
             if overwrite:
                 os.replace(partial, path)
             else:

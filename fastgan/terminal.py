@@ -1,4 +1,4 @@
-"""Text for a terminal: what names, sites and files say can steer none."""
+"""Text for a terminal: counts as one says them, and nothing of a file's that can steer it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-__all__ = ["Escaping", "escaped", "escaping", "terminal_of"]
+__all__ = ["Escaping", "counted", "escaped", "escaping", "one_line", "terminal_of"]
 
 
 def escaped(text: str) -> str:
@@ -19,6 +19,26 @@ def escaped(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c in "\n\t" or not _steers(c) else repr(c)[1:-1] for c in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it is one.
+
+    >>> counted(1, "volume"), counted(0, "file"), counted(2, "file of a patient")
+    ('1 volume', '0 files', '2 files of a patient')
+    """
+    head, space, rest = noun.partition(" ")
+    plural = head if head.endswith("series") else f"{head}s"
+    return f"{number} {noun if number == 1 else plural + space + rest}"
+
+
+def one_line(text: str) -> str:
+    r"""`escaped`, and without line breaks and tabs: a name cannot pass for a line of its own.
+
+    >>> one_line("a\nintact  b")
+    'a\\nintact  b'
+    """
+    return escaped(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _steers(character: str) -> bool:

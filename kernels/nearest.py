@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fastgan.kernels.tiles import OPTIONS
+
 __all__ = ["ROUNDING", "SEGMENT", "SMALLEST", "all_pairs", "chosen_pairs"]
 
 # Features whose sum is one number: enough programs for a GPU where a few volumes are compared.
@@ -41,10 +43,12 @@ def nearest_all_pairs_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_F: tl.constexpr,
 ):
-    # one program per (block of targets, block of queries, split); one lane per feature of a step
-    i = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    j = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-    split = tl.program_id(2).to(tl.int64)
+    # one program per (block of targets of a block of queries, split); one lane per feature of a
+    # step. The grid's first dimension alone goes beyond 65,535.
+    blocks = tl.cdiv(M, BLOCK_M)
+    i = tl.program_id(0) // blocks * BLOCK_N + tl.arange(0, BLOCK_N)
+    j = tl.program_id(0) % blocks * BLOCK_M + tl.arange(0, BLOCK_M)
+    split = tl.program_id(1).to(tl.int64)
     f = tl.arange(0, BLOCK_F)
     # Rows past the end repeat the last one and are not stored.
     x = query + tl.minimum(i, N - 1).to(tl.int64)[:, None, None] * F + split * SEGMENT
@@ -135,17 +139,18 @@ def all_pairs(query: Tensor, target: Tensor) -> Tensor:
     block_m = 2 if wide else 4
     kind = torch.int64 if whole else torch.float64
     partial = torch.empty((splits, rows, columns), dtype=kind, device=query.device)
-    grid = (triton.cdiv(columns, block_m), triton.cdiv(rows, block_n), splits)
-    nearest_all_pairs_kernel[grid](
-        *(query, target, partial, rows, columns, features),
-        SEGMENT=SEGMENT,
-        DIFFERENCE=difference,
-        SUM=total,
-        BLOCK_N=block_n,
-        BLOCK_M=block_m,
-        BLOCK_F=_STEP,
-        num_warps=4,
-    )
+    grid = (triton.cdiv(columns, block_m) * triton.cdiv(rows, block_n), splits)
+    with torch.cuda.device_of(query):
+        nearest_all_pairs_kernel[grid](
+            *(query, target, partial, rows, columns, features),
+            SEGMENT=SEGMENT,
+            DIFFERENCE=difference,
+            SUM=total,
+            BLOCK_N=block_n,
+            BLOCK_M=block_m,
+            BLOCK_F=_STEP,
+            **OPTIONS,
+        )
     return _merged(partial)
 
 
@@ -167,12 +172,13 @@ def chosen_pairs(query: Tensor, target: Tensor, row: Tensor, column: Tensor) -> 
     splits = triton.cdiv(features, SEGMENT)
     partial = torch.empty((splits, pairs), dtype=torch.float64, device=query.device)
     if pairs:
-        nearest_chosen_pairs_kernel[(pairs, splits)](
-            *(query, target, row, column, partial, pairs, features),
-            SEGMENT=SEGMENT,
-            BLOCK_F=_STEP,
-            num_warps=4,
-        )
+        with torch.cuda.device_of(query):
+            nearest_chosen_pairs_kernel[(pairs, splits)](
+                *(query, target, row, column, partial, pairs, features),
+                SEGMENT=SEGMENT,
+                BLOCK_F=_STEP,
+                **OPTIONS,
+            )
     return _merged(partial)
 
 
@@ -182,7 +188,8 @@ def _merged(partial: Tensor) -> Tensor:
         return partial[0]
     total = torch.empty_like(partial[0])
     grid = (triton.cdiv(total.numel(), _MERGED),)
-    nearest_merge_kernel[grid](
-        partial, total, total.numel(), len(partial), BLOCK=_MERGED, num_warps=4
-    )
+    with torch.cuda.device_of(partial):
+        nearest_merge_kernel[grid](
+            partial, total, total.numel(), len(partial), BLOCK=_MERGED, **OPTIONS
+        )
     return total

@@ -12,31 +12,34 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastgan.kernels.tiles import OPTIONS, groups, place, tiles
+from fastgan.kernels.tiles import OPTIONS, SIZES, SUMMING, groups, known, parts, place, tiles
 
 __all__ = ["norm_act_apply", "norm_act_fwd", "norm_act_statistics"]
 
 # Of a tile: 16 a thread, two (bfloat16) or four (float32) 16-byte reads in flight.
 ELEMENTS = 2048
+# Channels of a program that prepares rows.
+_ROW = 128
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def norm_act_statistics_kernel(
     x,  # [B, C, S]
     partial,  # [B, splits, 2, C] float64: mean and sum of squares about it
     C,
     S,
     K,
-    stride_s,
-    stride_c,
     chunk,
     BLOCK_S: tl.constexpr,
     BLOCK_C: tl.constexpr,
+    LAST: tl.constexpr,
+    WIDE: tl.constexpr,
     STEPS: tl.constexpr,  # read at once
 ):
     # one program per (split, block of channels, sample); one lane per (voxel of a tile, channel)
-    split = tl.program_id(0)
-    b, c, count, offsets = place(split, C, S, stride_s, stride_c, chunk, BLOCK_S, BLOCK_C)
+    split, splits = parts(C, BLOCK_C)
+    C, S = known(C, S, LAST, WIDE)
+    b, c, count, offsets, step = place(split, C, S, chunk, BLOCK_S, BLOCK_C, LAST)
     exact: tl.constexpr = x.dtype.element_ty == tl.float64
     accumulator: tl.constexpr = tl.float64 if exact else tl.float32
     s = tl.arange(0, BLOCK_S)
@@ -51,7 +54,7 @@ def norm_act_statistics_kernel(
         n += 1
         mean = tl.fma(delta, 1 / n, mean)
         squares = tl.fma(delta, tl.fma(delta, -1 / n, delta), squares)
-        offsets += BLOCK_S * stride_s
+        offsets += step
     # Lanes meet in float64, for a tree of float32 sums would cost digits that the lanes have, and
     # relative to the first, or a large mean would round their differences away.
     lane = ((count - s + BLOCK_S - 1) // BLOCK_S).to(accumulator)[:, None]
@@ -59,23 +62,28 @@ def norm_act_statistics_kernel(
     away = mean - origin[None, :]
     middle = tl.sum((lane * away).to(tl.float64), 0) / tl.full((), count, tl.float64)
     away -= middle.to(accumulator)[None, :]
-    at = partial + (b * tl.num_programs(0) + split) * 2 * C + c
+    at = partial + (b * splits + split) * 2 * C + c
     tl.store(at, origin.to(tl.float64) + middle, mask=c < C)
     squares = tl.fma(lane * away, away, squares)
     tl.store(at + C, tl.sum(squares.to(tl.float64), 0), mask=c < C)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def norm_act_statistics_merge_kernel(
     partial,  # [B, splits, 2, C] float64
+    weight,  # [C] or [B, C]
+    bias,  # [C] or [B, C]
     mean,  # [B, G]
     rstd,  # [B, G]
+    rows,  # [B, 3, C]: see `store_rows`
+    weight_stride,
+    bias_stride,
     C,
     S,
     K,
     chunk,
     splits,
-    EPS: tl.constexpr,
+    eps: tl.float64,
     BLOCK_N: tl.constexpr,
     BLOCK_G: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -107,9 +115,13 @@ def norm_act_statistics_merge_kernel(
         squares += tl.sum(tl.sum(tl.where(valid, within + voxels * away * away, 0), 0), 1)
     to = b * (C // K) + g
     accumulator: tl.constexpr = mean.dtype.element_ty
-    r = 1 / tl.sqrt(squares / m + EPS)
+    r = 1 / tl.sqrt(squares / m + eps)
     tl.store(mean + to, mu.to(accumulator), mask=g * K < C)
     tl.store(rstd + to, r.to(accumulator), mask=g * K < C)
+    at = rows + b * 3 * C + channels
+    constants = mu.to(accumulator)[:, None], r.to(accumulator)[:, None]
+    affines = weight, bias, weight_stride, bias_stride
+    store_rows(at, *constants, *affines, b, channels, inside, C)
 
 
 @triton.jit
@@ -119,6 +131,48 @@ def affine(parameter, stride, b, c, C, default: tl.constexpr, accumulator: tl.co
         return tl.full(c.shape, default, accumulator)
     else:
         return tl.load(parameter + b * stride + c, mask=c < C, other=default).to(accumulator)
+
+
+@triton.jit
+def store_rows(at, mu, r, weight, bias, weight_stride, bias_stride, b, channels, inside, C):
+    """What `normalisation` finds, a row each of [B, *, C] from `at` on: read side by side, and
+    without a division by the channels of a group.
+    """
+    accumulator: tl.constexpr = at.dtype.element_ty
+    gamma = affine(weight, weight_stride, b, channels, C, 1, accumulator)
+    beta = affine(bias, bias_stride, b, channels, C, 0, accumulator)
+    tl.store(at, tl.where(inside, mu, 0), mask=inside)
+    tl.store(at + C, gamma * r, mask=inside)
+    tl.store(at + 2 * C, beta, mask=inside)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def norm_act_rows_kernel(
+    mean,  # [B, G]
+    rstd,  # [B, G]
+    weight,  # [C] or [B, C]
+    bias,  # [C] or [B, C]
+    rows,  # [B, 3, C]
+    weight_stride,
+    bias_stride,
+    C,
+    K,
+    BLOCK: tl.constexpr,
+):
+    # one program per (block of channels, sample)
+    b = tl.program_id(1).to(tl.int64)
+    c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    at = b * (C // K) + c // K
+    mu = tl.load(mean + at, mask=c < C, other=0)
+    r = tl.load(rstd + at, mask=c < C, other=0)
+    to = rows + b * 3 * C + c
+    store_rows(to, mu, r, weight, bias, weight_stride, bias_stride, b, c, c < C, C)
+
+
+@triton.jit
+def row(at, c, C):
+    """[1, BLOCK_C]: one of the rows at channels c."""
+    return tl.load(at + c, mask=c < C, other=0)[None, :]
 
 
 @triton.jit
@@ -136,36 +190,33 @@ def normalisation(mean, rstd, weight, bias, weight_stride, bias_stride, b, c, C,
     return mu[None, :], (gamma * r)[None, :], beta[None, :]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def norm_act_apply_kernel(
     x,  # [B, C, S]
-    mean,  # [B, G]
-    rstd,  # [B, G]
-    weight,  # [C] or [B, C]
-    bias,  # [C] or [B, C]
+    rows,  # [B, 3, C]: mean, scale, shift
     y,  # [B, C, S]
-    weight_stride,
-    bias_stride,
     C,
     S,
     K,
-    stride_s,
-    stride_c,
     chunk,
     BLOCK_S: tl.constexpr,
     BLOCK_C: tl.constexpr,
-    NEGATIVE_SLOPE: tl.constexpr,
+    LAST: tl.constexpr,
+    WIDE: tl.constexpr,
+    negative_slope: tl.float64,
 ):
     # one program per (tile of the voxels, block of channels, sample), last voxels first
-    split = tl.num_programs(0) - 1 - tl.program_id(0)
-    b, c, count, offsets = place(split, C, S, stride_s, stride_c, chunk, BLOCK_S, BLOCK_C)
+    split, splits = parts(C, BLOCK_C)
+    split = splits - 1 - split
+    C, S = known(C, S, LAST, WIDE)
+    b, c, count, offsets, _ = place(split, C, S, chunk, BLOCK_S, BLOCK_C, LAST)
+    accumulator: tl.constexpr = rows.dtype.element_ty
+    slope = tl.full((), negative_slope, accumulator)
     valid = (tl.arange(0, BLOCK_S) < count)[:, None] & (c < C)[None, :]
-    value = tl.load(x + offsets, mask=valid, other=0).to(mean.dtype.element_ty)
-    mu, scale, shift = normalisation(
-        mean, rstd, weight, bias, weight_stride, bias_stride, b, c, C, K
-    )
-    z = tl.fma(value - mu, scale, shift)
-    out = tl.where(z > 0, z, z * NEGATIVE_SLOPE)
+    value = tl.load(x + offsets, mask=valid, other=0).to(accumulator)
+    at = rows + b * 3 * C
+    z = tl.fma(value - row(at, c, C), row(at + C, c, C), row(at + 2 * C, c, C))
+    out = tl.where(z > 0, z, z * slope)
     tl.store(y + offsets, out.to(y.dtype.element_ty), mask=valid)
 
 
@@ -184,20 +235,7 @@ def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor,
     Deterministic: yes.
     Cost: one read of x, two launches.
     """
-    # 16 bytes a thread and tile, four of them at once, where that leaves registers
-    half = x.element_size() == 2
-    cut = tiles(x, num_groups, ELEMENTS // 2 if half else ELEMENTS)
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    partial = x.new_empty((cut.B, cut.splits, 2, cut.C), dtype=torch.float64)
-    mean, rstd = (x.new_empty((cut.B, num_groups), dtype=dtype) for _ in range(2))
-    merge = groups(cut)
-    with torch.cuda.device_of(x):
-        norm_act_statistics_kernel[cut.grid](x, partial, *cut.sizes, 4 if half else 1, **OPTIONS)
-        norm_act_statistics_merge_kernel[merge.grid](
-            *(partial, mean, rstd, cut.C, cut.S, cut.K, cut.chunk, cut.splits),
-            *(eps, *merge[1:]),
-            **OPTIONS,
-        )
+    mean, rstd, _ = _statistics(x, None, None, num_groups, eps)
     return mean, rstd
 
 
@@ -210,16 +248,18 @@ def norm_act_apply(
     num_groups: int,
     negative_slope: float,
 ) -> Tensor:  # like x
-    """LeakyReLU(weight (x - mean) rstd + bias); one read and one write of x, one launch."""
-    y = torch.empty_like(x)
-    cut = tiles(x, num_groups, ELEMENTS).one_each()
+    """LeakyReLU(weight (x - mean) rstd + bias); one read and one write of x, two launches."""
+    batch, channels = x.shape[:2]
+    rows = mean.new_empty((batch, 3, channels))
+    strides = row_stride(weight), row_stride(bias)
+    grid = triton.cdiv(channels, _ROW), batch
     with torch.cuda.device_of(x):
-        norm_act_apply_kernel[cut.grid](
-            *(x, mean, rstd, weight, bias, y, row_stride(weight), row_stride(bias), *cut.sizes),
-            NEGATIVE_SLOPE=negative_slope,
+        norm_act_rows_kernel[grid](
+            *(mean, rstd, weight, bias, rows, *strides, channels, channels // num_groups),
+            BLOCK=_ROW,
             **OPTIONS,
         )
-    return y
+    return _applied(x, rows, num_groups, negative_slope)
 
 
 def norm_act_fwd(
@@ -230,9 +270,39 @@ def norm_act_fwd(
     eps: float,
     negative_slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """y, mean and rstd; arguments as in `norm_act_statistics` and `norm_act_apply`."""
-    mean, rstd = norm_act_statistics(x, num_groups, eps)
-    return norm_act_apply(x, mean, rstd, weight, bias, num_groups, negative_slope), mean, rstd
+    """The value like x, and mean and rstd [B, G]; three launches."""
+    mean, rstd, rows = _statistics(x, weight, bias, num_groups, eps)
+    return _applied(x, rows, num_groups, negative_slope), mean, rstd
+
+
+def _statistics(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, num_groups: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and rstd [B, G], and the rows [B, 3, C] that the application reads."""
+    # 16 bytes a thread and tile, four of them at once, where that leaves registers
+    half = x.element_size() == 2
+    cut = tiles(x, num_groups, ELEMENTS // 2 if half else ELEMENTS)
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    partial = x.new_empty((cut.B, cut.splits, 2, cut.C), dtype=torch.float64)
+    mean, rstd = (x.new_empty((cut.B, num_groups), dtype=dtype) for _ in range(2))
+    rows = mean.new_empty((cut.B, 3, cut.C))
+    merge = groups(cut)
+    with torch.cuda.device_of(x):
+        norm_act_statistics_kernel[cut.grid](x, partial, *cut.sizes, 4 if half else 1, **SUMMING)
+        norm_act_statistics_merge_kernel[merge.grid](
+            *(partial, weight, bias, mean, rstd, rows, row_stride(weight), row_stride(bias)),
+            *(cut.C, cut.S, cut.K, cut.chunk, cut.splits, eps, *merge[1:]),
+            **OPTIONS,
+        )
+    return mean, rstd, rows
+
+
+def _applied(x: Tensor, rows: Tensor, num_groups: int, negative_slope: float) -> Tensor:
+    y = torch.empty_like(x)
+    cut = tiles(x, num_groups, ELEMENTS).one_each()
+    with torch.cuda.device_of(x):
+        norm_act_apply_kernel[cut.grid](x, rows, y, *cut.sizes, negative_slope, **OPTIONS)
+    return y
 
 
 def row_stride(parameter: Tensor | None) -> int:

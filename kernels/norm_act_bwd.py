@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastgan.kernels.norm_act import ELEMENTS, affine, normalisation, row_stride
-from fastgan.kernels.tiles import OPTIONS, groups, place, tiles
+from fastgan.kernels.norm_act import ELEMENTS, affine, normalisation, row, row_stride, store_rows
+from fastgan.kernels.tiles import OPTIONS, SIZES, SUMMING, groups, known, parts, place, tiles
 
 __all__ = ["norm_act_bwd"]
 
@@ -20,7 +20,7 @@ __all__ = ["norm_act_bwd"]
 SUMMED = 1024
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def norm_act_bwd_sums_kernel(
     g,  # [B, C, S] gradient of y
     x,  # [B, C, S]
@@ -34,17 +34,19 @@ def norm_act_bwd_sums_kernel(
     C,
     S,
     K,
-    stride_s,
-    stride_c,
     chunk,
     BLOCK_S: tl.constexpr,
     BLOCK_C: tl.constexpr,
-    NEGATIVE_SLOPE: tl.constexpr,
+    LAST: tl.constexpr,
+    WIDE: tl.constexpr,
+    negative_slope: tl.float64,
 ):
     # one program per (split, block of channels, sample); one lane per (voxel of a tile, channel)
-    split = tl.program_id(0)
-    b, c, count, offsets = place(split, C, S, stride_s, stride_c, chunk, BLOCK_S, BLOCK_C)
+    split, splits = parts(C, BLOCK_C)
+    C, S = known(C, S, LAST, WIDE)
+    b, c, count, offsets, step = place(split, C, S, chunk, BLOCK_S, BLOCK_C, LAST)
     accumulator: tl.constexpr = mean.dtype.element_ty
+    slope = tl.full((), negative_slope, accumulator)
     mu, scale, shift = normalisation(
         mean, rstd, weight, bias, weight_stride, bias_stride, b, c, C, K
     )
@@ -55,11 +57,11 @@ def norm_act_bwd_sums_kernel(
         valid = (start + s < count)[:, None] & (c < C)[None, :]
         centred = tl.load(x + offsets, mask=valid, other=0).to(accumulator) - mu
         u = tl.load(g + offsets, mask=valid, other=0).to(accumulator)
-        u = tl.where(tl.fma(centred, scale, shift) > 0, u, u * NEGATIVE_SLOPE)
+        u = tl.where(tl.fma(centred, scale, shift) > 0, u, u * slope)
         sum_u += u
         sum_ux = tl.fma(u, centred, sum_ux)
-        offsets += BLOCK_S * stride_s
-    at = partial + (b * tl.num_programs(0) + split) * 2 * C + c
+        offsets += step
+    at = partial + (b * splits + split) * 2 * C + c
     tl.store(at, tl.sum(sum_u.to(tl.float64), 0), mask=c < C)
     tl.store(at + C, tl.sum(sum_ux.to(tl.float64), 0), mask=c < C)
 
@@ -89,14 +91,17 @@ def merged(
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def norm_act_bwd_merge_kernel(
     partial,  # [B, splits, 2, C] float64
+    mean,  # [B, G]
     rstd,  # [B, G]
     weight,  # [C] or [B, C]
-    coefficients,  # [B, 3, C]
+    bias,  # [C] or [B, C]
+    coefficients,  # [B, 6, C]; the last three by `store_rows`
     sums,  # [B, 2, C] of u and of u xh
     weight_stride,
+    bias_stride,
     C,
     S,
     K,
@@ -112,7 +117,10 @@ def norm_act_bwd_merge_kernel(
     channels = (g * K)[:, None] + k[None, :]
     inside = (g * K < C)[:, None] & (k < K)[None, :]
     accumulator: tl.constexpr = coefficients.dtype.element_ty
-    r = tl.load(rstd + b * (C // K) + g, mask=g * K < C, other=0).to(tl.float64)[:, None]
+    of_group = b * (C // K) + g
+    mu = tl.load(mean + of_group, mask=g * K < C, other=0)[:, None]
+    rounded = tl.load(rstd + of_group, mask=g * K < C, other=0)[:, None]
+    r = rounded.to(tl.float64)
     gamma = affine(weight, weight_stride, b, channels, C, 1, tl.float64)
     sum_u = merged(partial, b, channels, inside, C, splits, 0, 2, BLOCK_N, BLOCK_G, BLOCK_K)
     sum_ux = merged(partial, b, channels, inside, C, splits, 1, 2, BLOCK_N, BLOCK_G, BLOCK_K) * r
@@ -120,10 +128,12 @@ def norm_act_bwd_merge_kernel(
     mean_u = tl.sum(tl.where(inside, gamma * sum_u, 0), 1)[:, None] / m
     mean_ux = tl.sum(tl.where(inside, gamma * sum_ux, 0), 1)[:, None] / m
     none = tl.zeros((BLOCK_G, BLOCK_K), tl.float64)
-    at = coefficients + b * 3 * C + channels
+    at = coefficients + b * 6 * C + channels
     tl.store(at, (gamma * r).to(accumulator), mask=inside)
     tl.store(at + C, (none - r * r * mean_ux).to(accumulator), mask=inside)
     tl.store(at + 2 * C, (none - r * mean_u).to(accumulator), mask=inside)
+    affines = weight, bias, weight_stride, bias_stride
+    store_rows(at + 3 * C, mu, rounded, *affines, b, channels, inside, C)
     at = sums + b * 2 * C + channels
     tl.store(at, sum_u.to(accumulator), mask=inside)
     tl.store(at + C, sum_ux.to(accumulator), mask=inside)
@@ -142,53 +152,42 @@ def store_gradient(sums, gradient, b, c, B, C, ROWS: tl.constexpr, PER_SAMPLE: t
         tl.store(gradient + c, total.to(gradient.dtype.element_ty), mask=c < C)
 
 
-@triton.jit
-def row(at, c, C):
-    """[1, BLOCK_C]: coefficients of channels c."""
-    return tl.load(at, mask=c < C, other=0)[None, :]
-
-
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def norm_act_bwd_apply_kernel(
     g,  # [B, C, S]
     x,  # [B, C, S]
-    mean,  # [B, G]
-    rstd,  # [B, G]
-    weight,  # [C] or [B, C]
-    bias,  # [C] or [B, C]
-    coefficients,  # [B, 3, C]
+    coefficients,  # [B, 6, C]; the last three by `store_rows`
     sums,  # [B, 2, C]
     d_x,  # [B, C, S]
     d_weight,  # like weight
     d_bias,  # like bias
-    weight_stride,
-    bias_stride,
     B,
     C,
     S,
     K,
-    stride_s,
-    stride_c,
     chunk,
     BLOCK_S: tl.constexpr,
     BLOCK_C: tl.constexpr,
-    NEGATIVE_SLOPE: tl.constexpr,
+    LAST: tl.constexpr,
+    WIDE: tl.constexpr,
+    negative_slope: tl.float64,
     WEIGHT_PER_SAMPLE: tl.constexpr,
     BIAS_PER_SAMPLE: tl.constexpr,
 ):
     # one program per (tile of the voxels, block of channels, sample), last voxels first
-    split = tl.num_programs(0) - 1 - tl.program_id(0)
-    b, c, count, offsets = place(split, C, S, stride_s, stride_c, chunk, BLOCK_S, BLOCK_C)
+    split, splits = parts(C, BLOCK_C)
+    split = splits - 1 - split
+    C, S = known(C, S, LAST, WIDE)
+    b, c, count, offsets, _ = place(split, C, S, chunk, BLOCK_S, BLOCK_C, LAST)
     accumulator: tl.constexpr = coefficients.dtype.element_ty
+    slope = tl.full((), negative_slope, accumulator)
     valid = (tl.arange(0, BLOCK_S) < count)[:, None] & (c < C)[None, :]
     centred = tl.load(x + offsets, mask=valid, other=0).to(accumulator)
     u = tl.load(g + offsets, mask=valid, other=0).to(accumulator)
-    mu, scale, shift = normalisation(
-        mean, rstd, weight, bias, weight_stride, bias_stride, b, c, C, K
-    )
-    at = coefficients + b * 3 * C + c
-    centred -= mu
-    u = tl.where(tl.fma(centred, scale, shift) > 0, u, u * NEGATIVE_SLOPE)
+    at = coefficients + b * 6 * C
+    centred -= row(at + 3 * C, c, C)
+    z = tl.fma(centred, row(at + 4 * C, c, C), row(at + 5 * C, c, C))
+    u = tl.where(z > 0, u, u * slope)
     out = tl.fma(u, row(at, c, C), tl.fma(centred, row(at + C, c, C), row(at + 2 * C, c, C)))
     tl.store(d_x + offsets, out.to(d_x.dtype.element_ty), mask=valid)
     if split == 0:
@@ -214,7 +213,7 @@ def norm_act_bwd(
     """
     cut = tiles(x, num_groups, SUMMED)
     partial = mean.new_empty((cut.B, cut.splits, 2, cut.C), dtype=torch.float64)
-    coefficients, sums = (mean.new_empty((cut.B, rows, cut.C)) for rows in (3, 2))
+    coefficients, sums = (mean.new_empty((cut.B, rows, cut.C)) for rows in (6, 2))
     d_x = torch.empty_like(x)
     d_weight, d_bias = (None if p is None else torch.empty_like(p) for p in (weight, bias))
     strides = row_stride(weight), row_stride(bias)
@@ -222,15 +221,15 @@ def norm_act_bwd(
     merge, each = groups(cut), tiles(x, num_groups, ELEMENTS).one_each()
     with torch.cuda.device_of(x):
         norm_act_bwd_sums_kernel[cut.grid](
-            *(*volumes, partial, *strides, *cut.sizes, negative_slope), **OPTIONS
+            *(*volumes, partial, *strides, *cut.sizes, negative_slope), **SUMMING
         )
         norm_act_bwd_merge_kernel[merge.grid](
-            *(partial, rstd, weight, coefficients, sums, strides[0]),
+            *(partial, mean, rstd, weight, bias, coefficients, sums, *strides),
             *(cut.C, cut.S, cut.K, cut.splits, *merge[1:]),
             **OPTIONS,
         )
         norm_act_bwd_apply_kernel[each.grid](
-            *(*volumes, coefficients, sums, d_x, d_weight, d_bias, *strides, *each),
+            *(g, x, coefficients, sums, d_x, d_weight, d_bias, *each),
             *(negative_slope, strides[0] > 0, strides[1] > 0),
             **OPTIONS,
         )

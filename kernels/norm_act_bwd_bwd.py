@@ -14,9 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastgan.kernels.norm_act import affine, normalisation, row_stride
-from fastgan.kernels.norm_act_bwd import merged, row, store_gradient
-from fastgan.kernels.tiles import OPTIONS, groups, place, tiles
+from fastgan.kernels.norm_act import affine, normalisation, row, row_stride, store_rows
+from fastgan.kernels.norm_act_bwd import merged, store_gradient
+from fastgan.kernels.tiles import OPTIONS, SIZES, groups, known, parts, place, tiles
 
 __all__ = ["norm_act_bwd_bwd"]
 
@@ -24,7 +24,7 @@ __all__ = ["norm_act_bwd_bwd"]
 ELEMENTS = 1024
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def norm_act_bwd_bwd_sums_kernel(
     gg_x,  # [B, C, S] v, gradient of d_x
     g,  # [B, C, S] gradient of y
@@ -39,17 +39,19 @@ def norm_act_bwd_bwd_sums_kernel(
     C,
     S,
     K,
-    stride_s,
-    stride_c,
     chunk,
     BLOCK_S: tl.constexpr,
     BLOCK_C: tl.constexpr,
-    NEGATIVE_SLOPE: tl.constexpr,
+    LAST: tl.constexpr,
+    WIDE: tl.constexpr,
+    negative_slope: tl.float64,
 ):
     # one program per (split, block of channels, sample); one lane per (voxel of a tile, channel)
-    split = tl.program_id(0)
-    b, c, count, offsets = place(split, C, S, stride_s, stride_c, chunk, BLOCK_S, BLOCK_C)
+    split, splits = parts(C, BLOCK_C)
+    C, S = known(C, S, LAST, WIDE)
+    b, c, count, offsets, step = place(split, C, S, chunk, BLOCK_S, BLOCK_C, LAST)
     accumulator: tl.constexpr = mean.dtype.element_ty
+    slope = tl.full((), negative_slope, accumulator)
     mu, scale, shift = normalisation(
         mean, rstd, weight, bias, weight_stride, bias_stride, b, c, C, K
     )
@@ -63,7 +65,7 @@ def norm_act_bwd_bwd_sums_kernel(
         valid = (start + s < count)[:, None] & (c < C)[None, :]
         centred = tl.load(x + offsets, mask=valid, other=0).to(accumulator) - mu
         u = tl.load(g + offsets, mask=valid, other=0).to(accumulator)
-        u = tl.where(tl.fma(centred, scale, shift) > 0, u, u * NEGATIVE_SLOPE)
+        u = tl.where(tl.fma(centred, scale, shift) > 0, u, u * slope)
         sum_u += u
         sum_ux = tl.fma(u, centred, sum_ux)
         if gg_x is not None:
@@ -71,8 +73,8 @@ def norm_act_bwd_bwd_sums_kernel(
             sum_v += v
             sum_vx = tl.fma(v, centred, sum_vx)
             sum_vu = tl.fma(v, u, sum_vu)
-        offsets += BLOCK_S * stride_s
-    at = partial + (b * tl.num_programs(0) + split) * 5 * C + c
+        offsets += step
+    at = partial + (b * splits + split) * 5 * C + c
     tl.store(at, tl.sum(sum_u.to(tl.float64), 0), mask=c < C)
     tl.store(at + C, tl.sum(sum_ux.to(tl.float64), 0), mask=c < C)
     tl.store(at + 2 * C, tl.sum(sum_v.to(tl.float64), 0), mask=c < C)
@@ -86,14 +88,16 @@ def over_group(values, inside, m):
     return tl.sum(tl.where(inside, values, 0), 1)[:, None] / m
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def norm_act_bwd_bwd_merge_kernel(
     partial,  # [B, splits, 5, C] float64
+    mean,  # [B, G]
     rstd,  # [B, G]
     weight,  # [C] or [B, C]
+    bias,  # [C] or [B, C]
     gg_weight,  # like weight
     gg_bias,  # like bias
-    coefficients,  # [B, 7, C]
+    coefficients,  # [B, 10, C]; the last three by `store_rows`
     sums,  # [B, 1, C] contributions to d_weight
     weight_stride,
     bias_stride,
@@ -112,7 +116,10 @@ def norm_act_bwd_bwd_merge_kernel(
     channels = (group * K)[:, None] + k[None, :]
     inside = (group * K < C)[:, None] & (k < K)[None, :]
     accumulator: tl.constexpr = coefficients.dtype.element_ty
-    r = tl.load(rstd + b * (C // K) + group, mask=group * K < C, other=0).to(tl.float64)[:, None]
+    of_group = b * (C // K) + group
+    mu = tl.load(mean + of_group, mask=group * K < C, other=0)[:, None]
+    rounded = tl.load(rstd + of_group, mask=group * K < C, other=0)[:, None]
+    r = rounded.to(tl.float64)
     gamma = affine(weight, weight_stride, b, channels, C, 1, tl.float64)
     hg = affine(gg_weight, weight_stride, b, channels, C, 0, tl.float64)
     hb = affine(gg_bias, bias_stride, b, channels, C, 0, tl.float64)
@@ -133,7 +140,7 @@ def norm_act_bwd_bwd_merge_kernel(
     g_centred = r * (hg - gamma * r * mean_vx)
     x_centred = none - r * r * (r * (kappa - 3 * mean_ux * mean_vx) + mean_hux)
     x_one = none + r * r * (mean_vx * mean_u + mean_ux * mean_v) - r * mean_hu
-    at = coefficients + b * 7 * C + channels
+    at = coefficients + b * 10 * C + channels
     tl.store(at, (gamma * r).to(accumulator), mask=inside)
     tl.store(at + C, g_centred.to(accumulator), mask=inside)
     tl.store(at + 2 * C, (hb - gamma * r * mean_v).to(accumulator), mask=inside)
@@ -141,52 +148,49 @@ def norm_act_bwd_bwd_merge_kernel(
     tl.store(at + 4 * C, (none - r * r * mean_ux).to(accumulator), mask=inside)
     tl.store(at + 5 * C, x_centred.to(accumulator), mask=inside)
     tl.store(at + 6 * C, x_one.to(accumulator), mask=inside)
+    affines = weight, bias, weight_stride, bias_stride
+    store_rows(at + 7 * C, mu, rounded, *affines, b, channels, inside, C)
     of_weight = r * (vu - mean_v * u - mean_vx * ux)
     tl.store(sums + b * C + channels, of_weight.to(accumulator), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def norm_act_bwd_bwd_apply_kernel(
     gg_x,  # [B, C, S]
     g,  # [B, C, S]
     x,  # [B, C, S]
-    mean,  # [B, G]
-    rstd,  # [B, G]
-    weight,  # [C] or [B, C]
-    bias,  # [C] or [B, C]
-    coefficients,  # [B, 7, C]
+    coefficients,  # [B, 10, C]; the last three by `store_rows`
     sums,  # [B, 1, C]
     d_g,  # [B, C, S]
     d_x,  # [B, C, S]
     d_weight,  # like weight
-    weight_stride,
-    bias_stride,
     B,
     C,
     S,
     K,
-    stride_s,
-    stride_c,
     chunk,
     BLOCK_S: tl.constexpr,
     BLOCK_C: tl.constexpr,
-    NEGATIVE_SLOPE: tl.constexpr,
+    LAST: tl.constexpr,
+    WIDE: tl.constexpr,
+    negative_slope: tl.float64,
     WEIGHT_PER_SAMPLE: tl.constexpr,
 ):
     # one program per (tile of the voxels, block of channels, sample), last voxels first
-    split = tl.num_programs(0) - 1 - tl.program_id(0)
-    b, c, count, offsets = place(split, C, S, stride_s, stride_c, chunk, BLOCK_S, BLOCK_C)
+    split, splits = parts(C, BLOCK_C)
+    split = splits - 1 - split
+    C, S = known(C, S, LAST, WIDE)
+    b, c, count, offsets, _ = place(split, C, S, chunk, BLOCK_S, BLOCK_C, LAST)
     accumulator: tl.constexpr = coefficients.dtype.element_ty
+    slope = tl.full((), negative_slope, accumulator)
     valid = (tl.arange(0, BLOCK_S) < count)[:, None] & (c < C)[None, :]
     centred = tl.load(x + offsets, mask=valid, other=0).to(accumulator)
     u = tl.load(g + offsets, mask=valid, other=0).to(accumulator)
-    mu, scale, shift = normalisation(
-        mean, rstd, weight, bias, weight_stride, bias_stride, b, c, C, K
-    )
-    at = coefficients + b * 7 * C + c
-    centred -= mu
-    above = tl.fma(centred, scale, shift) > 0
-    u = tl.where(above, u, u * NEGATIVE_SLOPE)
+    at = coefficients + b * 10 * C
+    centred -= row(at + 7 * C, c, C)
+    z = tl.fma(centred, row(at + 8 * C, c, C), row(at + 9 * C, c, C))
+    above = z > 0
+    u = tl.where(above, u, u * slope)
     to_g = tl.fma(centred, row(at + C, c, C), row(at + 2 * C, c, C))
     to_x = tl.fma(centred, row(at + 5 * C, c, C), row(at + 6 * C, c, C))
     to_x = tl.fma(u, row(at + 3 * C, c, C), to_x)
@@ -194,7 +198,7 @@ def norm_act_bwd_bwd_apply_kernel(
         v = tl.load(gg_x + offsets, mask=valid, other=0).to(accumulator)
         to_g = tl.fma(v, row(at, c, C), to_g)
         to_x = tl.fma(v, row(at + 4 * C, c, C), to_x)
-    to_g = tl.where(above, to_g, to_g * NEGATIVE_SLOPE)
+    to_g = tl.where(above, to_g, to_g * slope)
     tl.store(d_g + offsets, to_g.to(d_g.dtype.element_ty), mask=valid)
     tl.store(d_x + offsets, to_x.to(d_x.dtype.element_ty), mask=valid)
     if d_weight is not None:  # noqa: SIM102 (decided when compiling, the next is not)
@@ -222,7 +226,7 @@ def norm_act_bwd_bwd(
     """
     cut = tiles(x, num_groups, ELEMENTS)
     partial = mean.new_empty((cut.B, cut.splits, 5, cut.C), dtype=torch.float64)
-    coefficients, sums = (mean.new_empty((cut.B, rows, cut.C)) for rows in (7, 1))
+    coefficients, sums = (mean.new_empty((cut.B, rows, cut.C)) for rows in (10, 1))
     d_g, d_x = torch.empty_like(x), torch.empty_like(x)
     d_weight = None if weight is None else torch.empty_like(weight)
     strides = row_stride(weight), row_stride(bias)
@@ -233,12 +237,12 @@ def norm_act_bwd_bwd(
             *(*volumes, partial, *strides, *cut.sizes, negative_slope), **OPTIONS
         )
         norm_act_bwd_bwd_merge_kernel[merge.grid](
-            *(partial, rstd, weight, gg_weight, gg_bias, coefficients, sums, *strides),
+            *(partial, mean, rstd, weight, bias, gg_weight, gg_bias, coefficients, sums, *strides),
             *(cut.C, cut.S, cut.K, cut.splits, *merge[1:]),
             **OPTIONS,
         )
         norm_act_bwd_bwd_apply_kernel[each.grid](
-            *(*volumes, coefficients, sums, d_g, d_x, d_weight, *strides, *each),
+            *(gg_x, g, x, coefficients, sums, d_g, d_x, d_weight, *each),
             *(negative_slope, strides[0] > 0),
             **OPTIONS,
         )

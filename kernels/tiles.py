@@ -12,30 +12,48 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["OPTIONS", "Groups", "Tiles", "groups", "place", "tiles"]
+__all__ = [
+    "OPTIONS",
+    "SIZES",
+    "SUMMING",
+    "Groups",
+    "Tiles",
+    "groups",
+    "known",
+    "parts",
+    "place",
+    "tiles",
+]
 
-# Fusion of products and sums where their rounding decides nothing; the kink's is explicit.
+# Of every launch. Products and sums are fused, whatever Triton's default, which changes in 3.10:
+# one rounding less, and where rounding decides (the kink) the fusion is written out.
 OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
+# Of sums: a sixth program of a multiprocessor reads more at once than further registers would.
+SUMMING = OPTIONS | {"maxnreg": 80}
+# Numbers of which no value is a kernel of its own: what 16-byte accesses need is in WIDE.
+SIZES = ("weight_stride", "bias_stride", "B", "C", "S", "K", "chunk", "splits")
 # About eight programs for each of an H100's 132 multiprocessors: enough reads in flight.
 _PROGRAMS = 1024
-# Channels last: two sectors of bfloat16 and more lie side by side.
-_LEAST_CHANNELS, _MOST_CHANNELS = 16, 128
-# Partial sums that one program of a merge holds, and channels of them: one sector of float32.
-_MERGED, _MERGED_CHANNELS = 4096, 8
+# Channels last: a sector of bfloat16. Programs of neighbouring channels run side by side, so that
+# the memory sees whole rows.
+_CHANNELS = 16
+# Partial sums that one program of a merge holds, and channels of them: one sector of float32; or
+# these many where a group has more.
+_MERGED, _MERGED_CHANNELS = 4096, (8, 64, 512, 4096)
 
 
 class Tiles(NamedTuple):
-    """Sizes and strides that the kernels over voxels take; C to chunk in their order."""
+    """Sizes that the kernels over voxels take; C to WIDE in their order."""
 
     B: int
     C: int
     S: int
     K: int  # channels of a group
-    stride_s: int  # elements between two voxels
-    stride_c: int  # elements between two channels
     chunk: int  # voxels of a split, a multiple of block_s
     block_s: int
     block_c: int
+    last: bool  # channels last, else first
+    wide: bool  # 16 divides what lies side by side: channels, or voxels
 
     @property
     def splits(self) -> int:
@@ -43,13 +61,13 @@ class Tiles(NamedTuple):
         return int(triton.cdiv(self.S, self.chunk))
 
     @property
-    def grid(self) -> tuple[int, int, int]:
+    def grid(self) -> tuple[int, int]:
         """Programs of a pass over voxels."""
-        return self.splits, triton.cdiv(self.C, self.block_c), self.B
+        return self.splits * triton.cdiv(self.C, self.block_c), self.B
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Arguments of every kernel over voxels, its two block sizes at the end."""
+        """Arguments of every kernel over voxels, its constants at the end."""
         return self[1:]
 
     def one_each(self) -> Tiles:
@@ -77,8 +95,10 @@ def tiles(x: Tensor, num_groups: int, elements: int) -> Tiles:
     batch, channels = x.shape[:2]
     voxels = x.numel() // (batch * channels)
     last = x.movedim(1, -1).is_contiguous() and channels > 1
-    block_c = _block_of_channels(channels) if last else 1
-    block_s = min(elements // block_c, triton.next_power_of_2(voxels))
+    # float64 is for tests: no kernels of its own for wide accesses
+    wide = (channels if last else voxels) % 16 == 0 and x.element_size() < 8
+    block_c = _CHANNELS if last else 1
+    block_s = elements // block_c
     pieces = triton.cdiv(voxels, block_s)
     wanted = max(1, _PROGRAMS // (batch * triton.cdiv(channels, block_c)))
     return Tiles(
@@ -86,37 +106,54 @@ def tiles(x: Tensor, num_groups: int, elements: int) -> Tiles:
         C=channels,
         S=voxels,
         K=channels // num_groups,
-        stride_s=channels if last else 1,
-        stride_c=1 if last else voxels,
         chunk=triton.cdiv(pieces, wanted) * block_s,
         block_s=block_s,
         block_c=block_c,
+        last=last,
+        wide=wide,
     )
-
-
-def _block_of_channels(channels: int) -> int:
-    """A power of two that divides the channels where that leaves whole sectors, else one above."""
-    divisor = channels & -channels
-    block = divisor if divisor >= _LEAST_CHANNELS else triton.next_power_of_2(channels)
-    return min(block, _MOST_CHANNELS)
 
 
 def groups(cut: Tiles) -> Groups:
     """Cut the partial sums [B, splits, *, C] of a pass."""
-    block_k = triton.next_power_of_2(cut.K)
-    count = cut.C // cut.K
-    block_g = min(max(1, _MERGED_CHANNELS // block_k), triton.next_power_of_2(count))
-    held = max(1, _MERGED // (block_g * block_k))
-    block_n = min(held, triton.next_power_of_2(cut.splits))
-    return Groups((triton.cdiv(count, block_g), cut.B), block_n, block_g, block_k)
+    block_k = next(n for n in (1, *_MERGED_CHANNELS[1:]) if n >= cut.K)
+    block_g = max(1, _MERGED_CHANNELS[0] // block_k)
+    block_n = _MERGED // (block_g * block_k) if block_k > 1 else 64
+    return Groups((triton.cdiv(cut.C // cut.K, block_g), cut.B), block_n, block_g, block_k)
 
 
 @triton.jit
-def place(split, C, S, stride_s, stride_c, chunk, BLOCK_S: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Sample, channels [BLOCK_C], voxels of the split, and offsets [BLOCK_S, BLOCK_C] of a tile."""
-    b = tl.program_id(2).to(tl.int64)
-    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+def known(C, S, LAST: tl.constexpr, WIDE: tl.constexpr):
+    """C and S, of which the compiler sees what 16 divides: that makes accesses wide."""
+    if WIDE:
+        if LAST:
+            C = C // 16 * 16
+        else:
+            S = S // 16 * 16
+    return C, S
+
+
+@triton.jit
+def parts(C, BLOCK_C: tl.constexpr):
+    """The program's split, and how many there are: channels come first in the grid."""
+    blocks = tl.cdiv(C, BLOCK_C)
+    return tl.program_id(0) // blocks, tl.num_programs(0) // blocks
+
+
+@triton.jit
+def place(split, C, S, chunk, BLOCK_S: tl.constexpr, BLOCK_C: tl.constexpr, LAST: tl.constexpr):
+    """Sample, channels [BLOCK_C] and voxels of the split; offsets [BLOCK_S, BLOCK_C] of a tile and
+    how far the next one is.
+    """
+    b = tl.program_id(1).to(tl.int64)
+    c = tl.program_id(0) % tl.cdiv(C, BLOCK_C) * BLOCK_C + tl.arange(0, BLOCK_C)
+    chunk = chunk // BLOCK_S * BLOCK_S
     first = split.to(tl.int64) * chunk
     voxels = first + tl.arange(0, BLOCK_S)
-    offsets = b * C * S + voxels[:, None] * stride_s + c[None, :].to(tl.int64) * stride_c
-    return b, c, tl.minimum(S - first, chunk), offsets
+    if LAST:
+        offsets = b * C * S + voxels[:, None] * C + c[None, :].to(tl.int64)
+        step = BLOCK_S * C
+    else:
+        offsets = b * C * S + voxels[:, None] + c[None, :].to(tl.int64) * S
+        step = BLOCK_S
+    return b, c, tl.minimum(S - first, chunk), offsets, step

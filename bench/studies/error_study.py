@@ -34,6 +34,8 @@ MARGIN = 1e-3
 # Geometric mean allowed, by dtype, and the worst shape.
 GOALS = {torch.float32: 1.0, torch.bfloat16: 1.2}
 WORST = 2.5
+# Of products of few numbers, all shapes together.
+WORST_OF_FEW = 1.5
 # The largest of so many errors varies little.
 MANY = 64
 
@@ -240,13 +242,12 @@ def worst(found: Sequence[Tensor], exact: Sequence[Tensor], dtype: torch.dtype) 
     return errors
 
 
-def ratios(case: Case, dtype: torch.dtype) -> tuple[list[float], list[bool]]:
-    """Our error over PyTorch's, of each product, and whether it has many numbers."""
+def both_errors(case: Case, dtype: torch.dtype) -> list[tuple[float, float, bool]]:
+    """Of each product our error and PyTorch's, and whether it has many numbers."""
     exact = products(case.stock, case, torch.float64)
     ours = worst(products(case.ours, case, dtype), exact, dtype)
     stock = worst(products(case.stock, case, dtype), exact, dtype)
-    many = [e.numel() >= MANY for e in exact]
-    return [a / b for a, b in zip(ours, stock, strict=True)], many
+    return [(a, b, e.numel() >= MANY) for a, b, e in zip(ours, stock, exact, strict=True)]
 
 
 class Summary(NamedTuple):
@@ -259,6 +260,7 @@ class Summary(NamedTuple):
     above: int  # shapes with such a product above WORST
     worst_of_few: float  # of products of few numbers
     above_of_few: int
+    few: float  # likewise all together: root mean square of our errors over that of PyTorch's
 
 
 def study(name: str, dtype: torch.dtype, shapes: int, seed: int) -> Summary:
@@ -266,19 +268,24 @@ def study(name: str, dtype: torch.dtype, shapes: int, seed: int) -> Summary:
     rng = np.random.default_rng([seed, list(OPERATORS).index(name)])
     torch.manual_seed(seed)
     logs: list[float] = []
+    few: list[tuple[float, float]] = []
     most, most_shape, above, most_of_few, above_of_few = 1.0, "", 0, 1.0, 0
     for _ in range(shapes):
         case = OPERATORS[name](rng)
-        found, many = ratios(case, dtype)
-        logs += [math.log(r) for r in found]
-        large = max([r for r, m in zip(found, many, strict=True) if m], default=1.0)
-        small = max([r for r, m in zip(found, many, strict=True) if not m], default=1.0)
+        found = both_errors(case, dtype)
+        ratios = [a / b for a, b, _ in found]
+        logs += map(math.log, ratios)
+        few += [(a, b) for a, b, many in found if not many]
+        large = max([a / b for a, b, many in found if many], default=1.0)
+        small = max([a / b for a, b, many in found if not many], default=1.0)
         above, above_of_few = above + (large > WORST), above_of_few + (small > WORST)
         most_of_few = max(most_of_few, small)
         if large > most:
-            most, most_shape = large, f"{case.label}, product {found.index(large)}"
+            most, most_shape = large, f"{case.label}, product {ratios.index(large)}"
     mean = math.exp(sum(logs) / len(logs))
-    return Summary(shapes, mean, most, most_shape, above, most_of_few, above_of_few)
+    together = math.dist([a for a, _ in few], [0.0] * len(few)) if few else 1.0
+    together /= math.dist([b for _, b in few], [0.0] * len(few)) if few else 1.0
+    return Summary(shapes, mean, most, most_shape, above, most_of_few, above_of_few, together)
 
 
 def main() -> None:
@@ -299,7 +306,10 @@ def main() -> None:
             report["operators"][key] = found._asdict()
             print(f"{key:28} mean {found.mean:.3f}  worst {found.worst:.2f}", end="  ")
             print(f"above {WORST}: {found.above}, of few numbers {found.above_of_few}", end="  ")
-            print(f"({found.worst_of_few:.2f})  {found.worst_shape}", flush=True)
+            print(
+                f"({found.worst_of_few:.2f}, together {found.few:.2f})  {found.worst_shape}",
+                flush=True,
+            )
             path.write_text(json.dumps(report, indent=1) + "\n")
 
 

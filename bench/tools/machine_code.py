@@ -4,28 +4,32 @@
 
 Compiles csrc/cuda for one architecture and prints, per kernel, registers, spills, shared memory,
 the widest loads and stores of its machine code and the kilobytes that a multiprocessor reads at
-once; Triton's kernels stand beside. Goals do not move; a budget is what holds today, and beyond it
-the program fails. Nothing here has run on a GPU.
+once; Triton's kernels stand beside. Goals do not move; a budget is what holds today, and beyond it,
+or on a narrow access in a hot loop, the program fails. Where both were compiled,
+bench/results/machine_code/ is written anew. Nothing here has run on a GPU.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+from loops import WIDE, Accesses, accesses, hot_accesses, instructions
 from reads_in_flight import GOAL, in_flight
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCH = "90a"
+RESULTS = ROOT / "bench" / "results" / "machine_code" / f"sm_{ARCH}.json"
 NVCC_FLAGS = ["-std=c++20", "-O3", "-DNDEBUG", f"-gencode=arch=compute_{ARCH},code=sm_{ARCH}"]
 
 
@@ -48,6 +52,7 @@ class Kernel:
     budget: int | None
     must_load: int = 0  # bits of the widest load and store that the budget asks for
     must_store: int = 0
+    narrow: Accesses = field(default_factory=Accesses)  # of its hot loops, below 16 bytes
     in_flight: int = 0  # bytes that a multiprocessor reads at once, 16 at a time
     must_fly: int = 0
 
@@ -62,6 +67,8 @@ class Kernel:
             found.append(f"widest load {self.widest_load} bits, not {self.must_load}")
         if self.widest_store < self.must_store:
             found.append(f"widest store {self.widest_store} bits, not {self.must_store}")
+        for (operation, bits), count in sorted(self.narrow.items()):
+            found.append(f"{count} {operation} of {bits} bits in a hot loop, not {WIDE}")
         if self.in_flight < self.must_fly:
             found.append(f"{self.in_flight >> 10} KB in flight, not {self.must_fly >> 10}")
         return found
@@ -77,16 +84,22 @@ class Limit:
     must_load: int = 0
     must_store: int = 0
     must_fly: int = 0
+    # Accesses below 16 bytes that a hot loop may have; None: any, where no access is wide.
+    narrow: frozenset[tuple[str, int]] | None = frozenset()
 
 
 THREADS = 256  # of a block
+# Inputs and weights of a convolution of one channel and biases, which are read one by one.
+ELEMENTS = frozenset({("LDG", 16), ("LDG", 32), ("LDG", 64)})
+# Of bias_act: a byte a thread, those of a warp side by side.
+BITS = frozenset({("LDG", 8), ("STG", 8)})
 # 256 threads a block: 64 registers leave 4 blocks to a multiprocessor, 80 leave 3, 128 leave 2. The
 # second template argument is the elements of an access, of convolutions the stride; the first
 # pattern that fits counts. Convolutions of one channel read its side element by element, in rows.
 LIMITS = [
-    Limit(r"conv_single_fprop_kernel<", 80, 80, 16, 128),
+    Limit(r"conv_single_fprop_kernel<", 80, 80, 16, 128, narrow=ELEMENTS),
     Limit(r"conv_single_dgrad_kernel<", 80, 80, 128, 16),
-    Limit(r"conv_single_wgrad_kernel<", 80, 80, 128, 32),
+    Limit(r"conv_single_wgrad_kernel<", 80, 80, 128, 32, narrow=ELEMENTS),
     Limit(r"norm_act_bwd_bwd_sums_kernel<\w+, [248]>", 80, 128, 128, 0, GOAL),
     Limit(r"norm_act_bwd_bwd_kernel<bfloat16, 8>", 80, 128, 128, 128, 24 << 10),
     Limit(r"norm_act_bwd_bwd_kernel<\w+, [24]>", 80, 128, 128, 128, GOAL),
@@ -96,8 +109,10 @@ LIMITS = [
     Limit(r"norm_act_bwd_kernel<\w+, [248]>", 64, 128, 128, 128, GOAL),
     Limit(r"slope_penalty_squares_kernel<\w+, [248]>", 40, 64, 128, 0, GOAL),
     Limit(r"slope_penalty_(bwd|mix)_kernel<\w+, [248]>", 40, 64, 128, 128, 32 << 10),
-    Limit(r"bias_act_\w+_kernel<", 40, 64, 128, 128),
-    Limit(r"", 64, 80),
+    Limit(r"bias_act_fwd_kernel<\w+, [02]>", 40, 64, 128, 128, GOAL, BITS),
+    Limit(r"bias_act_fwd_kernel<\w+, 1>", 40, 64, 128, 128, GOAL, BITS | ELEMENTS),
+    Limit(r"bias_act_bwd_kernel<", 40, 64, 128, 128, GOAL, BITS),
+    Limit(r"", 64, 80, narrow=None),
 ]
 
 
@@ -151,7 +166,8 @@ def parse(log: str, code: str) -> list[Kernel]:
     kernels = []
     for mangled, stores, loads, registers, rest in re.findall(pattern, log, re.S):
         shared = re.search(r"(\d+) bytes smem", rest)
-        count, name = _accesses(bodies[mangled]), readable(mangled)
+        body, name = bodies[mangled], readable(mangled)
+        count = accesses([text for _, text in instructions(body)])
         limit = next(limit for limit in LIMITS if re.match(limit.pattern, name))
         kernels.append(
             Kernel(
@@ -166,7 +182,8 @@ def parse(log: str, code: str) -> list[Kernel]:
                 budget=limit.budget,
                 must_load=limit.must_load,
                 must_store=limit.must_store,
-                in_flight=in_flight(bodies[mangled], int(registers), THREADS),
+                narrow=_narrow(body, limit),
+                in_flight=in_flight(body, int(registers), THREADS),
                 must_fly=limit.must_fly,
             )
         )
@@ -195,18 +212,15 @@ def _functions(code: str) -> Iterator[tuple[str, str]]:
     return zip(parts[1::2], parts[2::2], strict=True)
 
 
-def _accesses(body: str) -> set[tuple[str, int]]:
-    """Kinds of access to global memory: operation and bits, such as ("LDG", 128)."""
-    bits = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128}
-    found = set()
-    for operation, parts in re.findall(r"\b(LDG|STG)\.E([.\w]*)", body):
-        widths = [bits[part] for part in parts.split(".") if part in bits]
-        found.add((operation, widths[0] if widths else 32))
-    return found
+def _narrow(body: str, limit: Limit) -> Accesses:
+    if limit.narrow is None:
+        return Accesses()
+    found = hot_accesses(body).items()
+    return Accesses({k: n for k, n in found if k[1] < WIDE and k not in limit.narrow})
 
 
-def _widest(operation: str, accesses: set[tuple[str, int]]) -> int:
-    return max((width for name, width in accesses if name == operation), default=0)
+def _widest(operation: str, found: Accesses) -> int:
+    return max((width for name, width in found if name == operation), default=0)
 
 
 def _key(source: Path) -> str:
@@ -283,6 +297,20 @@ def table(kernels: list[Kernel]) -> str:
     return "\n".join(lines)
 
 
+def report(kernels: list[Kernel]) -> dict[str, object]:
+    """What the pages' tables are written from."""
+    import triton
+
+    nvcc = re.search(r"release ([\d.]+)", _output(find_tool("nvcc"), "--version"))
+    return {
+        "architecture": f"sm_{ARCH}",
+        "nvcc": nvcc[1] if nvcc else "unknown",
+        "triton": triton.__version__,
+        "goal, bytes at once": GOAL,
+        "kernels": [asdict(kernel) for kernel in kernels],
+    }
+
+
 def main() -> int:
     kernels: list[Kernel] = []
     missing = []
@@ -296,6 +324,10 @@ def main() -> int:
     if kernels:
         print(table(kernels))
     print(*missing, sep="\n", end="\n" if missing else "")
+    if not missing:
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        RESULTS.write_text(json.dumps(report(kernels), indent=1) + "\n")
+        print(f"written: {RESULTS}")
     broken = {kernel.name: found for kernel in kernels if (found := kernel.complaints())}
     for name, found in broken.items():
         print(f"above budget: {name}: {', '.join(found)}")

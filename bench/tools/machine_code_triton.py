@@ -17,11 +17,13 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
+from loops import WIDE, hot_accesses
 from reads_in_flight import GOAL, in_flight
 
 CAPABILITY = 90
@@ -41,7 +43,7 @@ REGISTERS: dict[str | tuple[str, str], tuple[int, int]] = {
     "norm_act_bwd_bwd_merge_kernel": (255, 160),
     # A step reads 512 features of 4 queries and 4 targets, of int16 2: 16, 8 and 6 KB, so that
     # three, five and six programs have to run at once.
-    ("nearest_all_pairs_kernel", "float32 rows"): (168, 112),
+    ("nearest_all_pairs_kernel", "float32 rows"): (168, 136),
     ("nearest_all_pairs_kernel", "bfloat16 rows"): (96, 136),
     ("nearest_all_pairs_kernel", "int16 rows"): (80, 120),
     "nearest_chosen_pairs_kernel": (64, 48),
@@ -49,8 +51,6 @@ REGISTERS: dict[str | tuple[str, str], tuple[int, int]] = {
 }
 # A lane's share of a step is 8 bytes there.
 NARROW = {("nearest_chosen_pairs_kernel", "bfloat16 rows")}
-# Below the goal of reads_in_flight: the second derivative's sums, channels first.
-LEAST_IN_FLIGHT = {"bfloat16 NCDHW": 30 << 10}
 SHAPE = (2, 32, 64, 64, 64)
 # Of a row of the nearest-neighbour search.
 VOXELS = 128**3
@@ -64,7 +64,7 @@ class Row(NamedTuple):
     registers: int
     spills: int  # bytes of local memory
     shared: int  # bytes
-    wide_loads: int  # of 16 bytes
+    wide_loads: int  # of 16 bytes, in its hot loops; of all code without one, as of the next three
     narrow_loads: int
     wide_stores: int
     narrow_stores: int
@@ -83,7 +83,7 @@ class Row(NamedTuple):
         if over_voxels and not self.wide_loads:
             found.append("no load of 16 bytes")
         summing = "sums" in self.kernel or "statistics_kernel" in self.kernel
-        if summing and self.in_flight < LEAST_IN_FLIGHT.get(self.use, GOAL):
+        if summing and self.in_flight < GOAL:
             found.append(f"{self.in_flight >> 10} KB in flight")
         if "apply" in self.kernel and not self.wide_stores:
             found.append("no store of 16 bytes")
@@ -143,7 +143,7 @@ class _Launch(NamedTuple):
     options: dict[str, Any]
 
 
-def _launches(call: Callable[[], None]) -> list[_Launch]:
+def launches(call: Callable[[], None]) -> list[_Launch]:
     """What `call` would start."""
     from triton.runtime.jit import JITFunction
 
@@ -164,7 +164,7 @@ def _launches(call: Callable[[], None]) -> list[_Launch]:
     return seen
 
 
-def _source(launch: _Launch) -> Any:
+def source(launch: _Launch) -> Any:
     """The launch as Triton specialises it: aligned pointers, multiples of 16, 1 and None fixed."""
     import torch
     from triton.compiler import ASTSource
@@ -184,17 +184,20 @@ def _source(launch: _Launch) -> Any:
         zip(launch.kernel.params, launch.arguments, strict=True)
     ):
         name = parameter.name
-        if parameter.is_constexpr or value is None or (type(value) is int and value == 1):
+        plain = isinstance(value, int) and parameter.do_not_specialize
+        one = type(value) is int and value == 1 and not plain
+        if parameter.is_constexpr or value is None or one:
             signature[name] = "constexpr"
             fixed[i,] = value
             continue
-        if isinstance(value, torch.Tensor):
+        is_tensor = isinstance(value, torch.Tensor)
+        if is_tensor:
             signature[name] = f"*{types[value.dtype]}"
         elif isinstance(value, int):
             signature[name] = "i32" if abs(value) < 2**31 else "i64"
         else:
-            signature[name] = "fp32"
-        if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
+            signature[name] = parameter.annotation_type or "fp32"
+        if not plain and (value.data_ptr() if is_tensor else int(value)) % 16 == 0:
             aligned[i,] = [["tt.divisibility", 16]]
     return ASTSource(launch.kernel, signature, fixed, aligned)
 
@@ -204,7 +207,7 @@ def _compiled(use: str, launch: _Launch) -> Row:
     from triton.backends.compiler import GPUTarget
 
     built = triton.compile(
-        _source(launch), target=GPUTarget("cuda", CAPABILITY, 32), options=launch.options
+        source(launch), target=GPUTarget("cuda", CAPABILITY, 32), options=launch.options
     )
     tool = str(triton.knobs.nvidia.cuobjdump.path)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -218,11 +221,9 @@ def _compiled(use: str, launch: _Launch) -> Row:
         )
     used = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", usage)}
     name = launch.kernel.__name__
-    instructions = (
-        re.findall(r"\b(LDG|STG)\S*", code),
-        re.findall(r"\b((?:LDG|STG)\S*\.128)\b", code),
-    )
-    every, wide = ([i.split(".")[0] for i in found] for found in instructions)
+    wide, narrow = Counter[str](), Counter[str]()
+    for (operation, bits), number in hot_accesses(code).items():
+        (wide if bits == WIDE else narrow)[operation] += number
     goal, budget = REGISTERS.get((name, use)) or REGISTERS.get(name, (None, None))
     return Row(
         kernel=name,
@@ -230,10 +231,10 @@ def _compiled(use: str, launch: _Launch) -> Row:
         registers=used["REG"],
         spills=used["LOCAL"] + used["STACK"],
         shared=built.metadata.shared,
-        wide_loads=wide.count("LDG"),
-        narrow_loads=every.count("LDG") - wide.count("LDG"),
-        wide_stores=wide.count("STG"),
-        narrow_stores=every.count("STG") - wide.count("STG"),
+        wide_loads=wide["LDG"],
+        narrow_loads=narrow["LDG"],
+        wide_stores=wide["STG"],
+        narrow_stores=narrow["STG"],
         in_flight=in_flight(code, used["REG"], 32 * launch.options["num_warps"]),
         goal_registers=goal,
         budget_registers=budget,
@@ -247,7 +248,7 @@ def main() -> None:
     options = parser.parse_args()
     uses = dict(_uses())
     chosen = options.uses or list(uses)
-    found = [_compiled(use, launch) for use in chosen for launch in _launches(uses[use])]
+    found = [_compiled(use, launch) for use in chosen for launch in launches(uses[use])]
     if options.json:
         print(json.dumps([row._asdict() for row in found]))
         return

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from loops import instructions, loops
+
 __all__ = ["GOAL", "in_flight", "reads_together"]
 
 GOAL = 36 << 10  # bytes a multiprocessor
@@ -29,14 +31,8 @@ def in_flight(code: str, registers: int, threads: int) -> int:
 
 def reads_together(code: str) -> int:
     """Most 16-byte reads that one loop starts before it uses the first; of all code without one."""
-    lines = [(int(at, 16), text) for at, text in re.findall(r"/\*([0-9a-f]{4,})\*/\s+(.*?);", code)]
-    loops = []
-    for at, text in lines:
-        jump = re.search(r"\bBRA\b.*?0x([0-9a-f]+)", text)
-        if jump and int(jump.group(1), 16) < at:
-            loops.append([t for a, t in lines if int(jump.group(1), 16) <= a <= at])
-    counts = [_together(loop) for loop in loops]
-    return max(counts, default=0) or _together([text for _, text in lines])
+    counts = [_together(loop) for loop in loops(code)]
+    return max(counts, default=0) or _together([text for _, text in instructions(code)])
 
 
 def _together(instructions: list[str]) -> int:

@@ -1,6 +1,6 @@
 """Every GPU kernel under compute-sanitizer: out of bounds, races, uninitialised reads.
 
-    python bench/tools/sanitize.py
+    python bench/tools/sanitize.py [memcheck] [racecheck] [initcheck]
 
 For each tool a planted bug (bench/tools/planted.cu) must be reported first; then the trials of a
 certificate run under it, PyTorch's caching of memory switched off. Needs a GPU, nvcc and
@@ -9,6 +9,7 @@ compute-sanitizer.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -55,12 +56,17 @@ def sanitized(tool: str, *command: str, names: tuple[str, ...] = ()) -> int:
 
 def main() -> int:
     """0 if every planted bug is reported and no kernel is."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("tools", nargs="*", metavar="TOOL", help=", ".join(TOOLS))
+    tools = parser.parse_args().tools or TOOLS
+    if unknown := set(tools) - set(TOOLS):
+        parser.error(f"no tool {', '.join(sorted(unknown))}; there are {', '.join(TOOLS)}")
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         planted = Path(folder) / "planted"
         source = Path(__file__).with_name("planted.cu")
         subprocess.run([required("nvcc"), "-arch=native", source, "-o", planted], check=True)
-        for tool in TOOLS:
+        for tool in tools:
             if sanitized(tool, str(planted), tool) != FOUND:
                 print(f"{tool}: the planted bug was not reported; its silence says nothing")
                 wrong += 1

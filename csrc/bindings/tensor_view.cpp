@@ -119,12 +119,31 @@ TensorView read_attributes(py::handle object, const char* op, const char* name) 
   return view;
 }
 
-// An offset into freed storage is a small number; no allocator of a 64-bit system gives less.
-constexpr uintptr_t kLowestAddress = uintptr_t{1} << 32;
+// The result of a method without arguments, or null where the object has none of that name.
+py::object call(py::handle object, PyObject* method) {
+  PyObject* result = PyObject_CallMethodNoArgs(object.ptr(), method);
+  if (!result) {
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) throw py::error_already_set();
+    PyErr_Clear();
+  }
+  return py::reinterpret_steal<py::object>(result);
+}
 
-bool storage_is_freed(py::handle object) {
-  if (!py::hasattr(object, "untyped_storage")) return false;
-  return object.attr("untyped_storage")().attr("nbytes")().cast<int64_t>() == 0;
+// Whether what the strides reach lies in the tensor's storage, which may have been freed or made
+// smaller since. An object that has no storage of torch's is believed.
+bool inside_storage(const TensorView& view, py::handle object) {
+  static PyObject* const untyped_storage = PyUnicode_InternFromString("untyped_storage");
+  static PyObject* const nbytes = PyUnicode_InternFromString("nbytes");
+  static PyObject* const data_ptr = PyUnicode_InternFromString("data_ptr");
+  const py::object storage = call(object, untyped_storage);
+  if (!storage) return true;
+  const uintptr_t size = call(storage, nbytes).cast<uintptr_t>();
+  const uintptr_t first = call(storage, data_ptr).cast<uintptr_t>();
+  __int128 reach = 1;
+  for (int i = 0; i < view.ndim; ++i) reach += __int128{view.sizes[i] - 1} * view.strides[i];
+  const auto begin = reinterpret_cast<uintptr_t>(view.data);
+  const __int128 end = __int128{begin} + reach * (view.dtype ? element_size(*view.dtype) : 1);
+  return first && begin >= first && end <= __int128{first} + size;
 }
 
 // Refuses what arithmetic on sizes, or reading the first element, could not survive.
@@ -137,9 +156,9 @@ void check_extents(const TensorView& view, py::handle object, const char* op, co
     fail_value(op, std::string(name) + " must have sizes that memory can hold", view.describe());
   }
   if (view.numel() == 0) return;
-  const auto address = reinterpret_cast<uintptr_t>(view.data);
-  if (!view.data || (address < kLowestAddress && storage_is_freed(object))) {
-    fail_value(op, std::string(name) + " must have storage", view.describe() + ", freed");
+  if (!view.data || ((view.cpu || view.cuda) && !inside_storage(view, object))) {
+    fail_value(op, std::string(name) + " must have storage",
+               view.describe() + ", freed or made smaller");
   }
 }
 

@@ -36,7 +36,7 @@ struct TensorView {
 
 // Reads a tensor through torch's DLPack exchange interface where its type has one of major version
 // 1, else through data_ptr(), shape, stride(), dtype and device. Raises TypeError for other
-// objects, ValueError for sizes that no memory holds and for storage that was freed.
+// objects, ValueError for sizes that no memory holds and for storage that was freed or cut.
 TensorView view_of(pybind11::handle object, const char* op, const char* name);
 
 // Which tensors an entry's kernels reach.

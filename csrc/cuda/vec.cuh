@@ -17,6 +17,9 @@ struct alignas(sizeof(T) * V) Pack {
   T at[V];
 };
 
+// 16 bytes as four registers hold them.
+using Words = Pack<uint32_t, 4>;
+
 template <int V, class T>
 __device__ __forceinline__ void load_pack(const T* __restrict__ from, Compute<T> (&to)[V]) {
   const Pack<T, V> pack = *reinterpret_cast<const Pack<T, V>*>(from);
@@ -54,22 +57,47 @@ __device__ __forceinline__ uint32_t round_pair(float low, float high) {
 }
 #endif
 
+// V elements as they are stored.
 template <int V, class T>
-__device__ __forceinline__ void store_pack(T* __restrict__ to, const Compute<T> (&from)[V]) {
+__device__ __forceinline__ auto packed(const Compute<T> (&from)[V]) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   if constexpr (sizeof(T) == 2 && V % 2 == 0) {
     Pack<uint32_t, V / 2> pairs;
 #pragma unroll
     for (int i = 0; i < V / 2; ++i) pairs.at[i] = round_pair(from[2 * i], from[2 * i + 1]);
-    *reinterpret_cast<Pack<uint32_t, V / 2>*>(to) = pairs;
+    return pairs;
   } else
 #endif
   {
     Pack<T, V> pack;
 #pragma unroll
     for (int i = 0; i < V; ++i) store(pack.at[i], from[i]);
-    *reinterpret_cast<Pack<T, V>*>(to) = pack;
+    return pack;
   }
+}
+
+// To shared memory.
+template <int V, class T>
+__device__ __forceinline__ void store_pack(T* __restrict__ to, const Compute<T> (&from)[V]) {
+  const auto pack = packed<V, T>(from);
+  using Packed = std::remove_const_t<decltype(pack)>;
+  *reinterpret_cast<Packed*>(to) = pack;
+}
+
+// To global memory, as one access of 16 bytes: of a struct the compiler makes four of 4 bytes for
+// half of the rows of a loop.
+template <int V, class T>
+__device__ __forceinline__ void store_global(T* __restrict__ to, const Compute<T> (&from)[V]) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(T) * V == 16) {
+    const auto words = __builtin_bit_cast(Words, packed<V, T>(from));
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+                 "r"(words.at[0]), "r"(words.at[1]), "r"(words.at[2]), "r"(words.at[3])
+                 : "memory");
+    return;
+  }
+#endif
+  store_pack(to, from);
 }
 
 // Whether 16-byte accesses may begin at each of the pointers; a null one never is accessed.

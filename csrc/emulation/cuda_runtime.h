@@ -117,4 +117,7 @@ template <class T>
 T __ldg(const T* address) {
   return *address;
 }
+inline uint64_t __umul64hi(uint64_t a, uint64_t b) {
+  return static_cast<uint64_t>(static_cast<unsigned __int128>(a) * b >> 64);
+}
 inline double rsqrt(double x) { return 1 / std::sqrt(x); }

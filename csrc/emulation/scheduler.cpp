@@ -1,12 +1,7 @@
 #include "emulation/scheduler.h"
 
-#include <setjmp.h>
-#include <sys/mman.h>
-#include <ucontext.h>
-
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -14,11 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "emulation/fiber.h"
 #include "emulation/memory.h"
-
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/common_interface_defs.h>
-#endif
 
 namespace emulation {
 
@@ -27,8 +19,7 @@ Builtins builtins;
 namespace {
 
 constexpr int kInvalidValue = 1, kInvalidConfiguration = 9, kLaunchFailure = 719;
-constexpr size_t kStack = 64 << 10;
-constexpr int kWarp = 32, kMaxThreads = 1024;
+constexpr int kWarp = 32, kMaxThreads = kStacks;
 constexpr size_t kBlocksUnderWay = 3;
 // Kernels keep float, double and int there.
 constexpr size_t kSharedGranule = 4;
@@ -39,13 +30,11 @@ enum class State { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone };
 
 struct Block;
 
-struct Fiber {
+struct Thread : Fiber {
   Block* block;
   Self self;
   dim3 thread;
   State state = State::kReady;
-  char* stack;
-  bool entered = false;
   // of the barrier it waits at
   std::source_location where;
   const char* what = "";
@@ -53,13 +42,11 @@ struct Fiber {
   bool orders_memory = false;
   uint64_t value = 0;
   std::array<uint64_t, kWarp> received{};
-  ucontext_t context;
-  jmp_buf jump;
 };
 
 struct Block {
   dim3 index;
-  std::vector<Fiber> fibers;
+  std::vector<Thread> threads;
   std::vector<int> ready;
   int live = 0;
   std::unique_ptr<char[]> shared;
@@ -70,22 +57,13 @@ std::mt19937_64 random_numbers;
 std::string first_error;
 std::vector<uintptr_t> streams;
 const Launch* launch = nullptr;
-Fiber* running = nullptr;
+Thread* running = nullptr;
 uint32_t next_block = 1, first_block = 1;
 bool failed = false;
-#ifdef __SANITIZE_ADDRESS__
-ucontext_t scheduler_context;
-// Stack of the scheduler, which is the caller's of `run`; as ASan tells it whenever a fiber goes
-// on.
-const void* scheduler_stack = nullptr;
-size_t scheduler_stack_size = 0;
-#else
-jmp_buf scheduler_jump;
-#endif
 
 size_t below(size_t n) { return random_numbers() % n; }
 
-std::string place(const Fiber& f) {
+std::string place(const Thread& f) {
   return std::string(f.what) + " at " + f.where.file_name() + ":" + std::to_string(f.where.line());
 }
 
@@ -94,87 +72,27 @@ bool same_place(const std::source_location& a, const std::source_location& b) {
          std::strcmp(a.file_name(), b.file_name()) == 0;
 }
 
-std::string name(const Fiber& f) {
+std::string name(const Thread& f) {
   return "thread " + std::to_string(f.self.thread) + " of block " +
          std::to_string(f.self.block - first_block);
 }
 
-// Stacks of the fibers of a block; kept for the next one.
-std::vector<char*> free_stacks;
-
-char* take_stacks() {
-  if (free_stacks.empty()) {
-    void* memory = mmap(nullptr, kStack * kMaxThreads, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) std::abort();
-    free_stacks.push_back(static_cast<char*>(memory));
-  }
-  char* stacks = free_stacks.back();
-  free_stacks.pop_back();
-  return stacks;
-}
-
-void suspend(bool forever);
-
-void fiber_main() {
-#ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_size);
-#endif
+// What a fiber does.
+void run_thread() {
   launch->entry(launch->argument);
   running->state = State::kDone;
   suspend(true);
 }
 
-// Runs a fiber until it waits or ends. swapcontext enters the kernel for the signal mask each time;
-// _longjmp does not, but confuses AddressSanitizer.
-void resume(Fiber& f) {
-  running = &f;
-  builtins = {f.thread, f.block->index, launch->block, launch->grid};
-  if (!f.entered) {
-    getcontext(&f.context);
-    f.context.uc_stack.ss_sp = f.stack;
-    f.context.uc_stack.ss_size = kStack;
-    f.context.uc_link = nullptr;
-    makecontext(&f.context, fiber_main, 0);
-  }
-#ifdef __SANITIZE_ADDRESS__
-  f.entered = true;
-  void* fake_stack = nullptr;
-  __sanitizer_start_switch_fiber(&fake_stack, f.stack, kStack);
-  swapcontext(&scheduler_context, &f.context);
-  __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
-#else
-  if (_setjmp(scheduler_jump) == 0) {
-    if (running->entered) _longjmp(running->jump, 1);
-    running->entered = true;
-    setcontext(&running->context);
-  }
-#endif
-  running = nullptr;
-}
-
-void suspend(bool forever) {
-#ifdef __SANITIZE_ADDRESS__
-  void* fake_stack = nullptr;
-  __sanitizer_start_switch_fiber(forever ? nullptr : &fake_stack, scheduler_stack,
-                                 scheduler_stack_size);
-  swapcontext(&running->context, &scheduler_context);
-  __sanitizer_finish_switch_fiber(fake_stack, &scheduler_stack, &scheduler_stack_size);
-#else
-  if (forever) _longjmp(scheduler_jump, 1);
-  if (_setjmp(running->jump) == 0) _longjmp(scheduler_jump, 1);
-#endif
-}
-
-void make_ready(Fiber& f) {
+void make_ready(Thread& f) {
   f.state = State::kReady;
   f.block->ready.push_back(f.self.thread);
 }
 
 // Lets the block go on where all of its threads that have not returned wait at one barrier.
 void try_block_barrier(Block& block) {
-  const Fiber* first = nullptr;
-  for (const Fiber& f : block.fibers) {
+  const Thread* first = nullptr;
+  for (const Thread& f : block.threads) {
     if (f.state == State::kDone) continue;
     if (f.state != State::kAtBlockBarrier) return;
     if (first && !same_place(f.where, first->where)) {
@@ -183,7 +101,7 @@ void try_block_barrier(Block& block) {
     }
     first = &f;
   }
-  for (Fiber& f : block.fibers) {
+  for (Thread& f : block.threads) {
     if (f.state == State::kDone) continue;
     ++f.self.epoch;
     make_ready(f);
@@ -191,10 +109,10 @@ void try_block_barrier(Block& block) {
 }
 
 // Lets the lanes that `last` waits for go on where all of them have come to the same place.
-void try_warp_barrier(Fiber& last) {
+void try_warp_barrier(Thread& last) {
   Block& block = *last.block;
-  Fiber* warp = &block.fibers[last.self.warp * kWarp];
-  const int lanes = std::min<int>(kWarp, int(block.fibers.size()) - last.self.warp * kWarp);
+  Thread* warp = &block.threads[last.self.warp * kWarp];
+  const int lanes = std::min<int>(kWarp, int(block.threads.size()) - last.self.warp * kWarp);
   unsigned live = 0;
   for (int i = 0; i < lanes; ++i) live |= unsigned(warp[i].state != State::kDone) << i;
   if (last.mask & ~live) {
@@ -224,13 +142,13 @@ std::unique_ptr<Block> start_block(uint64_t index) {
   const dim3 grid = launch->grid, size = launch->block;
   block->index = dim3(unsigned(index % grid.x), unsigned(index / grid.x % grid.y),
                       unsigned(index / grid.x / grid.y));
-  const unsigned threads = size.x * size.y * size.z;
+  const unsigned count = size.x * size.y * size.z;
   block->stacks = take_stacks();
-  block->fibers.resize(threads);
-  block->ready.resize(threads);
-  block->live = int(threads);
-  for (unsigned t = 0; t < threads; ++t) {
-    Fiber& f = block->fibers[t];
+  block->threads.resize(count);
+  block->ready.resize(count);
+  block->live = int(count);
+  for (unsigned t = 0; t < count; ++t) {
+    Thread& f = block->threads[t];
     f.block = block.get();
     f.self = {first_block + uint32_t(index), 0, 0, uint16_t(t), uint16_t(t / kWarp)};
     f.thread = dim3(t % size.x, t / size.x % size.y, t / size.x / size.y);
@@ -247,7 +165,7 @@ std::unique_ptr<Block> start_block(uint64_t index) {
 
 void end_block(Block& block) {
   if (block.shared) remove_buffer(block.shared.get());
-  free_stacks.push_back(block.stacks);
+  return_stacks(block.stacks);
 }
 
 // Lets one random thread of the block run.
@@ -255,15 +173,18 @@ void step(Block& block) {
   if (block.ready.empty()) {
     std::string message = "no thread can go on:";
     int told = 0;
-    for (const Fiber& f : block.fibers) {
+    for (const Thread& f : block.threads) {
       if (f.state != State::kDone && told++ < 3) message += " " + name(f) + " waits at " + place(f);
     }
     return fail(message);
   }
   std::swap(block.ready[below(block.ready.size())], block.ready.back());
-  Fiber& f = block.fibers[block.ready.back()];
+  Thread& f = block.threads[block.ready.back()];
   block.ready.pop_back();
-  resume(f);
+  running = &f;
+  builtins = {f.thread, block.index, launch->block, launch->grid};
+  resume(f, run_thread);
+  running = nullptr;
   if (failed) return;
   if (f.state == State::kDone) --block.live;
   if (f.state == State::kAtWarpBarrier) {
@@ -276,7 +197,7 @@ void step(Block& block) {
 // Waits for the lanes of the mask, all at the same place; returns the value of each lane.
 const uint64_t* gather(unsigned mask, const char* what, uint64_t value, bool orders_memory,
                        std::source_location where) {
-  Fiber& f = *running;
+  Thread& f = *running;
   f.where = where;
   f.what = what;
   f.mask = mask;
@@ -333,6 +254,12 @@ std::string take_error() { return std::exchange(first_error, {}); }
 std::vector<uintptr_t> take_streams() { return std::exchange(streams, {}); }
 
 void seed(uint64_t value) { random_numbers.seed(value); }
+
+namespace {
+int64_t blocks_of_a_large_volume = 1024;
+}
+int64_t most_blocks() { return blocks_of_a_large_volume; }
+void set_most_blocks(int64_t count) { blocks_of_a_large_volume = count; }
 
 const Self* self() { return running ? &running->self : nullptr; }
 

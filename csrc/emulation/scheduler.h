@@ -37,6 +37,9 @@ int run(const Launch& launch);
 // The first error since the last call, or an empty text.
 std::string take_error();
 void seed(uint64_t value);
+// What kernels cut a large volume into; 1024, as on a GPU, until it is set.
+int64_t most_blocks();
+void set_most_blocks(int64_t count);
 // Streams of the launches since the last call, in their order.
 std::vector<uintptr_t> take_streams();
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,18 @@ def table(plays: Sequence[Play]) -> str:
     )
 
 
+def record(plays: Sequence[Play]) -> dict[str, dict[str, float]]:
+    """Name of a loss -> steps played, t trained and t on paper."""
+    return {
+        game.objective: {
+            "steps": len(game.shares),
+            "trained": float(game.shares[-1, 0]),
+            "on paper": optimal_knob(find_objective(game.objective)),
+        }
+        for game in plays
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Play, print the table, draw the page; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -62,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=Path("toy_game.png"), help="picture (default: toy_game.png)"
     )
     parser.add_argument("--no-plot", action="store_true", help="print the table alone")
+    parser.add_argument("--json", type=Path, help="also write steps and both t of each loss")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of each game ({STEPS})")
     parser.add_argument("--loss", choices=LOSSES, nargs="+", default=list(LOSSES))
     options = parser.parse_args(argv)
@@ -70,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         plays = [play(loss, steps=options.steps) for loss in options.loss]
         print(table(plays))
         print(f"\n{CLOSING}")
+        if options.json:
+            options.json.write_text(json.dumps(record(plays), indent=1) + "\n", encoding="utf-8")
         if not options.no_plot:
             from fastgan.examples.toy_game.plot import draw
 

@@ -16,7 +16,7 @@ from fastgan.config import parse
 from fastgan.data import Batch
 from fastgan.data.normalise import Normalisation
 from fastgan.examples.toy_game.solution import CATEGORIES, LOSSES, PENALTY_WEIGHT, REAL
-from fastgan.gans import AdamSettings, AdversarialGAN, Penalty
+from fastgan.gans import AdversarialGAN, AdversarialSettings
 from fastgan.train import fit
 from fastgan.train.progress import Progress
 
@@ -175,17 +175,18 @@ def play(
         steps: generator steps, >= 1.
         critic_steps: critic updates before each.
     """
-    needs_penalty = objective == "wasserstein"
     gan = CategoricalGAN(
         Knob() if generator is None else generator,
         Table(),
-        objective=objective,
-        penalty=Penalty("wgan-gp", PENALTY_WEIGHT) if needs_penalty else Penalty("none"),
-        critic_steps=critic_steps,
-        optimisers={
-            "critic": AdamSettings(LR_CRITIC / critic_steps, *BETAS),
-            "generator": AdamSettings(LR_GENERATOR, *BETAS),
-        },
+        AdversarialSettings(
+            objective=objective,
+            penalty="wgan-gp" if objective == "wasserstein" else "none",
+            penalty_weight=PENALTY_WEIGHT,
+            critic_steps=critic_steps,
+            lr_critic=LR_CRITIC / critic_steps,
+            lr_generator=LR_GENERATOR,
+            betas=BETAS,
+        ),
     )
     train = {"steps": steps, "batch_size": BATCH_SIZE, "lr_decay": "linear", "device": "cpu"}
     rare = {"log_every": 1, "checkpoint_every": steps, "sample_every": steps}

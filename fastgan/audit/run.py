@@ -21,6 +21,7 @@ from fastgan.audit.judgement import (
     settle,
 )
 from fastgan.errors import AuditError, ConfigError
+from fastgan.terminal import counted
 
 __all__ = ["EXIT_CODES", "JUDGEMENTS", "Audit", "audit"]
 
@@ -116,7 +117,7 @@ def audit(
             found = [_whole(name, cannot_tell(reason, "report it with what was printed"))]
         findings += found
         seconds[name] = time.perf_counter() - start
-        progress(f"{name}: {len(found)} findings in {seconds[name]:.0f} s")
+        progress(f"{name}: {counted(len(found), 'finding')} in {seconds[name]:.0f} s")
     settled = settle(findings, alpha=options.alpha)
     return Audit(evidence, options, tuple(settled), seconds, faults)
 

@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     found = audit(evidence, chosen, only=options.only, progress=_say)
     make_empty(options.out)
     facts = (facts_of_foreign if options.config else facts_of)(config, evidence)
-    _write(found, facts, options.out)
+    _write(found, facts, options.out, options.generated)
     for fault in found.faults.values():
         print(fault, file=sys.stderr)
     print(_summary(found))
@@ -113,8 +113,9 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _write(found: Audit, facts: Facts, out: Path) -> None:
+def _write(found: Audit, facts: Facts, out: Path, generated: Path | None) -> None:
     from fastgan.audit.report.cards import dataset_card, model_card
+    from fastgan.audit.report.croissant import croissant, tables_of
     from fastgan.audit.report.montage import montage
     from fastgan.audit.report.page import page
     from fastgan.audit.report.record import record_of
@@ -124,6 +125,7 @@ def _write(found: Audit, facts: Facts, out: Path) -> None:
     parts = {
         "model_card.md": model_card(record, facts),
         "dataset_card.md": dataset_card(record, facts),
+        "croissant.json": croissant(record, facts, tables_of(generated)),
         "report.html": page(record, found.settled, montage=shown),
     }
     if found.options.patient_images:

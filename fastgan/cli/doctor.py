@@ -38,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
     _print_part("devices", _devices())
     _print_part("extension", _extension())
     _print_part("operators", _operators())
+    if torch.cuda.is_available():
+        _print_part("trials of GPU kernels", _trials())
     _print_part("machine", _machine())
     faults = known_faults(torch.__version__, torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
     _print_part("warnings", faults or ["none"])
@@ -146,6 +148,19 @@ def _operators() -> Iterator[str]:
         yield f"{row.op:<17} {row.device:<5} {row.implementation:<18} {mark:<5} {row.reason}"
 
 
+def _trials() -> Iterator[str]:
+    """What the kernels' trials at first use have found on each GPU; nothing is tried."""
+    import torch
+
+    from fastgan.ops.implementations import certificates, dispatch, first_use
+
+    kernels = [(op, name) for op, name, place in dispatch.TABLE if place == "cuda"]
+    sources = {kernel: certificates.digest(kernel[1]) for kernel in kernels}
+    for i in range(torch.cuda.device_count()):
+        for line in first_use.told(torch.device("cuda", i), sources):
+            yield f"cuda:{i} {line}"
+
+
 def _machine() -> Iterator[str]:
     import torch
 
@@ -160,10 +175,9 @@ def _trial() -> str | None:
     import torch
 
     from fastgan import ops
-    from fastgan.train.device import resolve
 
     try:
-        device = resolve("auto")
+        device = torch.device("cuda" if torch.cuda.device_count() else "cpu")
         weight = torch.ones(2, 1, 3, 3, 3, device=device, requires_grad=True)
         x = torch.ones(2, 1, 4, 4, 4, device=device)
         penalty = ops.gradient_penalty(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from fastgan.cli.run_argument import add_device, add_out, checkpoint_asked
@@ -24,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="classes as often as in the training data (default), or equally often",
     )
     parser.add_argument("--seed", type=int, default=0, help="of latents and classes (default: 0)")
+    parser.add_argument(
+        "--format",
+        choices=("nifti", "bids", "dicom"),
+        default="nifti",
+        help="NIfTI files (default), a BIDS derivative, or DICOM series (CT and MR)",
+    )
     add_device(parser)
 
 
@@ -31,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     """Generate, print where to, return 0."""
     from fastgan.cli.process import keep_freed_memory
     from fastgan.runs.generate import generate
+    from fastgan.runs.passport import SIGNATURE
 
     keep_freed_memory()
     folder, found = checkpoint_asked(options)
@@ -43,6 +51,9 @@ def run(options: argparse.Namespace) -> int:
         one_class=options.label is not None,
         seed=options.seed,
         device=options.device,
+        layout=options.format,
     )
+    if not (options.out / SIGNATURE).exists():
+        print(f"not signed: {options.run} does not hold the run's key.pem", file=sys.stderr)
     print(written)
     return 0

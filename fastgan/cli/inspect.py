@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fastgan.cli.plan import add_budget, bytes_of, lines_of, say
+from fastgan.cli.plan import DEFAULT_HOURS, add_budget, bytes_of, lines_of, say
 from fastgan.errors import BadFile, ConfigError, ResourceLimit
-from fastgan.terminal import escaped, terminal_of
+from fastgan.terminal import counted, escaped, terminal_of
 
 if TYPE_CHECKING:
     from fastgan.config import Config
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--write",
         type=Path,
         metavar="FILE",
-        help=f"where the proposed configuration goes (default: {PROPOSAL}, unless it is there)",
+        help=f"where the proposed configuration goes (default: {PROPOSAL}, or -2, -3 and so on)",
     )
     parser.add_argument(
         "--exclude",
@@ -52,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N|each",
         help="of 4-D files: which volume, from 0, or each as a volume",
     )
+    parser.add_argument(
+        "--subjects",
+        choices=("names", "folders"),
+        help="who a volume is of: its name or header says, or the folder it lies in",
+    )
     add_budget(parser)
     parser.add_argument(
         "--no-plan",
@@ -62,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was found and write the proposal.
+    """Print what was found and, where nothing is refused, write the proposal.
 
     Returns:
         0; 10 if files are refused, which `train` would refuse too; 2 if the manifest is.
@@ -78,21 +84,20 @@ def run(options: argparse.Namespace) -> int:
     from fastgan.runs.plan import check_budget
 
     check_budget(options.hours, bytes_of(options.memory))
-    target: Path = options.write or PROPOSAL
-    if options.write is not None and target.exists():
-        raise BadFile(f"{target}: exists already, and nothing is overwritten")
+    if options.write is not None and options.write.exists():
+        raise BadFile(f"{options.write}: exists already, and nothing is overwritten")
     if (Path(options.source) / "config.yaml").is_file():
         from fastgan.train import RunFolder
         from fastgan.train.load import require_generator
 
         require_generator(RunFolder(options.source))
-    selection = Selection(options.suffix, tuple(options.exclude), options.volume)
+    selection = Selection(options.suffix, tuple(options.exclude), options.volume, options.subjects)
     found = inspect(options.source, selection=selection)
     config = configuration.parse(found.proposal, where="proposal")
     if not options.json:
         _print(found)
     code = _verdict(found, options)
-    # What is refused keeps the training from starting, so there is nothing to plan yet.
+    # What is refused keeps the training from starting, so there is nothing to plan or write yet.
     plan = None if code or options.no_plan else _plan(config, options)
     if plan is not None:
         config = plan.config
@@ -103,14 +108,14 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(found.as_json() | planned, indent=1))
     elif plan is not None:
         print("\n".join(["", *lines_of(plan)]))
-    proposal = configuration.dump(config)
-    if target.exists():
-        # Only the default name can be taken here; the proposal is shown instead.
-        print(f"{target} exists and stays as it is; the proposal:", file=sys.stderr)
-        print(proposal, end="", file=sys.stderr)
+    if code:
         return code
-    _write_new(target, proposal)
-    print(f"proposal written to {target}; next: fastgan train --config {target}", file=sys.stderr)
+    target = _write_new(options.write, configuration.dump(config))
+    taken = "" if target in (options.write, PROPOSAL) else f"{PROPOSAL} exists and stays as it is; "
+    print(
+        f"{taken}proposal written to {target}; next: fastgan train --config {target}",
+        file=sys.stderr,
+    )
     return code
 
 
@@ -134,15 +139,12 @@ def _volume(text: str) -> int | Literal["each"]:
 def _verdict(found: Inspection, options: argparse.Namespace) -> int:
     """The exit code; says how to go on without the files that are refused."""
     if found.refused:
-        command = ["fastgan", "inspect", options.source]
-        if options.suffix is not None:
-            command += ["--suffix", options.suffix]
-        if options.volume is not None:
-            command += ["--volume", str(options.volume)]
+        command = ["fastgan", "inspect", options.source, *_given(options)]
         patterns = [*options.exclude, *(refused.pattern for refused in found.refused)]
+        without = shlex.join([*command, "--exclude", *patterns])
         print(
-            f"fastgan: {len(found.refused)} files are refused, and train refuses to start with "
-            f"them; to leave them out: {shlex.join([*command, '--exclude', *patterns])}",
+            f"fastgan: refused: {counted(len(found.refused), 'file')}, and train does not start "
+            f"so; to leave out what is refused: {without}",
             file=sys.stderr,
         )
         return BadFile.exit_code
@@ -152,12 +154,32 @@ def _verdict(found: Inspection, options: argparse.Namespace) -> int:
     return 0
 
 
-def _write_new(target: Path, content: str) -> None:
-    try:
-        with open(target, "x", encoding="utf-8") as file:
-            file.write(content)
-    except OSError as error:
-        raise BadFile(f"{target}: cannot write: {error.strerror or error}") from error
+def _given(options: argparse.Namespace) -> list[str]:
+    """The flags of this command line but --exclude, to be given again."""
+    given = []
+    for name in ("suffix", "volume", "subjects", "hours", "memory", "write"):
+        value = getattr(options, name)
+        if value is not None and (name != "hours" or value != DEFAULT_HOURS):
+            given += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return given + ["--no-plan"] * options.no_plan + ["--json"] * options.json
+
+
+def _write_new(chosen: Path | None, content: str) -> Path:
+    """Write where nothing is yet: to the file that was chosen, else to the first free name."""
+    number = 1
+    while True:
+        numbered = PROPOSAL if number == 1 else PROPOSAL.with_stem(f"{PROPOSAL.stem}-{number}")
+        target = chosen or numbered
+        try:
+            with open(target, "x", encoding="utf-8") as file:
+                file.write(content)
+            return target
+        except FileExistsError as error:
+            if chosen is not None:
+                raise BadFile(f"{target}: exists already, and nothing is overwritten") from error
+            number += 1
+        except OSError as error:
+            raise BadFile(f"{target}: cannot write: {error.strerror or error}") from error
 
 
 def _print(found: Inspection) -> None:
@@ -180,15 +202,33 @@ def _print(found: Inspection) -> None:
     for file in found.files:
         for warning in file.warnings:
             print(f"warning: {file.path}: {warning}")
-    print(f"{len(found.files)} volumes readable, {len(found.refused)} refused")
+    print(f"{counted(len(found.files), 'volume')} readable, {len(found.refused)} refused")
     if found.summary is not None:
         print("volumes (subjects):")
         for line in found.summary.lines():
             print(f"  {line}")
         for problem in found.summary.problems:
             print(f"problem: {problem}")
-    for note in found.notes:
+    for note in (*found.notes, *_what_the_audit_lacks(found)):
         print(f"note: {note}")
+
+
+def _what_the_audit_lacks(found: Inspection) -> list[str]:
+    """What keeps most questions of an audit from an answer, told before days of training."""
+    from fastgan.audit.rules import whole
+
+    if found.summary is None or "holdout" not in (split := found.summary.groups["split"]):
+        return []
+    subjects, volumes = whole("audit.least_to_fit"), whole("memorization.copies.least_null")
+    held = split["holdout"].subjects
+    lacking = []
+    if held < subjects:
+        share = math.ceil(100 * (subjects + 1) / found.summary.subjects) / 100
+        how = f"; data.holdout: {share:g} holds out about as many" if share <= 0.5 else ""
+        lacking.append(f"{subjects} held-out subjects for most questions, not {held}{how}")
+    if found.summary.volumes < volumes:
+        lacking.append(f"{volumes} volumes to tell copies, not {found.summary.volumes}")
+    return [f"the audit needs {', and '.join(lacking)}"] if lacking else []
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastgan.errors import BadFile, ConfigError
+from fastgan.terminal import counted
 
 if TYPE_CHECKING:
     from fastgan.runs.plan import Plan
 
-__all__ = ["add_arguments", "add_budget", "bytes_of", "lines_of", "run", "say"]
+__all__ = ["DEFAULT_HOURS", "add_arguments", "add_budget", "bytes_of", "lines_of", "run", "say"]
 
 OUT = Path("fastgan-plan.yaml")
+DEFAULT_HOURS = 8.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_budget(parser: argparse.ArgumentParser) -> None:
     """What a training may take: of every verb that plans."""
     parser.add_argument(
-        "--hours", type=float, default=8.0, help="the training must end within (default: 8)"
+        "--hours",
+        type=float,
+        default=DEFAULT_HOURS,
+        help=f"the training must end within (default: {DEFAULT_HOURS:g})",
     )
     parser.add_argument(
         "--memory",
@@ -93,11 +98,13 @@ def lines_of(plan: Plan) -> list[str]:
             f"{_steps_timed(plan)})",
         ),
         ("real volumes/s", f"{found.volumes_per_second:.3g} seen by the critic"),
-        ("train", f"{_seconds(found.train_seconds)} for {config.train.steps} steps"),
+        ("train", f"{_seconds(found.train_seconds)} for {counted(config.train.steps, 'step')}"),
         ("  of it the data", f"{_seconds(found.prepare_seconds)} the first time"),
     ]
     if found.count:
-        rows.append(("generate", f"{_seconds(found.generate_seconds)} for {found.count} volumes"))
+        rows.append(
+            ("generate", f"{_seconds(found.generate_seconds)} for {counted(found.count, 'volume')}")
+        )
         about = f"about {_seconds(found.audit_seconds)} (counted, not measured: to a factor of 3)"
         rows.append(("audit", about))
     rows.append(("host memory", f"{_gb(found.host_bytes)} at the peak"))
@@ -125,7 +132,7 @@ def lines_of(plan: Plan) -> list[str]:
 
 def _steps_timed(plan: Plan) -> str:
     steps = plan.measured.steps
-    return f"median of {steps} steps" if steps else "the first step alone"
+    return f"median of {counted(steps, 'step')}" if steps else "the first step alone"
 
 
 def say(text: str) -> None:

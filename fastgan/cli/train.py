@@ -68,28 +68,15 @@ def run(options: argparse.Namespace) -> int:
         print(f"warning: {sentence}", file=sys.stderr)
     record = describe(dataset)
     variant = variant_of(config, record)
+    kept = ("out", "resume", "allow_change")
+    place = {name: getattr(options, name) for name in kept}
     if options.dry_run:
-        settled = rehearse(
-            variant,
-            dataset,
-            config,
-            out=options.out,
-            resume=options.resume,
-            allow_change=options.allow_change,
-        )
+        settled = rehearse(variant, dataset, config, **place)
         print(configuration.dump(settled), end="")
         for line in summary(record, variant).splitlines():
             print(f"# {line}")
         return 0
-    run_folder = fit(
-        variant,
-        dataset,
-        config,
-        out=options.out,
-        resume=options.resume,
-        allow_change=options.allow_change,
-        command=["fastgan", *sys.argv[1:]],
-    )
+    run_folder = fit(variant, dataset, config, command=["fastgan", *sys.argv[1:]], **place)
     print(run_folder.path)
     return 0
 

@@ -52,6 +52,7 @@ class Dataset:
         classic: kinds of `augment.KINDS` applied to what is drawn.
         records: the normalisation of each item where they differ.
         affines: [4, 4] of each stored array where known.
+        held_out: names of the subjects of the other split where known.
 
     Raises:
         ConfigError: no items, an item without a known class, a class without items, or a volume
@@ -73,6 +74,7 @@ class Dataset:
         classic: Sequence[str] = (),
         records: Sequence[Normalisation] | None = None,
         affines: Sequence[np.ndarray] | None = None,
+        held_out: Sequence[str] = (),
     ) -> None:
         if not items:
             raise ConfigError("data: this split holds no volumes")
@@ -84,7 +86,7 @@ class Dataset:
                 )
         if balanced and not classes:
             raise ConfigError("data.sampler: balanced needs labels: set data.conditional")
-        self.items = list(items)
+        self.items, self.held_out = list(items), tuple(held_out)
         self.shape, self.spacing = shape, spacing
         self.channels = int(stored[0].shape[0])
         self.classes = tuple(classes)
@@ -92,7 +94,7 @@ class Dataset:
         self.records = list(records) if records is not None else [normalisation] * len(self.items)
         self.affines = None if affines is None else list(affines)
         self.patch, self.balanced, self.classic = patch, balanced, tuple(classic)
-        self._stored = stored
+        self.stored = stored
         self.labels = self._labels()
         counts = np.bincount(self.labels, minlength=len(classes)) if classes else np.zeros(0)
         for name, count in zip(self.classes, counts, strict=True):
@@ -114,7 +116,7 @@ class Dataset:
             index = rng.integers(0, len(self), batch_size)
         crops = []
         for i in index:
-            extents = self._stored[i].shape[1:]
+            extents = self.stored[i].shape[1:]
             if self.patch:
                 corner = [
                     int(rng.integers(0, n - m + 1))
@@ -134,7 +136,7 @@ class Dataset:
 
     def volume(self, i: int) -> np.ndarray:
         """[C, D, H, W] float32 in [-1, 1]: the centre of volume i, not augmented."""
-        extents = self._stored[i].shape[1:]
+        extents = self.stored[i].shape[1:]
         return self._crop(i, [(n - m) // 2 for n, m in zip(extents, self.shape, strict=True)])
 
     def affine(self, i: int) -> np.ndarray:
@@ -143,7 +145,7 @@ class Dataset:
             out = np.diag([*self.spacing, 1.0])
             out[:3, 3] = [-0.5 * (n - 1) * s for n, s in zip(self.shape, self.spacing, strict=True)]
             return out
-        extents = self._stored[i].shape[1:]
+        extents = self.stored[i].shape[1:]
         change = np.eye(4)
         change[:3, 3] = [(n - m) // 2 for n, m in zip(extents, self.shape, strict=True)]
         return self.affines[i] @ change
@@ -161,7 +163,7 @@ class Dataset:
         chosen = [int(i) for i in positions]
         facts = f"{self.fingerprint} {chosen}"
         return Dataset(
-            [self._stored[i] for i in chosen],
+            [self.stored[i] for i in chosen],
             [self.items[i] for i in chosen],
             shape=self.shape,
             spacing=self.spacing,
@@ -173,11 +175,12 @@ class Dataset:
             classic=self.classic,
             records=[self.records[i] for i in chosen],
             affines=None if self.affines is None else [self.affines[i] for i in chosen],
+            held_out=self.held_out,
         )
 
     def _crop(self, i: int, corner: Sequence[int]) -> np.ndarray:
         window = tuple(slice(c, c + m) for c, m in zip(corner, self.shape, strict=True))
-        return dequantise(np.asarray(self._stored[i][(slice(None), *window)]))
+        return dequantise(np.asarray(self.stored[i][(slice(None), *window)]))
 
     def _labels(self) -> np.ndarray:
         if not self.classes:

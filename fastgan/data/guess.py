@@ -19,6 +19,7 @@ PADDING = -1100.0  # below it a CT has the few values a scanner fills its corner
 TISSUE = (-200.0, 200.0)  # HU, where most of a body without air lies
 MOST_LABELS = 12  # whole numbers of so few values are names, however they are strewn
 NAMES = 2048  # no atlas has more regions
+MAPS = re.compile(r"gm|wm|csf|pve|prob.*")  # words of file names: a tissue's probability
 ALIKE = 0.5  # share of neighbours of one value, from which regions are names and not intensities
 ZEROS = 0.3  # share of exact zeros that a background set by a program leaves; CT's is -1000
 NOISE = 0.1  # of the highest value: how far below zero the ringing of a filter takes an MR
@@ -41,7 +42,8 @@ def guess_modality(volume: Volume) -> str:
     - mask: two values, the lower 0.
     - labels: whole numbers from 0 up, of at most 12 values or in regions of one value.
     - ct: air near -1000 HU, or whole numbers of soft tissue around 0, without a background of 0.
-    - map: 0 to 1, or signed without being CT, such as a statistic or a perfusion.
+    - map: 0 to 1, signed without being CT, such as a statistic or a perfusion, or from 0 up and
+      named as the probability of a tissue.
     - mr: the rest.
     """
     values = _sample(volume.array)
@@ -57,7 +59,7 @@ def guess_modality(volume: Volume) -> str:
     if volume.source.says is not None:
         return volume.source.says
     if low >= 0.0:
-        return "map" if high <= 1.0 else "mr"
+        return "map" if high <= 1.0 or _named_map(volume.source.path) else "mr"
     if _is_ct(values, low, whole):
         return "ct"
     return "mr" if -low <= NOISE * high and high > 1.0 else "map"
@@ -74,7 +76,7 @@ def doubts(volume: Volume, modality: str) -> list[str]:
     looks = {
         "ct": "looks like CT (air near -1000 HU)",
         "mr": "looks like MR (no values of HU, and above 1)",
-        "map": "looks like a map (0 to 1, or signed values that are not HU)",
+        "map": "looks like a map (0 to 1, signed values that are not HU, or named as a tissue)",
         "mask": "looks like a mask (two values)",
         "labels": "looks like a label map (whole numbers in regions of one value)",
     }
@@ -94,8 +96,15 @@ def refuse_labels(volume: Volume, modality: str) -> None:
 
 def contrast_of(path: Path | str) -> str | None:
     """What an MR shows, by the last word of its file's name that says so; None where none does."""
-    words = re.split(r"[_\-. ]+", Path(path).name.lower())
-    return next((CONTRASTS[word] for word in reversed(words) if word in CONTRASTS), None)
+    return next((CONTRASTS[word] for word in reversed(_words(path)) if word in CONTRASTS), None)
+
+
+def _named_map(path: Path | str) -> bool:
+    return any(MAPS.fullmatch(word) for word in _words(path))
+
+
+def _words(path: Path | str) -> list[str]:
+    return re.split(r"[_\-. ]+", Path(path).name.lower())
 
 
 def _sample(array: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 from collections import Counter
 from collections.abc import Sequence
@@ -19,10 +20,18 @@ from fastgan.data.manifest import Item
 from fastgan.data.normalise import intensity_range
 from fastgan.data.proposal import BUDGET, HOLDOUT, FileFacts, propose
 from fastgan.data.sources import is_archive, list_source
-from fastgan.data.summary import Summary, mixed_contrasts, summarise
+from fastgan.data.summary import Summary, folders_are_people, mixed_contrasts, summarise
 from fastgan.data.volume import Source, Volume, read_volume
-from fastgan.errors import BadFile, CorruptFile, FastganError, ResourceLimit, UnsafeFile
+from fastgan.errors import (
+    BadFile,
+    ConfigError,
+    CorruptFile,
+    FastganError,
+    ResourceLimit,
+    UnsafeFile,
+)
 from fastgan.guarded import typed
+from fastgan.terminal import counted
 
 __all__ = ["BUDGET", "FileFacts", "Inspection", "Refused", "guess_modality", "inspect"]
 
@@ -113,6 +122,16 @@ def inspect(
         archive = read_archive(root)
         return _proposed(str(source), _facts_of(archive), (), archive.items, {}, [], budget)
     listing = list_source(root, selection=selection)
+    taken: list[str] = []
+    if selection.subjects is None and root.is_dir() and folders_are_people(listing.items):
+        by_folder = replace(selection, subjects="folders")
+        # A list of volumes beside them, or a volume in no folder: the notes say what to do.
+        with contextlib.suppress(ConfigError):
+            listing, selection = list_source(root, selection=by_folder), by_folder
+            taken.append(
+                "files of the same names lie in many folders, so each folder is taken for a person "
+                "(data.subjects: folders); where it is not, say --subjects names"
+            )
     files, refused = [], []
     below = root if root.is_dir() else root.parent
     for item in listing.items:
@@ -124,12 +143,13 @@ def inspect(
             refused.append(Refused(item.path, kind, _with_advice(error), pattern))
     if not files:
         raise BadFile(
-            f"{source}: none of {len(refused)} files is readable; first: {refused[0].reason}"
+            f"{source}: no readable volume; refused: {counted(len(refused), 'file')}, the first: "
+            f"{refused[0].reason}"
         )
-    notes = listing.notes()
+    notes = [*listing.notes(), *taken]
     items = listing.items
     if refused:
-        notes.append(f"{len(refused)} files are refused: repair them or leave them out")
+        notes.append(f"refused: {counted(len(refused), 'file')}; to be repaired or left out")
         gone = {one.path for one in refused}
         items = [item for item in items if item.path not in gone]
     if selection.suffix is None and mixed_contrasts(items):
@@ -156,7 +176,12 @@ def _proposed(
     splits = {item.split for item in items if item.split is not None}
     data, more = propose(source, taken, budget, splits=splits)
     summary = summarise(items, data["holdout"])
-    keys = {"suffix": chosen.suffix, "exclude": list(chosen.exclude), "volume": chosen.volume}
+    keys = {
+        "suffix": chosen.suffix,
+        "exclude": list(chosen.exclude),
+        "volume": chosen.volume,
+        "subjects": chosen.subjects,
+    }
     data |= {key: value for key, value in keys.items() if value not in (None, [])}
     if summary.classes:
         data["conditional"] = True

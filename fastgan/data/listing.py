@@ -19,6 +19,7 @@ from fastgan.data.series import dicom_items
 from fastgan.data.unread import kind_of
 from fastgan.data.volume import read_head
 from fastgan.errors import BadFile, ConfigError, FastganError, UnsafeFile
+from fastgan.terminal import counted
 
 if TYPE_CHECKING:
     from fastgan.config import DataConfig
@@ -47,16 +48,19 @@ class Selection:
         suffix: last part of a file's name, as T1w in BIDS; None: all.
         exclude: patterns of paths, names or folders to leave out.
         volume: of files that hold several: which one, or each as a volume; None: an error then.
+        subjects: "names" or None: of whom a volume is, its name or header says. "folders": the
+            first folder below the source does, whatever these say.
     """
 
     suffix: str | None = None
     exclude: tuple[str, ...] = ()
     volume: int | Literal["each"] | None = None
+    subjects: Literal["names", "folders"] | None = None
 
     @classmethod
     def of(cls, config: DataConfig) -> Selection:
         """What a configuration selects."""
-        return cls(config.suffix, config.exclude, config.volume)
+        return cls(config.suffix, config.exclude, config.volume, config.subjects)
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,9 @@ class Listing:
         notes = []
         if self.unread:
             kinds = sorted(self.unread.items(), key=lambda kind: (-kind[1], kind[0]))
-            notes.append("not read: " + ", ".join(f"{n} {kind}" for kind, n in kinds))
+            notes.append("not read: " + ", ".join(f"{kind}: {n}" for kind, n in kinds))
         if self.excluded:
-            notes.append(f"left out as asked (exclude, suffix): {self.excluded} volumes")
+            notes.append(f"left out as asked (exclude, suffix): {counted(self.excluded, 'volume')}")
         return notes
 
 
@@ -102,7 +106,7 @@ def list_folder(
     Raises:
         BadFile: no such folder, or no volumes in it.
         UnsafeFile: a symbolic link below it.
-        ConfigError: labels asked of a folder that does not hold one level of sub-folders.
+        ConfigError: labels or subjects asked of a folder whose sub-folders do not name them.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -128,6 +132,14 @@ def list_folder(
         unread[str(kind_of(folder / PARTICIPANTS))] -= (folder / PARTICIPANTS).is_file()
         unread = +unread
     chosen = select(items, selection or Selection(), folder)
+    if selection is not None and selection.subjects == "folders":
+        if labels_from_folders:
+            raise ConfigError(
+                f"data.subjects: {folder}: one level of folders cannot name both classes and "
+                "subjects; write a manifest.csv with the columns label and subject"
+            )
+        named = [replace(i, subject=_person(i, folder), subject_named=True) for i in chosen.items]
+        chosen = replace(chosen, items=named)
     return replace(chosen, unread=dict(unread))
 
 
@@ -255,6 +267,17 @@ def _has_header(path: Path) -> bool:
         except BadFile:
             return False
     return any(path.with_name(stem + suffix).exists() for suffix in (".mhd", ".nhdr"))
+
+
+def _person(item: Item, folder: Path) -> str:
+    """The first folder below the source; a series is called by the folder that it lies in."""
+    parts = Path(relative(parted(item.path)[0].as_posix(), folder)).parts
+    if len(parts) < 2 and not Path(item.path).is_dir():
+        raise ConfigError(
+            f"data.subjects: folders are to name the subjects, and {item.path} lies in none; move "
+            "it into one, or leave it out by data.exclude"
+        )
+    return parts[0]
 
 
 def _label(item: Item, folder: Path) -> str:

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from fastgan.data.splits import holdout_subjects
+from fastgan.terminal import counted
 
 __all__ = ["BUDGET", "HOLDOUT", "FileFacts", "propose", "shape_within"]
 
 BUDGET = 64**3  # voxels: what a first run fits on a small GPU
 HOLDOUT = 0.2
+FEW, LEAST_OTHERS = 0.1, 10  # share of all volumes, and how many those must be, of
+DWARFED = 1.5  # times the voxels that a shape would have without these
 STRIDE = 8  # three halvings of the default network
 
 
@@ -61,6 +64,7 @@ def propose(
     extents = np.maximum(np.rint(extents), 1).astype(int)
     shape = shape_within(extents.min(axis=0), budget)
     whole = bool((extents <= np.array(shape) * 1.25).all())
+    notes += _dwarfed(files, extents, shape, budget)
     if not whole:
         notes.append(
             "shape is smaller than the volumes: random patches; for whole volumes raise "
@@ -89,11 +93,11 @@ def propose(
         notes.append(f"the manifest says {says}")
     elif len(subjects) > 1:
         held = holdout_subjects(subjects, HOLDOUT)
-        notes.append(f"{len(held)} of {len(subjects)} subjects are held out")
+        notes.append(f"held out: {len(held)} of {len(subjects)} subjects")
     else:
         notes.append("one subject: nothing can be held out, and one anatomy teaches one anatomy")
     if any(f.warnings for f in files):
-        notes.append(f"{sum(bool(f.warnings) for f in files)} files have warnings")
+        notes.append(f"warnings: of {counted(sum(bool(f.warnings) for f in files), 'file')}")
     return data, notes
 
 
@@ -106,11 +110,32 @@ def shape_within(extents: Sequence[int] | np.ndarray, budget: int) -> list[int]:
     return sizes
 
 
+def _dwarfed(
+    files: Sequence[FileFacts], extents: np.ndarray, shape: Sequence[int], budget: int
+) -> list[str]:
+    """Which few volumes make the shape much smaller than it would be without them."""
+    order = np.argsort((extents / np.median(extents, axis=0)).min(axis=1), kind="stable")
+    for few in range(1, 1 + int(len(files) * FEW) if len(files) >= LEAST_OTHERS else 1):
+        larger = shape_within(extents[order[few:]].min(axis=0), budget)
+        if math.prod(larger) >= DWARFED * math.prod(shape):
+            names = ", ".join(files[at].path for at in order[:few])
+            return [
+                f"shape would be {_text(larger)}, not {_text(shape)}, without {names}; --exclude "
+                "leaves a file out"
+            ]
+    return []
+
+
+def _text(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
 def _modality(files: Sequence[FileFacts], notes: list[str]) -> str:
     modalities = Counter(f.modality for f in files)
     modality = modalities.most_common(1)[0][0]
     if len(modalities) > 1:
-        notes.append(f"several modalities {dict(modalities)}: one network trains on one")
+        shown = ", ".join(f"{name} {count}" for name, count in modalities.most_common())
+        notes.append(f"several modalities, {shown}: one network trains on one")
         others = [f for f in files if f.modality != modality]
         notes += [f"{f.path} looks like {f.modality}, most look like {modality}" for f in others]
     return modality

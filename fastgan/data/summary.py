@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastgan.data.columns import MISSING
+from fastgan.data.formats.table import parted
 from fastgan.data.guess import contrast_of
 from fastgan.data.manifest import Item
 from fastgan.data.splits import split_items
 from fastgan.errors import ConfigError
+from fastgan.terminal import counted
 
-__all__ = ["Count", "Summary", "mixed_contrasts", "summarise"]
+__all__ = ["Count", "Summary", "folders_are_people", "mixed_contrasts", "summarise"]
 
 FEW = 12  # names shown of a group
 
@@ -47,7 +50,7 @@ class Summary:
 
     def lines(self) -> list[str]:
         """One a group, to print."""
-        lines = [f"{self.volumes} volumes of {self.subjects} subjects"]
+        lines = [f"{counted(self.volumes, 'volume')} of {counted(self.subjects, 'subject')}"]
         for group, names in self.groups.items():
             shown = [
                 f"{name or 'none'} {count.volumes} ({count.subjects})"
@@ -86,16 +89,44 @@ def summarise(items: Sequence[Item], holdout: float) -> Summary:
             notes.append(f"subject {item.subject!r} reads like a missing value: all of it is one")
             break
     classes = _classes(filled, groups.get("class", {}), notes)
-    unnamed = sum(not item.subject_named for item in items)
-    if unnamed:
-        notes.append(
-            f"{unnamed} volumes name no subject: each counts as one of its own; several of one "
-            "person need a manifest.csv with a subject column"
-        )
+    notes += _unnamed([item for item in items if not item.subject_named])
     mixed = mixed_contrasts(items)
     notes += [mixed] if mixed else []
     subjects = len({item.subject for item in items})
+    if subjects == 1 and len(items) > 1 and all(item.subject_named for item in items):
+        notes.append(
+            f"all {len(items)} volumes name one subject; if several people were given one name, "
+            "--subjects folders takes each folder for a person"
+        )
     return Summary(len(items), subjects, groups, classes, tuple(problems), tuple(notes))
+
+
+def _unnamed(items: Sequence[Item]) -> list[str]:
+    """What is taken for the subjects of volumes that name nobody, and what to do about it."""
+    if not items:
+        return []
+    said = f"{counted(len(items), 'volume')} without a named subject"
+    people = {item.subject for item in items}
+    taken = "each counts as a person of its own"
+    if len(people) < len({parted(item.path)[0] for item in items}):
+        taken = f"files of one name count as one person, which makes {len(people)}"
+    folders = {Path(item.path).parent for item in items}
+    advice = "several of one person"
+    if 1 < len(folders) < len(items):
+        advice = "if each folder is one, say --subjects folders (data.subjects); else these"
+    return [f"{said}: {taken}; {advice} need a manifest.csv with a subject column"]
+
+
+def folders_are_people(items: Sequence[Item]) -> bool:
+    """Whether a few names come back in many folders, as where every patient has a T1.nii.
+
+    In the folders of contrasts or classes it is the other way round: many names in few folders.
+    """
+    unnamed = [item for item in items if not item.subject_named]
+    files = {parted(item.path)[0] for item in unnamed}
+    folders = {path.parent for path in files}
+    names = {path.name for path in files}
+    return len(folders) > 1 and len(names) <= len(folders) and len(names) < len(files)
 
 
 def mixed_contrasts(items: Sequence[Item]) -> str | None:
@@ -142,7 +173,8 @@ def _classes(items: Sequence[Item], counts: dict[str, Count], notes: list[str]) 
         return ()
     if missing or "" in counts:
         count = sum(counts[name].volumes for name in (*missing, "") if name in counts)
-        notes.append(f"{count} volumes have no class: conditional training needs one of each")
+        without = f"{counted(count, 'volume')} without a class"
+        notes.append(f"{without}: conditional training needs one of each")
         return ()
     for split in ("train", "holdout"):
         there = {item.label for item in items if item.split == split}

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from torch import Tensor
 
+from fastgan.data.assembly import SPACING_TOLERANCE
 from fastgan.data.dataset import Batch, Dataset
-from fastgan.data.sources import SPACING_TOLERANCE, open_dataset
+from fastgan.data.sources import open_dataset
 from fastgan.errors import ConfigError, FastganError
 from fastgan.guarded import typed
 

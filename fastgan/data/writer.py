@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from fastgan.data.formats.nifti_header import Placement
+from fastgan.data.content import COMMENT, content_hash
+from fastgan.data.formats.nifti_header import Placement, parse_header
 from fastgan.data.formats.nifti_pack import MAX_EXTENT, header_bytes, pack_header, placement_of
-from fastgan.data.geometry import spacing_of
+from fastgan.data.geometry import spacing_of, to_canonical
 from fastgan.durable import put_file
 from fastgan.errors import ConfigError, NumericsError
 from fastgan.guarded import typed
 
 __all__ = ["COMMENT", "save_volume"]
 
-COMMENT = 6  # NIfTI's registered extension code for text
 VECTOR = 1007  # NIfTI's intent code for several values per voxel
 
 
@@ -31,7 +31,7 @@ def save_volume(
     affine: np.ndarray,
     *,
     description: str = "",
-    provenance: Mapping[str, Any] | None = None,
+    provenance: dict[str, Any] | None = None,
     placement: Placement | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -46,7 +46,8 @@ def save_volume(
             as it is, anything else as float32.
         affine: [4, 4] voxel index to mm. A sheared one is exact in the sform only.
         description: at most 79 bytes of UTF-8.
-        provenance: stored as JSON in a header extension; `fastgan` readers and nibabel show it.
+        provenance: stored as JSON in a header extension; `fastgan` readers and nibabel show it. It
+            gets the key "content", the hash of the volume (`fastgan.data.content`).
         placement: `Source.placement` of the file whose grid this is. NIfTI version, extents of 1
             beyond the third, voxel sizes, unit, sform and qform are then that file's, bit for bit,
             and `affine` is not written.
@@ -81,21 +82,37 @@ def save_volume(
         raise ConfigError(f"{path}: affine is singular")
     if len(description.encode()) > 79:
         raise ConfigError(f"{path}: description is longer than 79 bytes")
-    extension = _extension(provenance) if provenance is not None else b"\0\0\0\0"
     place = placement_of(affine) if placement is None else placement
-    header = pack_header(
-        array.shape if array.ndim == 5 else array.shape + place.trailing,
-        array.dtype,
-        place,
-        description,
-        header_bytes(place.version) + len(extension),
-        VECTOR if array.ndim == 5 else 0,
-    )
+
+    def header_before(extension: bytes) -> bytes:
+        return pack_header(
+            array.shape if array.ndim == 5 else array.shape + place.trailing,
+            array.dtype,
+            place,
+            description,
+            header_bytes(place.version) + len(extension),
+            VECTOR if array.ndim == 5 else 0,
+        )
+
+    extension = b"\0\0\0\0"
+    if provenance is not None:
+        extension = _extension(provenance | _content(array, header_before(extension), path))
+    header = header_before(extension)
     parts: Iterable[bytes] = (header, extension, array.tobytes(order="F"))
     if path.name.lower().endswith(".gz"):
         parts = _gzip(parts)
     put_file(path, parts, overwrite=overwrite)
     return path
+
+
+def _content(array: np.ndarray, header: bytes, path: Path) -> dict[str, str]:
+    """The hash of what a reader will make of these voxels behind this header."""
+    if array.ndim == 5:
+        return {}
+    size = len(header) + array.nbytes + 4
+    grid = parse_header(header, str(path), size, compressed=False)
+    canonical, affine, _ = to_canonical(array, grid.affine)
+    return {"content": content_hash(canonical, affine)}
 
 
 def _extension(provenance: Mapping[str, Any]) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import cast
 
@@ -17,7 +17,7 @@ from fastgan.gans.collapse import collapse_metrics
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.penalties import Penalty
-from fastgan.gans.settings import AdamSettings, AdversarialSettings
+from fastgan.gans.settings import AdversarialSettings
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
 from fastgan.random import Draws
 
@@ -36,15 +36,8 @@ class AdversarialGAN(Variant):
     Args:
         generator: (z [B, L], labels) -> [B, C, D, H, W], with latent_dim, channels and shape.
         critic: (x, labels) -> [B] scores.
-        objective: name in `objectives`.
-        penalty: on the critic's slope.
-        critic_steps: critic updates per generator update.
-        augment: names of differentiable augmentations; objective and penalty see their output.
+        settings: of the game and its optimisers; None: those of WGAN-GP.
         labels: classes and prior; None for an unconditional GAN.
-        optimisers: Adam settings of "critic" and "generator".
-        bounded: the critic's weights bound its slope themselves (spectral normalisation).
-        weight_clip: c > 0 keeps every parameter of the critic in [-c, c], from the start and
-            after each of its updates; 0 does not.
 
     Raises:
         ConfigError: names unknown, a critic unbounded or bounded twice, or networks of other
@@ -55,38 +48,37 @@ class AdversarialGAN(Variant):
         self,
         generator: nn.Module,
         critic: nn.Module,
+        settings: AdversarialSettings | None = None,
         *,
-        objective: str = AdversarialSettings.objective,
-        penalty: Penalty | None = None,
-        critic_steps: int = AdversarialSettings.critic_steps,
-        augment: Sequence[str] = (),
         labels: LabelPrior | None = None,
-        optimisers: dict[str, AdamSettings] | None = None,
-        bounded: bool = False,
-        weight_clip: float = AdversarialSettings.weight_clip,
     ) -> None:
-        self.objective = find_objective(objective)
-        self.penalty = Penalty() if penalty is None else penalty
+        settings = settings or AdversarialSettings()
+        self.objective = find_objective(settings.objective)
+        self.penalty = Penalty(
+            settings.penalty, settings.penalty_weight, settings.one_sided, settings.penalty_interval
+        )
         self.labels = LabelPrior() if labels is None else labels
         self.num_classes = self.labels.num_classes
-        self.augment = Augment(augment)
-        self.critic_steps = critic_steps
+        self.augment = Augment(settings.augment)
+        self.critic_steps = settings.critic_steps
         self.modules = {"generator": generator, "critic": critic}
-        self.optimisers = optimisers or AdversarialSettings().optimisers()
-        if critic_steps < 1:
-            raise ConfigError(f"critic_steps must be >= 1, got {critic_steps}")
-        self.weight_clip = check_clip(weight_clip, self.penalty.kind, spectral_norm=bounded)
-        bounded = bounded or self.penalty.kind != "none" or weight_clip > 0.0
+        self.optimisers = settings.optimisers()
+        if self.critic_steps < 1:
+            raise ConfigError(f"critic_steps must be >= 1, got {self.critic_steps}")
+        self.weight_clip = check_clip(
+            settings.weight_clip, settings.penalty, spectral_norm=settings.spectral_norm
+        )
+        bounded = settings.spectral_norm or settings.penalty != "none" or self.weight_clip > 0.0
         if self.objective.bounded_slope and not bounded:
             raise ConfigError(
-                f"objective {objective!r} has no optimum unless the critic's slope is bounded: "
-                "choose a penalty, spectral_norm or weight_clip"
+                f"objective {settings.objective!r} has no optimum unless the critic's slope is "
+                "bounded: choose a penalty, spectral_norm or weight_clip"
             )
         for name, module in self.modules.items():
-            found = getattr(module, "num_classes", self.labels.num_classes)
-            if found != self.labels.num_classes:
+            found = getattr(module, "num_classes", self.num_classes)
+            if found != self.num_classes:
                 raise ConfigError(
-                    f"{name} was built for {found} classes, labels have {self.labels.num_classes}"
+                    f"{name} was built for {found} classes, labels have {self.num_classes}"
                 )
         self.latent_dim = cast(int, generator.latent_dim)
         self._after_critic: Callable[[], None] | None = None

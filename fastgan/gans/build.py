@@ -10,7 +10,6 @@ import torch
 from fastgan.gans.adversarial import AdversarialGAN
 from fastgan.gans.cycle import CycleGAN
 from fastgan.gans.label_prior import LabelPrior
-from fastgan.gans.penalties import Penalty
 from fastgan.gans.settings import AdversarialSettings, CycleSettings
 from fastgan.models import build_critic, build_generator, build_patch_critic, build_translator
 
@@ -42,9 +41,6 @@ def build_variant(
         ConfigError: anything that cannot work, naming the setting.
     """
     labels = LabelPrior(classes, prior, balanced)
-    penalty = Penalty(
-        settings.penalty, settings.penalty_weight, settings.one_sided, settings.penalty_interval
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = build_generator(
@@ -69,18 +65,7 @@ def build_variant(
             fold=settings.fold,
             minibatch_stddev=settings.minibatch_stddev,
         )
-    return AdversarialGAN(
-        generator,
-        critic,
-        objective=settings.objective,
-        penalty=penalty,
-        critic_steps=settings.critic_steps,
-        augment=settings.augment,
-        labels=labels,
-        optimisers=settings.optimisers(),
-        bounded=settings.spectral_norm,
-        weight_clip=settings.weight_clip,
-    )
+    return AdversarialGAN(generator, critic, settings, labels=labels)
 
 
 def build_cycle(

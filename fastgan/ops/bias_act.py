@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops.checks import dense, floating, memory_format, require, same_place
+from fastgan.ops.checks import (
+    dense,
+    floating,
+    memory_format,
+    require,
+    require_tensors,
+    same_place,
+)
 from fastgan.ops.implementations import dispatch
 from fastgan.ops.registration import Grads, operator, wanted
 
@@ -42,10 +49,12 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, negative_slope: float = 0
     tensor([[ 2.0000, -0.4000]])
     """
     op = "bias_act"
+    require_tensors(op, x=x)
     require(x.dim() >= 2, op, "x must be [B, C, ...]", list(x.shape))
     floating(op, "x", x)
     require(negative_slope >= 0, op, "negative_slope must be >= 0", negative_slope)
     if bias is not None:
+        require_tensors(op, bias=bias)
         require(bias.shape == x.shape[1:2], op, "bias must be [C]", list(bias.shape))
         same_place(op, "bias", bias, x, master=True)
         bias = bias.to(x.dtype)

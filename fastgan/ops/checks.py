@@ -16,6 +16,7 @@ __all__ = [
     "floating",
     "memory_format",
     "require",
+    "require_tensors",
     "same_place",
     "triple",
 ]
@@ -29,6 +30,13 @@ def require(condition: bool, op: str, rule: str, got: object) -> None:
     """Raise ConfigError naming operator, rule and what came unless the condition holds."""
     if not condition:
         raise ConfigError(f"{op}: {rule}, got {got}")
+
+
+def require_tensors(op: str, **tensors: object) -> None:
+    """Raise ConfigError for the first of the named arguments that is no tensor."""
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise ConfigError(f"{op}: {name} must be a torch.Tensor, got {type(value).__name__}")
 
 
 def triple(op: str, name: str, value: int | Sequence[int], least: int) -> Triple:

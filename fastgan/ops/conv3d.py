@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fastgan.ops.checks import Triple, floating, require, same_place, triple
+from fastgan.ops.checks import Triple, floating, require, require_tensors, same_place, triple
 from fastgan.ops.conv3d_passes import conv_fprop, output_size
 
 __all__ = ["checked_conv3d", "conv3d"]
@@ -67,6 +67,7 @@ def checked_conv3d(
 ) -> tuple[Triple, Triple, Triple, int]:
     """Stride, padding, dilation and groups of a convolution, or ConfigError: see `conv3d`."""
     op = "conv3d"
+    require_tensors(op, x=x, weight=weight)
     require(x.dim() == 5, op, "x must be [B, C, D, H, W]", list(x.shape))
     require(weight.dim() == 5, op, "weight must be [K, C, kD, kH, kW]", list(weight.shape))
     floating(op, "x", x)
@@ -83,6 +84,7 @@ def checked_conv3d(
     size = output_size(x.shape[2:], weight.shape[2:], strides, paddings, dilations)
     require(min(size) >= 1, op, "x must be at least as large as the kernel", list(x.shape))
     if bias is not None:
+        require_tensors(op, bias=bias)
         require(bias.shape == weight.shape[:1], op, "bias must be [K]", list(bias.shape))
         same_place(op, "bias", bias, x)
     return strides, paddings, dilations, groups

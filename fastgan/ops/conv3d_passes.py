@@ -34,6 +34,7 @@ __all__ = [
     "fprop",
     "fprop_fake",
     "output_size",
+    "transposed",
     "wgrad",
     "wgrad_fake",
 ]
@@ -172,24 +173,54 @@ def dgrad(
     groups: int,
 ) -> Tensor:  # [B, C, D, H, W]
     """Kernel of `conv_dgrad`."""
-    fresh = dgrad_fake(g, weight, size, stride, padding, dilation, groups)
+
+    def fresh() -> Tensor:
+        return dgrad_fake(g, weight, size, stride, padding, dilation, groups)
+
     if g.numel() == 0:
-        return fresh.zero_()
+        return fresh().zero_()
     form = memory_format(g)
     if single := _single(g, weight.shape, stride, padding, dilation, groups):
         last_g = laid_out(g, torch.channels_last_3d)
-        found: Tensor = single.single_dgrad(last_g, weight.contiguous(), fresh, stride, padding)
+        found: Tensor = single.single_dgrad(last_g, weight.contiguous(), fresh(), stride, padding)
         return found
-    served = on_cpu.serves_packed_dgrad(fresh.shape[1], weight.shape[2:], stride, dilation, groups)
+    if g.device.type != "cpu":
+        d_x = transposed(laid_out(g, form), weight, size, stride, padding, dilation, groups)
+        return laid_out(d_x, form)
+    channels = weight.shape[1] * groups
+    served = on_cpu.serves_packed_dgrad(channels, weight.shape[2:], stride, dilation, groups)
     if served and form == torch.channels_last_3d and _native(g, "cpu"):
-        last = (laid_out(g, form), laid_out(weight, form), fresh)
+        last = (laid_out(g, form), laid_out(weight, form), fresh())
         return on_cpu.packed_dgrad(*last, stride, padding, dilation)
     # Only the shape is read of the input, and the strides: by them the library lays out its result.
+    # Memory that nobody touches costs nothing here.
     geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(g, size, weight.shape[2:], stride, padding, dilation)
-    tensors = (laid_out(g, form).to(safe), fresh.to(safe), weight.to(safe))
+    tensors = (laid_out(g, form).to(safe), fresh().to(safe), weight.to(safe))
     d_x = _aten.convolution_backward(*tensors, None, *geometry, [True, False, False])[0]
-    return laid_out(d_x.to(fresh.dtype), form)
+    return laid_out(d_x.to(g.dtype), form)
+
+
+def transposed(
+    g: Tensor,  # [B, K, D', H', W']
+    weight: Tensor,  # [K, C / groups, kD, kH, kW]
+    size: Sequence[int],  # D, H, W
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:  # [B, C, D, H, W]
+    """Input gradient by the library's transposed convolution, which is the same kernel.
+
+    `convolution_backward` would want a volume, by which it is told the shape of its result: on a
+    GPU that is memory, held while the result is allocated.
+    """
+    reach = output_size(size, weight.shape[2:], stride, padding, dilation)
+    axes = zip(size, reach, weight.shape[2:], stride, padding, dilation, strict=True)
+    rest = [n - ((o - 1) * s - 2 * p + d * (k - 1) + 1) for n, o, k, s, p, d in axes]
+    geometry = (list(stride), list(padding), list(dilation), True, rest, groups)
+    d_x: Tensor = _aten.convolution(g, weight, None, *geometry)
+    return d_x
 
 
 def dgrad_fake(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fastgan.ops.checks import Triple, floating, require, same_place, triple
+from fastgan.ops.checks import Triple, floating, require, require_tensors, same_place, triple
 from fastgan.ops.conv3d_passes import conv_dgrad
 
 __all__ = ["checked_conv_transpose3d", "conv_transpose3d"]
@@ -69,6 +69,7 @@ def checked_conv_transpose3d(
 ) -> tuple[list[int], Triple, Triple]:
     """D', H', W', stride and padding, or ConfigError: see `conv_transpose3d`."""
     op = "conv_transpose3d"
+    require_tensors(op, x=x, weight=weight)
     require(x.dim() == 5, op, "x must be [B, C, D, H, W]", list(x.shape))
     require(
         weight.dim() == 5 and weight.shape[0] == x.shape[1],
@@ -90,6 +91,7 @@ def checked_conv_transpose3d(
     size = [(n - 1) * s - 2 * p + k + e for n, k, s, p, e in axes]
     require(min(size) >= 1, op, "padding must leave at least one output voxel", paddings)
     if bias is not None:
+        require_tensors(op, bias=bias)
         require(bias.shape == weight.shape[1:2], op, "bias must be [K]", list(bias.shape))
         same_place(op, "bias", bias, x)
     return size, strides, paddings

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
-from fastgan.ops.checks import require, triple
+from fastgan.ops.checks import require, require_tensors, triple
 from fastgan.ops.implementations import dispatch
 from fastgan.ops.registration import Grads, operator
 
@@ -85,6 +86,7 @@ def unfold(x: Tensor, factors: int | Sequence[int]) -> Tensor:
 
 
 def _checked(op: str, x: Tensor, factors: int | Sequence[int]) -> list[int]:
+    require_tensors(op, x=x)
     require(x.dim() == 5, op, "x must be [B, C, D, H, W]", list(x.shape))
     return list(triple(op, "factors", factors, 1))
 
@@ -101,7 +103,9 @@ def _unfold(x: Tensor, factors: list[int]) -> Tensor:
 
 def _own(y: Tensor, x: Tensor) -> Tensor:
     """An operator returns memory of its own, where moving axes of length 1 alone gave a view."""
-    return y.clone() if y.data_ptr() == x.data_ptr() else y
+    # A tensor without data, of a program that is only traced, may be copied once more.
+    traced = isinstance(y, FakeTensor)
+    return y.clone() if traced or y.data_ptr() == x.data_ptr() else y
 
 
 def _folded(x: Tensor, factors: list[int]) -> Tensor:

@@ -112,9 +112,13 @@ def _slope(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None) -> T
         require(shape == [x.shape[0]], "gradient_penalty", rule, shape)
         return scores.sum()
 
-    # Dynamo traces torch.func.grad as it is, torch.autograd.grad only by an option of its own.
+    # What a critic computes outside autocast has its derivative there; the rest keeps its dtypes.
+    outside = torch.autocast(x.device.type, enabled=False)
+    # Dynamo traces torch.func.vjp as it is, torch.autograd.grad only by an option of its own.
     if torch.compiler.is_compiling():
-        by_func: Tensor = torch.func.grad(total)(x)
+        score, pull = torch.func.vjp(total, x)[:2]
+        with outside:
+            by_func: Tensor = pull(torch.ones_like(score))[0]
         return by_func
     with torch.enable_grad():
         # A copy of the handle: x may be the caller's own tensor.
@@ -122,7 +126,8 @@ def _slope(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None) -> T
         score = total(x)
         slope = None
         if score.requires_grad:
-            (slope,) = torch.autograd.grad(score, x, create_graph=True, allow_unused=True)
+            with outside:
+                (slope,) = torch.autograd.grad(score, x, create_graph=True, allow_unused=True)
     if slope is None:
         raise ConfigError("gradient_penalty: the critic's scores must depend on x")
     if type(slope.grad_fn).__name__ == "CompiledFunctionBackwardBackward":

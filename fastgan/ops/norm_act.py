@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError
-from fastgan.ops.checks import accumulator, dense, floating, memory_format, require, same_place
+from fastgan.ops.checks import (
+    accumulator,
+    dense,
+    floating,
+    memory_format,
+    require,
+    require_tensors,
+    same_place,
+)
 from fastgan.ops.implementations import dispatch
 from fastgan.ops.registration import Grads, operator, wanted
 
@@ -60,6 +68,7 @@ def norm_act(
              [-0.2000,  1.0000]]])
     """
     op = "norm_act"
+    require_tensors(op, x=x)
     require(x.dim() >= 2, op, "x must be [B, C, ...]", list(x.shape))
     floating(op, "x", x)
     check_groups(op, x, num_groups, eps)
@@ -106,6 +115,7 @@ def check_affine(op: str, x: Tensor, weight: Tensor | None, bias: Tensor | None)
     """Refuse a weight or bias that is not [C] or [B, C] beside x [B, C, ...]."""
     for name, parameter in (("weight", weight), ("bias", bias)):
         if parameter is not None:
+            require_tensors(op, **{name: parameter})
             fits = parameter.shape in (x.shape[1:2], x.shape[:2])
             require(fits, op, f"{name} must be [C] or [B, C]", list(parameter.shape))
             same_place(op, name, parameter, x, master=True)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastgan.ops.checks import floating, require
+from fastgan.ops.checks import floating, require, require_tensors
 from fastgan.ops.conv3d import checked_conv3d, conv3d
 from fastgan.ops.conv_transpose3d import checked_conv_transpose3d, conv_transpose3d
 from fastgan.ops.group_statistics import group_statistics
@@ -171,6 +171,7 @@ def norm_act_conv_transpose(
 def _check(
     op: str, z: Tensor, weight: Tensor | None, bias: Tensor | None, num_groups: int, eps: float
 ) -> None:
+    require_tensors(op, z=z)
     require(z.dim() == 5, op, "z must be [B, C, D, H, W]", list(z.shape))
     floating(op, "z", z)
     check_groups(op, z, num_groups, eps)

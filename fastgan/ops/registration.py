@@ -18,7 +18,7 @@ from torch import Tensor
 
 import fastgan
 
-__all__ = ["NAMESPACE", "Grads", "operator", "wanted"]
+__all__ = ["KERNELS", "NAMESPACE", "Grads", "operator", "wanted"]
 
 # torch.compile's disk cache knows an operator by its name alone, so a changed derivative needs a
 # changed name: the version is part of it.
@@ -59,6 +59,9 @@ _REDUCIBLE = (torch.float32, torch.float16, torch.bfloat16)
 
 Grads = tuple[Tensor | None, ...]
 
+KERNELS: dict[Any, Callable[..., Any]] = {}
+"""Operator -> what computes it, for programs that must do without the operators."""
+
 
 def operator(
     schema: str,
@@ -87,6 +90,7 @@ def operator(
     name = schema.partition("(")[0]
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     op = getattr(getattr(torch.ops, NAMESPACE), name).default
+    KERNELS[op] = kernel
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_LIBRARY)
     node = _node(name, op, setup_context, backward)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops.checks import dense, floating, memory_format, require
+from fastgan.ops.checks import dense, floating, memory_format, require, require_tensors
 from fastgan.ops.implementations import dispatch
 from fastgan.ops.registration import Grads, operator
 
@@ -36,6 +36,7 @@ def smooth(x: Tensor) -> Tensor:
     >>> smooth(torch.tensor([0.0, 4, 0, 4]).view(1, 1, 1, 1, 4)).flatten()
     tensor([1., 2., 2., 3.])
     """
+    require_tensors("smooth", x=x)
     require(x.dim() == 5, "smooth", "x must be [B, C, D, H, W]", list(x.shape))
     floating("smooth", "x", x)
     y: Tensor = smooth_fwd(x)

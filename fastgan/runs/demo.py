@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from fastgan.audit.quality.fidelity import LIMITS, Masks, Row, compare
-from fastgan.config import load, parse
+from fastgan.config import Config, load, parse
 from fastgan.data import Dataset, open_dataset, read_volume
 from fastgan.errors import StateError
 from fastgan.measures.shape import shape_statistics, soft_ellipsoids
@@ -21,7 +23,7 @@ from fastgan.train import RunFolder, checkpoint, describe, fit
 from fastgan.train.build import variant_of
 from fastgan.train.load import require_generator
 
-__all__ = ["Demo", "demo"]
+__all__ = ["Demo", "demo", "judge"]
 
 CAPTION = (
     "Nodule shapes, not CT: radiologists' consensus masks (LIDC-IDRI, CC BY 3.0); "
@@ -77,9 +79,11 @@ def demo(
     partial.rename(out / "volumes")
     manifest = out / "volumes" / "manifest.csv"
     generated = _read_masks(manifest, train.classes)
-    rows, sets = _judge(generated, train, holdout)
+    rows, sets = judge(generated, train, holdout)
     made = Demo(folder.path, manifest, out / "comparison.txt", out / "montage.png")
     made.comparison.write_text(_table(rows, train.classes), encoding="utf-8")
+    record = json.dumps(_record(rows, folder.config(), train.classes), indent=1)
+    made.comparison.with_suffix(".json").write_text(record + "\n", encoding="utf-8")
     _draw(sets, train.classes, made.montage)
     return made
 
@@ -119,10 +123,17 @@ def _read_masks(manifest: Path, classes: tuple[str, ...]) -> Masks:
     return Masks(np.clip(values, 0.0, 1.0), labels)
 
 
-def _judge(
-    generated: Masks, train: Dataset, holdout: Dataset
-) -> tuple[list[Row], dict[str, Masks]]:
-    """Rows of the comparison, and the sets that the montage draws from."""
+def judge(generated: Masks, train: Dataset, holdout: Dataset) -> tuple[list[Row], dict[str, Masks]]:
+    """Compare generated masks, and the two controls, with patients that were held out.
+
+    Args:
+        generated: in [0, 1], labelled by the position of their class.
+        train: what the generator learned from.
+        holdout: patients it never saw.
+
+    Returns:
+        Rows of the comparison, and the sets that the montage draws from.
+    """
     known, unseen = _masks(train), _masks(holdout)
     rng = np.random.default_rng(CONTROLS_SEED)
     picked = rng.choice(len(known.labels), min(len(generated.labels), len(known.labels)), False)
@@ -137,6 +148,20 @@ def _judge(
 def _masks(dataset: Dataset) -> Masks:
     values = np.stack([dataset.denormalise(dataset.volume(i)[0]) for i in range(len(dataset))])
     return Masks(values, np.asarray(dataset.labels))
+
+
+def _record(rows: list[Row], config: Config, classes: tuple[str, ...]) -> dict[str, object]:
+    """The comparison for programs, with what its figures depend on."""
+    return {
+        "name": config.name,
+        "seed": config.seed,
+        "steps": config.train.steps,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "classes": list(classes),
+        "rows": {row.name: row.values for row in rows},
+        "outside": {row.name: row.failed() for row in rows},
+    }
 
 
 def _table(rows: list[Row], classes: tuple[str, ...]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 from fastgan.audit.evidence import Draw, Evidence, Translate
 from fastgan.config import Config
 from fastgan.data import Dataset, open_dataset, open_unpaired
+from fastgan.data.ledger import KEY, refuse_trained
 from fastgan.errors import AuditError, ConfigError
 from fastgan.guarded import typed
 from fastgan.random import Draws
@@ -51,8 +54,8 @@ def evidence_of_run(
         AuditError: the data have changed, or generated volumes that do not fit.
         ConfigError: `generated` for a cyclegan, `truth` for anything else.
     """
+    folder = folder.as_of(found)
     config = folder.config()
-    folder.require_same(found)
     folder.require_sources(config)
     if config.translates:
         if generated is not None:
@@ -67,6 +70,7 @@ def evidence_of_run(
             "labels or splits have changed): nothing can be said of its training volumes"
         )
     evidence = _of_training(config, training, generated)
+    refuse_trained(folder.data(), evidence.holdout.subjects.tolist(), "held-out")
     return replace(
         evidence,
         draw=_generator(folder, found, training, device),
@@ -103,7 +107,11 @@ def _of_training(config: Config, training: Dataset, generated: Path | None) -> E
 
 
 def _about(folder: RunFolder, found: Checkpoint) -> dict[str, str]:
-    return {"run": folder.path.name, "checkpoint": found.hash[:12], "step": str(found.step)}
+    about = {"run": folder.path.name, "checkpoint": found.hash[:12], "step": str(found.step)}
+    if ledger := folder.data().get(KEY):
+        text = json.dumps(ledger, sort_keys=True).encode()
+        about["subjects"] = hashlib.sha256(text).hexdigest()[:12]
+    return about
 
 
 def _generator(folder: RunFolder, found: Checkpoint, like: Dataset, device: str) -> Draw:
@@ -127,6 +135,9 @@ def _of_cyclegan(
     training = open_unpaired(config.data, "train")
     holdout = open_unpaired(config.data, "holdout")
     sources = cohort_of(holdout.a, "held-out")
+    target = cohort_of(holdout.b, "held-out of domain B")
+    refuse_trained(folder.data(), sources.subjects.tolist(), "held-out")
+    refuse_trained(folder.data()["b"], target.subjects.tolist(), "held-out of domain B")
     translate = _translator(folder, found, device)
     return Evidence(
         training=cohort_of(training.a, "training"),
@@ -135,7 +146,7 @@ def _of_cyclegan(
         spacing=training.a.spacing,
         modality=training.a.normalisation["modality"],
         translate=translate,
-        target=cohort_of(holdout.b, "held-out of domain B"),
+        target=target,
         truth=None if truth is None else aligned_cohort(truth, holdout.b, sources),
         about=_about(folder, found)
         | {"data": named_source(config), "modality_b": training.b.normalisation["modality"]},

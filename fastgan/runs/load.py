@@ -56,6 +56,8 @@ class Generator:
         spacing: mm along D, H, W.
         classes: names, () of an unconditional run.
         units, affine: as in `Samples`.
+        channels, modality, device: of its volumes, and where it computes.
+        suffix: `data.suffix` of the run, the contrast of its files in BIDS.
 
     Raises:
         ConfigError: the run is a cyclegan.
@@ -64,12 +66,16 @@ class Generator:
 
     def __init__(self, folder: RunFolder, found: Checkpoint, device: str = "auto") -> None:
         self._game = load_generator(folder, found)
-        self._game.to(resolve(device))
+        self.device = resolve(device)
+        self._game.to(self.device)
+        folder = folder.as_of(found)
         data = folder.data()
         self._normalisation, self._prior = data["normalisation"], np.asarray(data["prior"])
         self.shape: tuple[int, int, int] = tuple(data["shape"])
         self.spacing: tuple[float, float, float] = tuple(data["spacing"])
         self.classes = self._game.labels.classes
+        self.channels = int(data["channels"])
+        self.suffix = folder.config().data.suffix
         self.modality = str(self._normalisation["modality"])
         self.units = UNITS[self.modality]
         self.affine = np.diag([*self.spacing, 1.0])

@@ -213,9 +213,16 @@ class _Planner:
         )
 
     def _finished(self, chosen: Config, measured: Measurement) -> Plan:
-        chosen.train.steps = min(self._wanted.train.steps, self._steps_in(chosen, measured))
+        fit = max(self._steps_in(chosen, measured), self._least())
+        chosen.train.steps = min(self._wanted.train.steps, fit)
         prediction = predict(chosen, measured, count=self._count)
-        return Plan(chosen, measured, prediction, (), tuple(_notes(measured)), self._budget)
+        notes = _notes(measured)
+        if prediction.train_seconds > 3600.0 * self._budget.hours:
+            notes.append(
+                f"as busy as that it takes longer than {self._budget.hours:g} h; it should not on "
+                "the machine alone, so stop other work, or plan again later"
+            )
+        return Plan(chosen, measured, prediction, (), tuple(notes), self._budget)
 
     def _choose(self) -> Config:
         """The wish with as few trades as the estimates say are needed."""
@@ -223,9 +230,10 @@ class _Planner:
         while (found := self._next_trade(config)) is not None:
             config = found
         estimate = self._estimates.of(config)
-        if not self._budget.holds(estimate) or self._steps(config, estimate) < self._least():
-            raise self._nothing_fits(config, estimate)
-        return config
+        in_time = self._steps(config, estimate) >= self._least()
+        if self._budget.holds(estimate) and (in_time or self._fits_alone(config, estimate)):
+            return config
+        raise self._nothing_fits(config, estimate)
 
     def _next_trade(self, config: Config) -> Config | None:
         """The config changed by the first trade that is needed, helps and can be made."""
@@ -252,6 +260,15 @@ class _Planner:
         if trial is None:
             return 0
         return self._steps_in(config, replace(trial, step_seconds=estimate.step_seconds))
+
+    def _fits_alone(self, config: Config, estimate: Estimate) -> bool:
+        """Whether only other work on this machine keeps the least number of steps from fitting."""
+        trial = self._estimates.trial(config)
+        if trial is None or not _busy(trial):
+            return False
+        had = min(trial.cores / (os.cpu_count() or 1), 1.0)
+        alone = replace(estimate, step_seconds=had * estimate.step_seconds)
+        return self._steps(config, alone) >= self._least()
 
     def _steps_in(self, config: Config, measured: Measurement) -> int:
         """How many steps fit: the wish where it does, else two digits of what does."""

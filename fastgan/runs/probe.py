@@ -101,7 +101,8 @@ def measure(
             "answer": str(answer),
         }
         child = subprocess.Popen(
-            [sys.executable, "-m", "fastgan.runs.probe_child"],
+            # -P: in a clone the folder one stands in holds a fastgan that is not the installed one.
+            [sys.executable, "-P", "-m", "fastgan.runs.probe_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

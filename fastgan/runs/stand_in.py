@@ -8,17 +8,10 @@ from typing import Any
 
 from fastgan.config import Config, DataConfig
 from fastgan.data import Dataset, Item, Unpaired, open_dataset
+from fastgan.data.assembly import classes_of, common_spacing, drawing, of_files, positions
 from fastgan.data.bundled import LIDC
 from fastgan.data.listing import Selection
-from fastgan.data.sources import (
-    _chosen,
-    _classes,
-    _common_spacing,
-    _drawing,
-    _from_files,
-    find_items,
-    is_archive,
-)
+from fastgan.data.sources import find_items, is_archive
 from fastgan.data.splits import split_items
 
 __all__ = ["StandIn", "is_whole", "stand_in"]
@@ -75,28 +68,28 @@ def is_whole(source: str) -> bool:
 def _domain(data: DataConfig) -> StandIn:
     if is_whole(data.source):
         dataset = open_dataset(data, "train")
-        stored = dataset._stored[0].nbytes
+        stored = dataset.stored[0].nbytes
         heldout = round(len(dataset) * data.holdout / (1.0 - data.holdout))
         return StandIn(dataset, stored, len(dataset), heldout, prepared=False)
     listed = find_items(Path(data.source), labels=data.conditional, selection=Selection.of(data))
     items = split_items(listed, data.holdout)
-    train = [items[i] for i in _chosen(items, data, "train")]
-    spacing = data.spacing or _common_spacing(items)
+    train = [items[i] for i in positions(items, data, "train")]
+    spacing = data.spacing or common_spacing(items)
     alone: dict[str, Any] = {"conditional": False, "sampler": "natural", "classic": ()}
     largest = replace(max(train, key=_file_size), split="train")
-    one = _from_files([largest], data.model_copy(update=alone), "train", None)
+    one = of_files([largest], data.model_copy(update=alone), "train", None)
     dataset = Dataset(
-        [one._stored[0]] * len(train),
+        [one.stored[0]] * len(train),
         train,
         shape=one.shape,
         spacing=spacing,
-        classes=_classes(items, data),
+        classes=classes_of(items, data),
         normalisation=one.normalisation,
         fingerprint=one.fingerprint,
-        **_drawing(data, "train"),
+        **drawing(data, "train"),
     )
     heldout = len(items) - len(train)
-    return StandIn(dataset, one._stored[0].nbytes, len(train), heldout, prepared=True)
+    return StandIn(dataset, one.stored[0].nbytes, len(train), heldout, prepared=True)
 
 
 def _file_size(item: Item) -> int:

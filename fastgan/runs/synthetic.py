@@ -11,17 +11,19 @@ from typing import Any
 import fastgan
 from fastgan.data.columns import inert
 from fastgan.data.manifest import COLUMNS
-from fastgan.durable import replace_file
 from fastgan.errors import BadFile
 from fastgan.train.checkpoint import Checkpoint
 
 __all__ = [
+    "MANIFEST",
     "description",
     "make_empty",
+    "manifest_of",
     "origin",
     "require_empty",
-    "write_manifest",
 ]
+
+MANIFEST = "manifest.csv"
 
 
 def require_empty(out: Path) -> None:
@@ -58,18 +60,15 @@ def origin(found: Checkpoint) -> dict[str, Any]:
     }
 
 
-def write_manifest(out: Path, rows: Iterable[Mapping[str, str]]) -> Path:
-    """Write manifest.csv, which `train` reads, and return its path.
+def manifest_of(rows: Iterable[Mapping[str, str]]) -> bytes:
+    """The content of manifest.csv, which `train` reads.
 
     Args:
-        out: the folder; paths in `rows` are relative to it.
-        rows: values by column; missing ones are left empty.
+        rows: values by column; missing ones are left empty. Paths are from the set's folder.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     # A class may be called anything; in a spreadsheet it must not be run.
     writer.writerows({key: inert(value) for key, value in row.items()} for row in rows)
-    path = out / "manifest.csv"
-    replace_file(path, text.getvalue().encode())
-    return path
+    return text.getvalue().encode()

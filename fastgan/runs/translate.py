@@ -21,13 +21,22 @@ from fastgan.guarded import typed
 from fastgan.measures.structure import ALARMS, same_contrast, structure
 from fastgan.nn.choices import check_choice
 from fastgan.pictures.sheets import write_sheet
-from fastgan.runs.synthetic import description, make_empty, origin, require_empty, write_manifest
+from fastgan.runs.passport import write_passport
+from fastgan.runs.synthetic import (
+    MANIFEST,
+    description,
+    make_empty,
+    manifest_of,
+    origin,
+    require_empty,
+)
 from fastgan.runs.whole_volume import Domain, Translated, check_volume, translate_volume
 from fastgan.train import load_translator
 from fastgan.train.checkpoint import Checkpoint
 from fastgan.train.device import resolve
 from fastgan.train.load import DIRECTIONS
 from fastgan.train.run_folder import RunFolder
+from fastgan.train.run_key import sign
 
 __all__ = ["translate"]
 
@@ -45,7 +54,7 @@ def translate(
     device: str = "auto",
     report: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Write the translation of every volume, a picture of each, translate.json and manifest.csv.
+    """Write the translation of every volume, a picture of each, translate.json, passport, manifest.
 
     Every file is read and checked before the first is translated. A translation lies on its
     source's grid: shape, voxel order, affine, sform and qform are the source's, bit for bit; other
@@ -73,7 +82,7 @@ def translate(
         StateError: the checkpoint is not of the run's architecture.
     """
     check_choice("direction", direction, DIRECTIONS)
-    data = folder.data()
+    data = folder.as_of(found).data()
     if "b" not in data:
         raise ConfigError(f"{folder.path}: no cyclegan: it was trained on one domain")
     ends = [Domain.of(data), Domain.of(data["b"])]
@@ -85,6 +94,7 @@ def translate(
     place = resolve(device)
     network = load_translator(folder, found, direction).to(place)
     alike = same_contrast(here.normalisation["modality"], there.normalisation["modality"])
+    sign(folder.path, b"")  # a key that cannot be used is found before the work
     make_empty(out)
     rows, facts = [], []
     for item, name in zip(items, _names(items), strict=True):
@@ -127,7 +137,20 @@ def translate(
         )
     whole = origin(found) | {"direction": direction, "alarmed": alarmed, "volumes": facts}
     replace_file(out / "translate.json", json.dumps(whole, indent=1).encode() + b"\n")
-    return write_manifest(out, rows)
+    table = manifest_of(rows)
+    write_passport(
+        out,
+        folder,
+        made="translate",
+        layout="nifti",
+        checkpoint=found.hash,
+        step=found.step,
+        device=place,
+        volumes=[{"path": row["path"], "label": row["label"]} for row in rows],
+        further={MANIFEST: table},
+    )
+    replace_file(out / MANIFEST, table)
+    return out / MANIFEST
 
 
 def _items(source: Path, modality: str) -> list[Item]:

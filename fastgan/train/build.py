@@ -10,6 +10,7 @@ from typing import Any, Literal
 from fastgan.config import VARIANTS, Config
 from fastgan.data import Dataset, Unpaired, open_dataset, open_unpaired
 from fastgan.data.columns import describe_columns
+from fastgan.data.ledger import KEY, entry_of
 from fastgan.errors import ConfigError
 from fastgan.gans import (
     AdversarialSettings,
@@ -125,7 +126,16 @@ def describe(dataset: TrainingSet) -> dict[str, Any]:
         "columns": describe_columns(
             getattr(item, "columns", {}) for item in getattr(dataset, "items", [])
         ),
+        **_ledger(getattr(dataset, "a", dataset)),
     } | ({} if other is None else {"b": describe(other)})
+
+
+def _ledger(dataset: TrainingSet) -> dict[str, Any]:
+    """Whom a set trains on and whom it holds out, by hash, where it knows its subjects."""
+    if not (items := getattr(dataset, "items", [])):
+        return {}
+    held = getattr(dataset, "held_out", ())
+    return {KEY: [entry_of(dataset.fingerprint, [item.subject for item in items], held)]}
 
 
 def summary(record: Mapping[str, Any], variant: Variant) -> str:

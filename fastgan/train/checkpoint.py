@@ -38,7 +38,17 @@ from fastgan.errors import (
 from fastgan.guarded import typed
 from fastgan.train import manifest
 
-__all__ = ["Checkpoint", "Parts", "newest", "prune", "read", "save", "set_aside", "steps"]
+__all__ = [
+    "Checkpoint",
+    "Parts",
+    "described",
+    "newest",
+    "prune",
+    "read",
+    "save",
+    "set_aside",
+    "steps",
+]
 
 STATE = "state.json"
 _SUFFIX = ".safetensors"
@@ -171,9 +181,24 @@ def read(path: Path) -> Checkpoint:
         step=content["step"],
         parts=parts,
         counters=_counters(path / STATE, files.get(STATE, b"")),
-        identity={k: content.get(k) for k in ("settings", "data", "code_version")},
+        identity=_identity(content),
         hash=content["sha256"],
     )
+
+
+@typed("the checkpoint")
+def described(path: Path) -> Checkpoint:
+    """What the manifest of a checkpoint says; its files are not read, and it has no parts.
+
+    Raises:
+        UnsafeFile, StateError, CorruptFile, BadFile: as `read`, of the manifest.
+    """
+    content = manifest.read(path)
+    return Checkpoint(path, content["step"], {}, {}, _identity(content), content["sha256"])
+
+
+def _identity(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: content.get(key) for key in ("settings", "data", "code_version")}
 
 
 @typed("the checkpoints")

@@ -17,6 +17,8 @@ __all__ = ["peak_memory", "repeatable", "resolve"]
 def resolve(name: str) -> torch.device:
     """The device of `auto` (a CUDA device if there is one), `cpu`, `cuda` or `cuda:N`.
 
+    A CUDA device becomes the current one: what libraries allocate and launch unasked goes there.
+
     Raises:
         ConfigError: unknown to torch, or not on this machine.
     """
@@ -31,6 +33,11 @@ def resolve(name: str) -> torch.device:
         raise ConfigError(f"train.device: must be auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ConfigError(f"train.device: {name!r} was asked for, torch sees {count} CUDA devices")
+    if device.type == "cuda":
+        device = torch.device(
+            "cuda", torch.cuda.current_device() if device.index is None else device.index
+        )
+        torch.cuda.set_device(device)
     return device
 
 

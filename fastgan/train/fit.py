@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from fastgan.config import Config
+from fastgan.data.ledger import with_earlier
 from fastgan.errors import ConfigError, StateError
 from fastgan.gans import Variant
 from fastgan.guarded import typed
@@ -74,7 +75,7 @@ def fit(
     command = sys.argv if command is None else command
     run = None if resume is None else RunFolder(resume)
     config, device = _settle(config or (run.config() if run else Config()))
-    record = describe(dataset)
+    record = _recorded(dataset, run)
     with ExitStack() as stack:
         found = None
         if run is None:
@@ -85,7 +86,7 @@ def fit(
             found = _resumable(run, config, record, allow_change)
         threads = counters_of(found).threads if found and config.train.deterministic else None
         stack.enter_context(repeatable(config.train.deterministic, threads))
-        training = Training(variant, dataset, config, run, device)
+        training = Training(variant, dataset, config, run, device, record)
         stack.callback(training.batches.close)
         if progress is None:
             progress = Progress(config.train.steps, found.step if found else 0)
@@ -137,8 +138,9 @@ def rehearse(
         return config
     run = RunFolder(resume)
     with run.locked():
-        found = _resumable(run, config, describe(dataset), allow_change)
-        training = Training(variant, dataset, config, run, device)
+        record = _recorded(dataset, run)
+        found = _resumable(run, config, record, allow_change)
+        training = Training(variant, dataset, config, run, device, record)
         training.batches.close()
         if found is not None:
             training.restore(found)
@@ -160,6 +162,12 @@ def _settle(config: Config) -> tuple[Config, torch.device]:
     if config.train.tensorboard:
         require_writer()
     return config, device
+
+
+def _recorded(dataset: TrainingSet, run: RunFolder | None) -> dict[str, Any]:
+    """The record of the data; whom a run was trained on before stays in it."""
+    record = describe(dataset)
+    return record if run is None else with_earlier(record, run.data())
 
 
 def _resumable(

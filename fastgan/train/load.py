@@ -65,7 +65,7 @@ def load_translator(folder: RunFolder, found: Checkpoint, direction: str) -> nn.
         StateError: the checkpoint is of another architecture, settings or data.
     """
     check_choice("direction", direction, DIRECTIONS)
-    config = folder.config()
+    config = folder.as_of(found).config()
     if not config.translates:
         raise ConfigError(
             f"{folder.path}: its gan.variant is {config.gan.variant!r}, which translates nothing; "
@@ -78,7 +78,7 @@ def load_translator(folder: RunFolder, found: Checkpoint, direction: str) -> nn.
 
 def _variant(folder: RunFolder, found: Checkpoint) -> Variant:
     """The run's game as configured, if that is what the checkpoint was made with."""
-    folder.require_same(found)
+    folder = folder.as_of(found)
     data = folder.data()
     require_record(data, folder.path / "data.json")
     return variant_of(folder.config(), data)

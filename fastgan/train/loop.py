@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from fastgan.train.ema import Ema
 from fastgan.train.made_with import facts_of, settings_of
 from fastgan.train.numerics import Watch, require_bounded
 from fastgan.train.optim import PhaseOptimiser, lr_factor
-from fastgan.train.precision import forward_precision
+from fastgan.train.precision import forward_precision, step_precision
 from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.samples import write_samples
@@ -43,6 +44,7 @@ class Training:
         config: the run's configuration.
         run: the run folder, locked by the caller.
         device: where to compute.
+        record: of the data, for the checkpoints; by default what the data set says of itself.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Training:
         config: Config,
         run: RunFolder,
         device: torch.device,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
         self.variant, self.config, self.run, self.device = variant, config, run, device
         self.steps_done = 0
@@ -60,7 +63,10 @@ class Training:
         self.draws = Draws(config.seed)
         self.batches = Batches(dataset, config.train.batch_size, self.draws, device)
         self.watch = Watch(config.train.non_finite, self._finite_batch)
-        self.identity = {"settings": settings_of(config), "data": facts_of(describe(dataset))}
+        self.identity = {
+            "settings": settings_of(config),
+            "data": facts_of(record or describe(dataset)),
+        }
         for module in variant.modules.values():
             module.to(device).train()
         self.ema = Ema({n: variant.modules[n] for n in variant.ema_of}, config.train.ema_decay)
@@ -87,8 +93,9 @@ class Training:
             step, lambda purpose: self.batches.next(step, purpose), self.draws
         )
         try:
-            for phase in phases:
-                self._update(phase)
+            with step_precision(self.config.train.precision):
+                for phase in phases:
+                    self._update(phase)
         except torch.OutOfMemoryError as error:
             raise ResourceLimit(
                 f"step {step + 1}: out of device memory at train.batch_size "

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastgan.config import Config
+from fastgan.config import Config, parse
 from fastgan.errors import CorruptFile, StateError
 from fastgan.train.checkpoint import Checkpoint
 
@@ -15,6 +15,8 @@ __all__ = [
     "FINGERPRINT",
     "FREE_KEYS",
     "changed_keys",
+    "config_of",
+    "data_of",
     "differences",
     "facts_of",
     "recorded",
@@ -74,6 +76,46 @@ def facts_of(data: Mapping[str, Any]) -> dict[str, str]:
 
     add("", {key: value for key, value in data.items() if key != "sources"})
     return flat
+
+
+def config_of(settings: Mapping[str, Any], now: Config, run: Path) -> Config:
+    """A configuration with the settings that a checkpoint remembers, the others as they are now.
+
+    Args:
+        settings: by `settings_of`.
+        now: the run's.
+        run: for errors.
+
+    Raises:
+        ConfigError: a setting that this version does not know.
+    """
+    content = now.model_dump(mode="json")
+    for key, value in settings.items():
+        section, _, leaf = key.partition(".")
+        if leaf:
+            content[section][leaf] = value
+        else:
+            content[section] = value
+    return parse(content, str(run / "config.yaml"))
+
+
+def data_of(facts: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """The record of the data that a checkpoint remembers, by `facts_of`; `path` for errors.
+
+    Raises:
+        CorruptFile: facts that `facts_of` has not made.
+    """
+    content: dict[str, Any] = {}
+    try:
+        for key, text in facts.items():
+            *above, leaf = key.split(".")
+            place = content
+            for name in above:
+                place = place.setdefault(name, {})
+            place[leaf] = json.loads(text)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptFile(f"{path}: the checkpoint's facts of the data: {error}") from None
+    return content
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

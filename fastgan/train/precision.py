@@ -9,13 +9,14 @@ from typing import Literal
 import torch
 
 from fastgan.errors import ConfigError
+from fastgan.ops.tensor_float import tensor_float32
 
-__all__ = ["forward_precision", "resolve_precision"]
+__all__ = ["forward_precision", "resolve_precision", "step_precision"]
 
 
 def resolve_precision(
-    name: Literal["float32", "bfloat16", "auto"], device: torch.device
-) -> Literal["float32", "bfloat16"]:
+    name: Literal["float32", "tf32", "bfloat16", "auto"], device: torch.device
+) -> Literal["float32", "tf32", "bfloat16"]:
     """The precision of `auto`: bfloat16 on a device with matrix units for it, else float32.
 
     These are CUDA devices of compute capability 8.0 or more and CPUs with AMX; other CPUs emulate
@@ -38,8 +39,15 @@ def _cpu_flags() -> set[str]:
     return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
+def step_precision(name: str) -> AbstractContextManager[None]:
+    """A context for a whole step: float32 products are float32's, or TF32's on a GPU by `tf32`."""
+    return tensor_float32(name == "tf32")
+
+
 def forward_precision(name: str, device: torch.device) -> AbstractContextManager[object]:
-    """A context for computing losses in `float32` or, by autocast, in `bfloat16`.
+    """A context for computing losses in float32 or, by autocast, in `bfloat16`.
+
+    `float32` and `tf32` differ in `step_precision` alone, for a backward pass has products, too.
 
     Weights, gradients, moments and sums stay float32 in both; bfloat16 has the exponent range of
     float32, so no loss scaling is needed.
@@ -47,8 +55,8 @@ def forward_precision(name: str, device: torch.device) -> AbstractContextManager
     Raises:
         ConfigError: another name.
     """
-    if name == "float32":
+    if name in ("float32", "tf32"):
         return nullcontext()
     if name == "bfloat16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
-    raise ConfigError(f"train.precision: must be float32 or bfloat16, got {name!r}")
+    raise ConfigError(f"train.precision: must be float32, tf32 or bfloat16, got {name!r}")

@@ -27,6 +27,14 @@ class _Normalisation(BaseModel):
     high: Finite
 
 
+class _Subjects(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    salt: str
+    train: list[str]
+    holdout: list[str]
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(extra="allow")
 
@@ -37,6 +45,7 @@ class _Record(BaseModel):
     classes: list[str]
     prior: list[Share]
     normalisation: _Normalisation
+    subjects: list[_Subjects] = []
     b: _Record | None = None
 
     @model_validator(mode="after")

@@ -2,7 +2,8 @@
 
 `runs/00003-name-seed0/` holds config.yaml, env.json, command.txt, data.json (what is needed to
 bring generated volumes back to physical units), metrics.jsonl, history.jsonl (when it began and how
-it ended), samples/, ckpt-<step>/ and run.html, which shows all of them.
+it ended), key.pub and key.pem (the run's own key; the latter is not for others), samples/,
+ckpt-<step>/ and run.html, which shows all of them.
 """
 
 from __future__ import annotations
@@ -26,18 +27,21 @@ from fastgan.config import Config
 from fastgan.durable import replace_file, sweep_partials, sync_folder, write_error
 from fastgan.errors import BadFile, CorruptFile, StateError
 from fastgan.guarded import append_to, read_plain, refuse_special, typed
-from fastgan.train import lock
+from fastgan.train import checkpoint, lock
 from fastgan.train.checkpoint import Checkpoint, steps
 from fastgan.train.made_with import (
     FINGERPRINT,
     FREE_KEYS,
     changed_keys,
+    config_of,
+    data_of,
     differences,
     facts_of,
     recorded,
     refuse_other,
     settings_of,
 )
+from fastgan.train.run_key import make_key
 
 __all__ = ["RunFolder", "environment", "require_place"]
 
@@ -60,6 +64,7 @@ class RunFolder:
     @typed("the run folder")
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._made_with: Mapping[str, Any] | None = None
         if not os.path.lexists(self.path / "config.yaml"):
             raise BadFile(f"{self.path}: not a run folder (it has no config.yaml){self._inside()}")
         refuse_special(self.path)
@@ -96,6 +101,7 @@ class RunFolder:
         replace_file(path / "env.json", _json(environment()))
         replace_file(path / "command.txt", shlex.join(command).encode() + b"\n")
         replace_file(path / "metrics.jsonl", b"")
+        make_key(path)
         # Last, because it is what makes the folder a run folder.
         replace_file(path / "config.yaml", configuration.dump(config).encode())
         sync_folder(out)
@@ -122,6 +128,8 @@ class RunFolder:
         A data source that is not where it was is looked for where it lay as seen from here.
         """
         config = configuration.load(self.path / "config.yaml", follow=False)
+        if self._made_with is not None:
+            config = config_of(self._made_with["settings"], config, self.path)
         found = {
             key: places[-1]
             for key, places in self._places(config).items()
@@ -169,7 +177,39 @@ class RunFolder:
             raise CorruptFile(f"{path}: not JSON: {error}") from error
         if not isinstance(content, dict) or not isinstance(content.get("sources", {}), dict):
             raise CorruptFile(f"{path}: not a mapping")
+        if self._made_with is not None:
+            # Where the data lie is no matter of the checkpoint.
+            sources = {"sources": content["sources"]} if "sources" in content else {}
+            return data_of(self._made_with["data"], path) | sources
         return content
+
+    def as_of(self, found: Checkpoint) -> RunFolder:
+        """This folder with the configuration and data that a checkpoint was made with.
+
+        They are those of config.yaml and data.json but where a later resumption changed them on
+        purpose; the files must then be what a newer checkpoint was made with.
+
+        Raises:
+            StateError, CorruptFile: as `require_same`: a file is what no checkpoint was made with.
+        """
+        try:
+            self.require_same(found)
+        except StateError:
+            if not any(self._is_of(step) for step in steps(self.path) if step > found.step):
+                raise
+            then = RunFolder(self.path)
+            then._made_with = {part: recorded(found, part) for part in ("settings", "data")}
+            return then
+        return self
+
+    def _is_of(self, step: int) -> bool:
+        """Whether both files are what the checkpoint of a step was made with."""
+        try:
+            path = self.path / f"ckpt-{step}"
+            self.require_same(checkpoint.described(path))
+        except (StateError, BadFile):
+            return False
+        return True
 
     def require_same(self, found: Checkpoint) -> None:
         """Refuse config.yaml and data.json unless they are what a checkpoint was made with.

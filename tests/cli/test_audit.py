@@ -10,7 +10,7 @@ from fastgan.data import save_volume
 from fastgan.train.run_folder import RunFolder
 
 SHAPE = (8, 8, 8)
-PRODUCTS = {"report.html", "report.json", "model_card.md", "dataset_card.md"}
+PRODUCTS = {"report.html", "report.json", "model_card.md", "dataset_card.md", "croissant.json"}
 
 
 @pytest.fixture(scope="module")

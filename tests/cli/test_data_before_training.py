@@ -55,7 +55,7 @@ def test_what_is_odd_is_told_by_file(train, volumes):
     save_volume(volumes / "ct.nii.gz", body, np.eye(4))
     answer = train(volumes)
     assert answer.code == 0, answer.err
-    assert f"warning: {volumes}: not read: 1 texts (.txt)" in answer.err
+    assert f"warning: {volumes}: not read: texts (.txt): 1" in answer.err
     assert "ct.nii.gz: looks like CT (air near -1000 HU) and is read as mr" in answer.err
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 
 import pytest
@@ -29,6 +30,10 @@ def test_leaves_run_volumes_comparison_and_montage(finished):
     # Two steps teach nothing, and the table says so.
     assert not table["generated"].endswith("none")
     assert "not CT" in lines[-1]
+    record = json.loads((finished / "comparison.json").read_text())
+    assert record["steps"] == 2 and record["outside"]["copier"][-1] == "distance ratio"
+    shown = [f"{value:.2f}" for value in record["rows"]["ellipsoids"]["KS surface"]]
+    assert " / ".join(shown) in table["ellipsoids"]
     assert (finished / "montage.png").read_bytes().startswith(b"\x89PNG")
     assert not (finished / "volumes.partial").exists()
 

@@ -17,7 +17,8 @@ from fastgan.train.progress import Progress
 CODES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
 
 
-def test_no_code_reaches_the_terminal(cli, tmp_path):
+def test_no_code_reaches_the_terminal(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "data"
     folder.mkdir()
     for i in range(3):

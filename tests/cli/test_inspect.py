@@ -56,22 +56,36 @@ def test_table_and_proposal(cli, folder, tmp_path, monkeypatch):
     assert "8 x 10 x 12\t1 x 1 x 2\tRAS" in lines[1]
     assert "3 volumes readable, 1 refused" in answer.out
     assert "refused, " in answer.out and "sub-09.nii.gz" in answer.out
+    # What train would refuse is not proposed, so that the name is free for what it takes.
+    assert not (tmp_path / "fastgan-config.yaml").exists()
+    assert cli("inspect", folder, "--exclude", "sub-09.nii.gz").code == 0
     config = configuration.load(tmp_path / "fastgan-config.yaml")
     assert config.data.spacing == (1.0, 1.0, 2.0) and config.data.modality == "mr"
 
 
 def test_the_line_that_leaves_refused_files_out_works(cli, folder, tmp_path):
-    answer = cli("inspect", folder, "--write", tmp_path / "a.yaml")
-    assert answer.code == 10
-    line = next(line for line in answer.err.splitlines() if "to leave them out: " in line)
-    command = shlex.split(line.partition("to leave them out: ")[2])
-    assert command[:2] == ["fastgan", "inspect"] and command[3:] == ["--exclude", "sub-09.nii.gz"]
-    answer = cli(*command[1:], "--write", tmp_path / "b.yaml")
+    target = tmp_path / "a.yaml"
+    answer = cli("inspect", folder, "--write", target)
+    assert answer.code == 10 and not target.exists()
+    line = next(
+        line for line in answer.err.splitlines() if "to leave out what is refused: " in line
+    )
+    command = shlex.split(line.partition("to leave out what is refused: ")[2])
+    assert command[:2] == ["fastgan", "inspect"] and command[-2:] == ["--exclude", "sub-09.nii.gz"]
+    answer = cli(*command[1:])
     assert answer.code == 0 and "0 refused" in answer.out, answer.err
-    assert "left out as asked (exclude, suffix): 1 volumes" in answer.out
-    config = configuration.load(tmp_path / "b.yaml")
+    assert "left out as asked (exclude, suffix): 1 volume" in answer.out
+    config = configuration.load(target)
     assert config.data.exclude == ("sub-09.nii.gz",)
     assert len(open_dataset(config.data, "train")) + len(open_dataset(config.data, "holdout")) == 3
+
+
+def test_the_line_that_leaves_refused_files_out_keeps_the_other_flags(cli, folder, tmp_path):
+    given = ["--hours", "0.5", "--memory", "6", "--write", str(tmp_path / "a b.yaml"), "--json"]
+    answer = cli("inspect", folder, *given)
+    command = shlex.split(answer.err.partition("to leave out what is refused: ")[2])
+    assert command[3:] == [*given, "--exclude", "sub-09.nii.gz"]
+    assert cli(*command[1:]).code == 0 and (tmp_path / "a b.yaml").exists()
 
 
 def test_nothing_is_overwritten(cli, folder, tmp_path, monkeypatch):
@@ -79,8 +93,11 @@ def test_nothing_is_overwritten(cli, folder, tmp_path, monkeypatch):
     (folder / "sub-09.nii.gz").unlink()
     taken = tmp_path / "fastgan-config.yaml"
     taken.write_text("mine")
-    answer = cli("inspect", folder)
-    assert answer.code == 0 and "stays as it is" in answer.err and "spacing:" in answer.err
+    for name in ("fastgan-config-2.yaml", "fastgan-config-3.yaml"):
+        answer = cli("inspect", folder)
+        assert answer.code == 0 and "fastgan-config.yaml exists and stays as it is" in answer.err
+        assert answer.err.rstrip().endswith(f"next: fastgan train --config {name}")
+        assert configuration.load(tmp_path / name).data.source == str(folder)
     assert cli("inspect", folder, "--write", taken).code == 10
     assert taken.read_text() == "mine"
     assert cli("inspect", folder, "--write", tmp_path / "new.yaml").code == 0
@@ -108,9 +125,27 @@ def test_the_manifest_is_shown_and_classes_are_proposed(cli, folder, tmp_path):
         "note: no volume of class ill in holdout",
     ):
         assert line in answer.out.splitlines()
-    assert "1 texts (.txt)" in answer.out
-    assert "1 volumes or slices that manifest.csv does not name" in answer.out
+    assert "texts (.txt): 1" in answer.out
+    assert "volumes or slices that manifest.csv does not name: 1" in answer.out
     assert configuration.load(tmp_path / "c.yaml").data.conditional
+
+
+@pytest.mark.parametrize(
+    ("subjects", "told"),
+    [
+        (10, "20 held-out subjects for most questions, not 1, and 120 volumes to tell copies"),
+        (60, "20 held-out subjects for most questions, not 13; data.holdout: 0.35 holds out"),
+        (130, None),
+    ],
+)
+def test_what_an_audit_lacks_is_told_before_training(cli, tmp_path, subjects, told):
+    array = np.random.default_rng(0).uniform(1.0, 900.0, (4, 4, 4)).astype(np.float32)
+    (tmp_path / "v").mkdir()
+    for i in range(subjects):
+        save_volume(tmp_path / "v" / f"sub-{i:03d}.nii", array, np.eye(4))
+    answer = cli("inspect", tmp_path / "v", "--no-plan", "--write", tmp_path / "a.yaml")
+    said = [line for line in answer.out.splitlines() if "the audit needs" in line]
+    assert len(said) == (told is not None) and (told is None or told in said[0]), answer.out
 
 
 def test_a_manifest_that_train_refuses(cli, folder, tmp_path):
@@ -144,7 +179,7 @@ def test_contrasts_are_told_apart(cli, tmp_path):
     assert answer.code == 0 and "T1w (2) and T2w (1) are mixed" in answer.out
     assert configuration.load(tmp_path / "a.yaml").data.suffix == "T1w"
     answer = cli("inspect", tmp_path / "v", "--suffix", "T2w", "--write", tmp_path / "b.yaml")
-    assert "1 volumes readable" in answer.out
+    assert "1 volume readable" in answer.out
     assert configuration.load(tmp_path / "b.yaml").data.suffix == "T2w"
 
 

@@ -42,6 +42,33 @@ def test_both_passes_match_reference(shape_seed: int, kernels) -> None:
     assert torch.equal(d_x, wide_g.to(x.dtype)) and d_x.stride() == x.stride()
 
 
+# Several rows a thread and several blocks; eight channels a row that wrap within a block, one
+# channel a row that changes in each, and rows that end within a byte.
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("shape", "last", "biased"),
+    [
+        ((1, 24, 5, 9, 19), True, True),
+        ((2, 7, 2, 2, 602), False, True),
+        ((3, 5, 2, 2, 202), False, True),
+        ((1, 7, 3, 27, 31), False, False),
+        ((1, 9, 3, 27, 31), True, True),
+    ],
+)
+def test_rows_of_many_blocks(dtype, shape, last, biased, kernels) -> None:
+    form = torch.channels_last_3d if last else torch.contiguous_format
+    x = torch.randn(shape).to(dtype).contiguous(memory_format=form)
+    bias = torch.randn(shape[1]).to(dtype) if biased else None
+    y, bits = on_gpu.bias_act_fwd(x, bias, 0.2)
+    wide = torch.promote_types(dtype, torch.float32)
+    wanted, wanted_bits = reference.bias_act_fwd(
+        x.to(wide), None if bias is None else bias.to(wide), 0.2
+    )
+    assert torch.equal(y, wanted.to(dtype)) and torch.equal(bits, wanted_bits)
+    d_x = on_gpu.bias_act_bwd(x, bits, 0.2)
+    assert torch.equal(d_x, reference.bias_act_bwd(x.to(wide), bits, 0.2).to(dtype))
+
+
 def test_pointers_off_the_border(kernels) -> None:
     x = torch.randn(1, 3, 4, 5, 8)
     moved = torch.empty(x.numel() + 1)[1:].view(x.shape).copy_(x)

@@ -37,7 +37,8 @@ def test_kernels_keep_their_budgets(machine_code) -> None:
         for V in (1, wide):
             assert f"norm_act_bwd_bwd_kernel<{dtype}, {V}>" in names
             assert f"slope_penalty_squares_kernel<{dtype}, {V}>" in names
-        assert f"bias_act_fwd_kernel<{dtype}>" in names
+        for channels in (0, 1, 2):
+            assert f"bias_act_fwd_kernel<{dtype}, {channels}>" in names
     for dtype in ("float", "bfloat16"):
         assert f"conv_single_dgrad_kernel<{dtype}>" in names
         for stride in (1, 2):
@@ -68,8 +69,31 @@ def test_a_planted_kernel_breaks_its_budget(machine_code) -> None:
         "12 bytes of spills",
         "widest load 64 bits, not 128",
         "widest store 16 bits, not 128",
+        "1 LDG of 32 bits in a hot loop, not 128",
+        "1 LDG of 64 bits in a hot loop, not 128",
+        "1 STG of 16 bits in a hot loop, not 128",
         "0 KB in flight, not 36",
     ]
+
+
+SPLIT = """
+        /*0000*/   LDG.E R9, desc[UR4][R2.64] ;
+        /*0010*/   LDG.E.128.CONSTANT R4, desc[UR4][R2.64] ;
+        /*0020*/   STG.E.128 desc[UR4][R2.64], R4 ;
+        /*0030*/   STG.E desc[UR4][R2.64+0x10], R4 ;
+        /*0040*/   @P0 BRA 0x10 ;
+        /*0050*/   STG.E.64 desc[UR4][R2.64+0x20], R4 ;
+        /*0060*/   @P0 BRA 0x0 ;
+"""
+
+
+def test_counts_every_access_of_the_hot_loop(machine_code) -> None:
+    from loops import hot_accesses
+
+    # not the loop around it, nor what stands before
+    assert hot_accesses(SPLIT) == {("LDG", 128): 1, ("STG", 128): 1, ("STG", 32): 1}
+    straight = SPLIT.replace("BRA 0x10 ", "EXIT").replace("BRA 0x0 ", "EXIT")
+    assert hot_accesses(straight)["STG", 64] == 1
 
 
 LOOP = """

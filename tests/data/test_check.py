@@ -66,7 +66,7 @@ def test_tells_by_file_also_from_the_cache(tmp_path: Path, cache: bool) -> None:
     for _ in range(2):
         training = open_dataset(config, "train", cache_dir=where)
         sentences = check_data(config, training, cache_dir=where)
-        assert f"{folder}: not read: 1 texts (.txt)" in sentences
+        assert f"{folder}: not read: texts (.txt): 1" in sentences
         told = [s for s in sentences if "looks like CT" in s]
         assert len(told) == 2 and all("is read as mr" in s for s in told)
 

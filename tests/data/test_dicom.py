@@ -250,7 +250,7 @@ def test_without_pydicom_the_install_line(
     monkeypatch.setattr(extras.importlib, "import_module", missing)
     with pytest.raises(BadFile, match=r"needs pydicom: pip install 'fastgan\[dicom\]'"):
         read_volume(tmp_path / "a")
-    with pytest.raises(BadFile, match=r"6 DICOM files \(pip install 'fastgan\[dicom\]'\)"):
+    with pytest.raises(BadFile, match=r"DICOM files \(pip install 'fastgan\[dicom\]'\): 6"):
         list_folder(tmp_path)
     (tmp_path / "b.nii").write_bytes(craft())
     assert list_folder(tmp_path).unread == {"DICOM files (pip install 'fastgan[dicom]')": 6}

@@ -61,6 +61,24 @@ def test_what_the_header_says_counts(tmp_path: Path) -> None:
     assert guess_modality(read_volume(chi)) == "map"
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("mni_gm_tal", "map"),
+        ("sub-01_label-WM_probseg", "map"),
+        ("head_csf", "map"),
+        ("T1_fast_pve_0", "map"),
+        ("mni_t1_tal", "mr"),
+        ("sub-wmh_T1w", "mr"),
+    ],
+)
+def test_the_probability_of_a_tissue_stored_in_bytes(name: str, kind: str, tmp_path: Path) -> None:
+    smooth = np.clip(128 + 60 * NOISE, 0, 255) * BODY
+    volume = read_volume(written(tmp_path / f"{name}.nii", smooth, "u1"))
+    assert guess_modality(volume) == kind
+    assert bool(doubts(volume, "mr")) == (kind == "map")
+
+
 def test_doubts_and_refusals(tmp_path: Path) -> None:
     chest = read_volume(written(tmp_path / "ct.nii", CHEST, "i2"))
     assert doubts(chest, "ct") == []

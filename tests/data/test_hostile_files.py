@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 
 from fastgan.config import DataConfig
-from fastgan.data import open_dataset, read_volume, save_volume
-from fastgan.data import sources as sources_module
+from fastgan.data import assembly, open_dataset, read_volume, save_volume
 from fastgan.data.cache import CheckedMap, Prepared, cached, quantise
 from fastgan.data.manifest import read_manifest
 from fastgan.errors import BadFile, CorruptFile, FastganError, ResourceLimit, UnsafeFile
-from fastgan.runs.synthetic import write_manifest
+from fastgan.runs.synthetic import manifest_of
 
 VALUES = np.linspace(-1.0, 1.0, 60, dtype=np.float32).reshape(1, 3, 4, 5)
 
@@ -165,13 +164,13 @@ def test_a_file_changed_between_hashing_and_reading(
     for i, volume in enumerate(volumes):
         save_volume(source / f"v{i}.nii", volume, np.eye(4))
     config = DataConfig(source=str(source), shape=(8, 8, 8), holdout=0.0)
-    honest = sources_module.read_volume
+    honest = assembly.read_volume
 
     def late(path: str) -> object:
         save_volume(path, volumes[0] + 5.0, np.eye(4), overwrite=True)
         return honest(path)
 
-    monkeypatch.setattr(sources_module, "read_volume", late)
+    monkeypatch.setattr(assembly, "read_volume", late)
     with pytest.raises(CorruptFile, match="changed while it was read"):
         open_dataset(config, "train", cache_dir=cache)
     assert not list(cache.glob("*"))
@@ -180,7 +179,8 @@ def test_a_file_changed_between_hashing_and_reading(
 @pytest.mark.parametrize("name", ["=cmd|'/c calc'!A0", "+1", "-1", "@x", "'quoted"])
 def test_no_cell_is_a_formula(tmp_path: Path, name: str) -> None:
     save_volume(tmp_path / "a.nii", np.ones((4, 4, 4)), np.eye(4))
-    path = write_manifest(tmp_path, [{"path": "a.nii", "label": name, "subject": "s"}])
+    path = tmp_path / "manifest.csv"
+    path.write_bytes(manifest_of([{"path": "a.nii", "label": name, "subject": "s"}]))
     assert "'" + name in path.read_text()
     assert read_manifest(path)[0].label == name
 

@@ -95,7 +95,7 @@ def test_bundled_and_unusable(tmp_path: Path) -> None:
     proposal = inspect("lidc-nodules").proposal
     assert config.parse(proposal).data.source == "lidc-nodules"
     (tmp_path / "a.nii").write_bytes(b"no volume")
-    with pytest.raises(BadFile, match="none of 1 files"):
+    with pytest.raises(BadFile, match="no readable volume; refused: 1 file, the first: "):
         inspect(tmp_path)
 
 
@@ -138,3 +138,27 @@ def test_of_one_subject_nobody_is_held_out(tmp_path: Path) -> None:
     assert found.proposal["data"]["holdout"] == 0.0
     assert found.summary is not None and list(found.summary.groups["split"]) == ["train"]
     assert "one subject" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(("slices", "told"), [(8, True), (24, False)])
+def test_the_few_volumes_that_make_all_small_are_named(
+    slices: int, told: bool, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(11):
+        shape = (33, 34, slices if i == 7 else 32)
+        array = rng.uniform(10.0, 500.0, shape).astype(np.float32)
+        save_volume(tmp_path / f"sub-{i:02d}.nii", array, np.eye(4))
+    found = inspect(tmp_path)
+    assert found.proposal["data"]["shape"] == [32, 32, slices]
+    notes = [note for note in found.notes if "--exclude" in note]
+    assert len(notes) == told
+    for note in notes:
+        assert "32 x 32 x 32, not 32 x 32 x 8, without" in note and "sub-07.nii" in note
+
+
+def test_one_is_said_in_the_singular(tmp_path: Path) -> None:
+    save_volume(tmp_path / "a.nii", np.random.rand(8, 8, 8) * 100, np.eye(4))
+    summary = inspect(tmp_path).summary
+    assert summary is not None and summary.lines()[0] == "1 volume of 1 subject"
+    assert summary.notes[0].startswith("1 volume names no subject: ")

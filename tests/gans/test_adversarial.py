@@ -1,11 +1,8 @@
-"""AdversarialGAN: phases, losses, metrics, labels and sampling in a tiny setting."""
+"""AdversarialGAN: phases, losses, metrics, augmentation and sampling in a tiny setting."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import fields
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,72 +11,9 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError
-from fastgan.gans import AdversarialGAN, AdversarialSettings, LabelPrior, Penalty, build_variant
-from fastgan.gans.adversarial import AdversarialGAN as Exact
+from fastgan.gans import AdversarialGAN, Penalty
 from fastgan.random import Draws
-
-SHAPE = (8, 4, 6)
-SMALL: dict[str, Any] = {
-    "shape": SHAPE,
-    "latent_dim": 4,
-    "generator_channels": (8, 4),
-    "critic_channels": (4, 8),
-    "critic_steps": 2,
-    "lr_generator": 1e-3,
-    "lr_critic": 1e-3,
-}
-CONDITIONAL: dict[str, Any] = {"classes": ("benign", "malignant"), "prior": (0.9, 0.1)}
-
-
-def variant(**settings: Any) -> AdversarialGAN:
-    own = {field.name for field in fields(AdversarialSettings)}
-    given = SMALL | settings
-    game = AdversarialSettings(**{k: v for k, v in given.items() if k in own})
-    built = build_variant(game, **{k: v for k, v in given.items() if k not in own})
-    assert isinstance(built, Exact)
-    return built
-
-
-def batches(labelled: bool, batch: int = 6) -> Callable[[str], SimpleNamespace]:
-    """As the loop gives them: a new real batch for each purpose."""
-
-    def next_batch(purpose: str) -> SimpleNamespace:
-        rng = Draws(7).numpy(0, purpose)
-        x = torch.from_numpy(rng.standard_normal((batch, 1, *SHAPE), dtype=np.float32)).tanh()
-        labels = torch.from_numpy((rng.random(batch) < 0.5).astype(np.int64))
-        return SimpleNamespace(volumes=x, labels=labels if labelled else None)
-
-    return next_batch
-
-
-def step(gan: AdversarialGAN, number: int, labelled: bool) -> list[dict[str, Tensor]]:
-    """What the loop does, with plain Adam; returns the metrics of each phase."""
-    found = []
-    for phase in gan.phases(number, batches(labelled), Draws(0)):
-        for name, module in gan.modules.items():
-            module.requires_grad_(name in phase.updates)
-        parameters = [p for n in phase.updates for p in gan.modules[n].parameters()]
-        settings = gan.optimisers[phase.name]
-        adam = torch.optim.Adam(parameters, settings.lr, (settings.beta1, settings.beta2))
-        before = {n: [p.clone() for p in m.parameters()] for n, m in gan.modules.items()}
-        loss, metrics = phase.loss()
-        loss.backward()
-        assert loss.isfinite() and loss.dim() == 0
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
-        adam.step()
-        if phase.after is not None:
-            phase.after()
-        for name, module in gan.modules.items():
-            after = list(module.parameters())
-            changed = [not torch.equal(a, b) for a, b in zip(before[name], after, strict=True)]
-            if name in phase.updates:
-                assert sum(changed) >= len(changed) // 2
-            else:
-                assert not any(changed)
-        assert all(m.dim() == 0 and not m.requires_grad for m in metrics.values())
-        found.append({"phase": phase.name, "loss": loss.detach(), **metrics})
-    return found
-
+from tests.gans.small_game import CONDITIONAL, SHAPE, batches, step, variant
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -162,17 +96,6 @@ def test_balance_is_the_slope_of_the_loss_in_the_critic_s_scale(
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_class_metrics_add_up_and_absent_classes_are_nan() -> None:
-    gan = variant(classes=("a", "b", "c"), prior=(1, 1, 1))
-    labels = torch.tensor([0, 0, 2, 0])
-    _, metrics = gan.critic_loss(
-        torch.randn(4, 1, *SHAPE), torch.randn(4, 4), labels, rng=np.random.default_rng(0)
-    )
-    mean = 0.75 * metrics["score_gap/a"] + 0.25 * metrics["score_gap/c"]
-    torch.testing.assert_close(mean, metrics["wasserstein"])
-    assert math.isnan(metrics["score_gap/b"])
-
-
 def test_lazy_penalty_counts_critic_steps() -> None:
     gan = variant(penalty_interval=3)
     found = ["penalty" in m for number in range(3) for m in step(gan, number, False)[:2]]
@@ -189,44 +112,6 @@ def test_phases_repeat_exactly() -> None:
     ]
     assert losses[0] == losses[1]
     assert len(set(losses[0])) == 3
-
-
-def labels_seen(gan: AdversarialGAN) -> dict[str, list[int]]:
-    """Labels the generator and the critic are given in one step."""
-    seen: dict[str, list[int]] = {"generator": [], "critic": []}
-    for name, module in gan.modules.items():
-        module.register_forward_pre_hook(
-            lambda _m, inputs, name=name: seen[name].extend(inputs[1].tolist())
-        )
-    for phase in gan.phases(0, batches(True, 200), Draws(0)):
-        phase.loss()
-    return seen
-
-
-def test_critic_phase_uses_the_real_labels() -> None:
-    seen = labels_seen(variant(**CONDITIONAL, critic_steps=1))
-    real = batches(True, 200)("critic/0").labels.tolist()
-    assert seen["generator"][:200] == real
-    # Real and generated half, then the penalty's mix.
-    assert seen["critic"][:600] == real * 3
-
-
-@pytest.mark.parametrize(("balanced", "share"), [(False, 0.1), (True, 0.5)])
-def test_generator_phase_follows_the_prior(balanced: bool, share: float) -> None:
-    seen = labels_seen(variant(**CONDITIONAL, balanced=balanced, critic_steps=1))
-    drawn = seen["generator"][200:]
-    assert len(drawn) == 200
-    assert np.mean(drawn) == pytest.approx(share, abs=0.08)
-
-
-def test_sample_repeats_and_obeys_labels() -> None:
-    gan = variant(**CONDITIONAL)
-    draws = [gan.sample(5, labels, np.random.default_rng(0)) for labels in (1, [1] * 5, 0)]
-    assert draws[0].shape == (5, 1, *SHAPE) and not draws[0].requires_grad
-    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
-    drawn = gan.sample(5, None, np.random.default_rng(0))
-    assert drawn.shape == (5, 1, *SHAPE)
-    assert gan.sample(0, None, np.random.default_rng(0)).shape == (0, 1, *SHAPE)
 
 
 def test_sample_by_another_module() -> None:
@@ -314,30 +199,6 @@ def test_sample_clips_the_headroom_of_the_generator() -> None:
     assert torch.equal(found[~inside], plain[~inside].sign())
 
 
-def test_rejects_labels_that_do_not_fit() -> None:
-    with pytest.raises(ConfigError, match="without classes"):
-        variant().sample(2, 1)
-    with pytest.raises(ConfigError, match=r"label 2 is not in 0..1 \(benign, malignant\)"):
-        variant(**CONDITIONAL).sample(2, 2)
-    with pytest.raises(ConfigError, match="needs labels"):
-        next(iter(variant(**CONDITIONAL).phases(0, batches(False), Draws(0)))).loss()
-
-
-@pytest.mark.parametrize("objective", ["minimax", "hinge", "wgan-gp"])
-def test_rejects_labels_of_an_unconditional_variant(objective: str) -> None:
-    gan = variant(objective=objective)
-    z, labels, rng = torch.randn(4, 4), torch.zeros(4, dtype=torch.int64), np.random.default_rng(0)
-    with pytest.raises(ConfigError, match="labels"):
-        gan.critic_loss(torch.randn(4, 1, *SHAPE), z, labels, rng=rng)
-    with pytest.raises(ConfigError, match="labels"):
-        gan.generator_loss(z, labels, rng=rng)
-
-
-def test_unconditional_variant_ignores_labels_of_the_data() -> None:
-    seen, expected = (step(variant(), 0, labelled) for labelled in (True, False))
-    assert [phase["loss"] for phase in seen] == [phase["loss"] for phase in expected]
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -362,14 +223,6 @@ def test_unconditional_variant_ignores_labels_of_the_data() -> None:
 def test_rejects_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         variant(**settings)
-
-
-def test_rejects_networks_of_other_classes() -> None:
-    modules = variant().modules
-    with pytest.raises(ConfigError, match="generator was built for 0 classes, labels have 2"):
-        AdversarialGAN(
-            modules["generator"], modules["critic"], labels=LabelPrior(("a", "b"), (1, 1))
-        )
 
 
 def test_rejects_groups_that_would_mix_real_and_generated() -> None:

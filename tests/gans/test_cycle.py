@@ -1,58 +1,21 @@
-"""CycleGAN: losses in closed form, order of updates, settings, and the linear toy's truth."""
+"""CycleGAN: losses in closed form, order of updates, pictures and settings."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fastgan.config import parse
-from fastgan.data import UnpairedBatch
 from fastgan.errors import ConfigError
 from fastgan.gans import CycleGAN, CycleSettings, build_cycle
 from fastgan.random import Draws
-
-ONE = (1, 1, 1, 1)
-
-
-class Scale(nn.Module):
-    """x -> factor x, the linear translator."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = nn.Parameter(torch.tensor(factor))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.factor * x
-
-
-class Quadratic(nn.Module):
-    """x -> offset + slope x + curve x^2, a critic that sees mean and variance."""
-
-    def __init__(self, offset: float = 0.0, slope: float = 0.0, curve: float = 0.0) -> None:
-        super().__init__()
-        self.weights = nn.Parameter(torch.tensor([offset, slope, curve]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        offset, slope, curve = self.weights
-        return (offset + slope * x + curve * x * x)[:, 0]
-
-
-def linear(
-    ab: float = 2.0, ba: float = 0.25, critics: tuple[Any, Any] | None = None, **settings: Any
-) -> CycleGAN:
-    d_a, d_b = critics or (Quadratic(0.1, 0.3), Quadratic(-0.2, 0.5))
-    alike = settings.pop("same_contrast", False)
-    game = CycleSettings(**settings)
-    return CycleGAN(Scale(ab), Scale(ba), d_a, d_b, shape=ONE, settings=game, same_contrast=alike)
+from tests.gans.linear_cycle import ONE, linear
 
 
 def column(*values: float) -> Tensor:
@@ -310,61 +273,3 @@ def test_initial_weights_are_a_function_of_the_seed() -> None:
 def test_rejects_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         cycle(**settings)
-
-
-class Normals:
-    """All of two one-dimensional domains in every batch: standard deviations `sx` and `sy`."""
-
-    shape, channels, spacing, fingerprint = (1, 1, 1), 1, (1.0, 1.0, 1.0), "f" * 64
-    classes: tuple[str, ...] = ()
-    prior = np.zeros(0)
-    normalisation: dict[str, Any] = {"low": -1.0, "high": 1.0}  # noqa: RUF012
-
-    def __init__(self, sx: float, sy: float) -> None:
-        quantiles = torch.distributions.Normal(0, 1).icdf((torch.arange(64) + 0.5) / 64)
-        self.quantiles = quantiles.view(-1, *ONE) / quantiles.std(unbiased=False)
-        self.sx, self.sy = sx, sy
-
-    def __len__(self) -> int:
-        return 64
-
-    def sample(self, batch_size: int, rng: np.random.Generator) -> UnpairedBatch:
-        index = torch.arange(64).view(-1, 1).expand(-1, 2)
-        return UnpairedBatch(self.sx * self.quantiles, None, index, self.sy * self.quantiles)
-
-
-def trained(
-    start: float, data: Normals, out: Path, steps: int = 300, **settings: Any
-) -> tuple[float, float]:
-    """The two factors after training by the real loop."""
-    from fastgan.train import fit
-    from fastgan.train.progress import Progress
-
-    gan = linear(start, start, critics=(Quadratic(), Quadratic()), pool_size=0, **settings)
-    gan.optimisers = {name: type(s)(0.05, 0.5, 0.9) for name, s in gan.optimisers.items()}
-    train = {"steps": steps, "device": "cpu", "lr_decay": "linear", "log_every": steps}
-    every = {"checkpoint_every": steps, "sample_every": steps}
-    quiet = Progress(steps, stream=io.StringIO())
-    fit(gan, data, parse({"train": train | every}), out=out, progress=quiet)
-    modules: Any = gan.modules
-    return modules["G_AB"].factor.item(), modules["G_BA"].factor.item()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("start", [0.7, -0.7])
-def test_linear_toy_truth(start: float, tmp_path: Path) -> None:
-    """Least squares and cycle alone: a = +- sy / sx and b = 1 / a; the start picks the sign."""
-    data = Normals(0.8, 1.2)
-    a, b = trained(start, data, tmp_path, lambda_cycle=0.1, lambda_identity=0.0)
-    sign = np.sign(start)
-    assert a == pytest.approx(sign * 1.5, abs=1e-2)
-    assert b == pytest.approx(sign / 1.5, abs=1e-2)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("weight", "sign"), [(0.0, -1.0), (1.0, 1.0)], ids=["without", "with"])
-def test_identity_loss_picks_the_sign(weight: float, sign: float, tmp_path: Path) -> None:
-    """Both signs leave no adversarial and no cycle loss; the start is on the wrong side of 0."""
-    data = Normals(1.0, 1.0)
-    a, b = trained(-0.1, data, tmp_path, lambda_cycle=0.2, lambda_identity=weight)
-    assert (a, b) == (pytest.approx(sign, abs=1e-2), pytest.approx(sign, abs=1e-2))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -113,3 +115,10 @@ def test_report_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     row = rows["norm_act", "triton", "cuda"]
     assert not row.available and "fastgan bench --certify" in row.reason
     assert rows["norm_act", "reference", "cuda"].used
+
+
+def test_sources_that_were_not_installed_say_so() -> None:
+    """As in a clone, after an installation elsewhere: Python takes the folder one stands in."""
+    program = "import sys; sys.modules['fastgan.kernels'] = None; import fastgan.ops"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 1 and "pip install -e ." in ended.stderr.splitlines()[-1]

@@ -14,6 +14,8 @@ from fastgan.ops.implementations import dispatch
 from fastgan.ops.implementations.cpu import bias_act as native_bias_act
 from fastgan.ops.implementations.cpu import nearest as native_nearest
 from fastgan.ops.implementations.cpu import norm_act as native
+from fastgan.ops.tensor_float import tensor_float32
+from fastgan.reference import slope_penalty as slope_reference
 
 CPU = torch.device("cpu")
 
@@ -31,6 +33,20 @@ def test_right_kernels_pass(op: str) -> None:
     assert result.problems == []
     most = trials.UNITS if op == "slope_penalty" else error_ratios.WORST
     assert all(figure <= most for figure in result.figures.values()) and result.figures
+
+
+def test_what_it_compares_with_is_float32_and_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def trial(*_: object) -> error_ratios.Result:
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+        return error_ratios.Result({}, [])
+
+    monkeypatch.setitem(trials.TRIALS, "conv3d", trial)
+    with tensor_float32(True):
+        certify("conv3d", "native", CPU)
+        assert torch.backends.cudnn.allow_tf32
+    assert seen == [(False, False)]
 
 
 def test_an_operator_without_a_trial_is_not_certified() -> None:
@@ -79,3 +95,20 @@ def test_planted_errors_of_the_others_are_found(monkeypatch) -> None:
     monkeypatch.setattr(native_nearest, "nearest", planted)
     problems = certify("nearest", "native", CPU, shapes=4).problems
     assert any("other neighbours" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_seed_condemns_a_right_penalty(seed: int) -> None:
+    assert certify("slope_penalty", "reference", CPU, shapes=seed).problems == []
+
+
+@pytest.mark.parametrize("name", ["slope_penalty_fwd", "slope_penalty_bwd", "slope_penalty_mix"])
+def test_a_wrong_penalty_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = getattr(slope_reference, name)
+
+    def planted(*args: Any) -> Any:
+        found = right(*args)
+        return (1.001 * found[0], found[1]) if isinstance(found, tuple) else 1.001 * found
+
+    monkeypatch.setattr(slope_reference, name, planted)
+    assert certify("slope_penalty", "reference", CPU, shapes=4).problems

@@ -289,6 +289,40 @@ def test_compile(form, backend, compiled, loss_with_penalty) -> None:
     torch.testing.assert_close(found, torch.autograd.grad(stock, (x, w, b)))
 
 
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding", "dilation", "groups"),
+    [
+        ((7, 8, 9), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1), 1),
+        ((8, 9, 10), (4, 4, 4), (2, 2, 2), (1, 1, 1), (1, 1, 1), 2),
+        ((11, 12, 13), (3, 2, 3), (3, 2, 1), (0, 1, 2), (2, 1, 2), 1),
+    ],
+)
+def test_the_gradient_by_transposition_is_the_input_gradient(
+    size, kernel, stride, padding, dilation, groups
+) -> None:
+    """As on a GPU: the same sums, and no volume that only tells a shape."""
+    x = torch.randn(2, 4, *size, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(6, 4 // groups, *kernel, dtype=torch.float64)
+    y = torch.nn.functional.conv3d(x, weight, None, stride, padding, dilation, groups)
+    g = torch.randn_like(y)
+    (expected,) = torch.autograd.grad(y, x, g)
+    geometry = ([*size], [*stride], [*padding], [*dilation], groups)
+    torch.testing.assert_close(conv3d_passes.transposed(g, weight, *geometry), expected)
+
+    called = []
+
+    class Calls(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            called.append(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    meta = g.to("meta").contiguous(memory_format=torch.channels_last_3d)
+    with Calls():
+        d_x = conv3d_passes.dgrad(meta, weight.to("meta"), *geometry)
+    assert d_x.shape == x.shape and "convolution" in called
+    assert not {"empty", "convolution_backward"} & set(called)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast(dtype, close, orders) -> None:
     case = CASES[2]

@@ -194,6 +194,24 @@ def test_autocast() -> None:
     assert p["conv0"].grad.isfinite().all()
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_head_outside_autocast_is_differentiated_outside_it(compiled) -> None:
+    """As the critics' own: bfloat16 would keep three digits of its weights, which are its slope."""
+    x, weight = torch.randn(2, 1, 2, 2, 2), torch.randn(1, 8, requires_grad=True)
+
+    def critic(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return functional.linear(x.flatten(1), weight).squeeze(1)
+
+    def norms(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = gradient_penalty(critic, x, x)
+        return found.norms
+
+    measured = torch.compile(norms, backend="aot_eager")(x) if compiled else norms(x)
+    torch.testing.assert_close(measured, weight.norm().expand(2), rtol=1e-6, atol=0.0)
+
+
 X = torch.zeros(2, 1, 2, 2, 2)
 REJECTED = [
     ((lambda x: x.sum(), X, X), {}, r"the critic must return \[2\], got \[\]"),

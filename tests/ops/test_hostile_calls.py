@@ -27,6 +27,9 @@ def freed(*sizes, skip=0):
     view = base[skip:].view(*sizes)
     base.untyped_storage().resize_(0)
     return view
+def cut(tensor):
+    tensor.untyped_storage().resize_(tensor.untyped_storage().nbytes() - 1)
+    return tensor
 class Fake:
     def __init__(self, tensor, shape, stride=None):
         self.tensor, self.shape = tensor, shape
@@ -64,6 +67,10 @@ CALLS = [
     " one, 1)",
     "C.conv_single_fprop(freed(1, 1, 5, 5, 5), W, None, Y, one, one, 1)",
     "C.conv_single_fprop(freed(1, 1, 5, 5, 5, skip=9), W, None, Y, one, one, 1)",
+    "C.conv_single_fprop(cut(t(1, 1, 5, 5, 5)), W, None, Y, one, one, 1)",
+    "C.conv_single_fprop(X, W, None, cut(l(1, 16, 5, 5, 5)), one, one, 1)",
+    "C.smooth(t(1, 1, 4, 4, 4), 1, cut(t(1, 1, 4, 4, 4)))",
+    "C.norm_act_fwd(cut(t(2, 16, 3)), None, None, 4, 1e-3, 0.2, 1, t(2, 16, 3), t(2, 4), t(2, 4))",
     "C.bias_act_fwd(freed(2, 16, 3), None, 0.2, 1, t(2, 16, 3), torch.zeros(12).byte())",
     "C.norm_act_fwd(t(2, 16, 3), freed(16), None, 4, 1e-3, 0.2, 1, t(2, 16, 3), t(2, 4), t(2, 4))",
     "C.smooth(freed(1, 1, 4, 4, 4), 1, t(1, 1, 4, 4, 4))",

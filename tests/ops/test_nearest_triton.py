@@ -134,8 +134,40 @@ def test_never_chosen_by_itself() -> None:
 def test_rejects_what_it_cannot_serve(monkeypatch) -> None:
     with pytest.raises(ConfigError, match="float64, uint8, int8 and int16, got int64"):
         dispatch.choose("nearest", torch.zeros(2, 3).long())
-    monkeypatch.setattr(runtime, "_interpreted", False)
+    monkeypatch.setattr(runtime, "interpreted", False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ConfigError, match="has Triton kernels for GPUs, got cpu"):
             nearest(torch.zeros(2, 3, device="cpu"), torch.zeros(2, 3, device="cpu"))
+
+
+def test_launches_on_the_device_of_its_rows_and_within_the_grid(monkeypatch) -> None:
+    """Each launch stands under a guard; a million queries need no second dimension."""
+    guarded: list[torch.Tensor] = []
+    grids = []
+
+    class Guard:
+        def __init__(self, rows: torch.Tensor) -> None:
+            self.rows = rows
+
+        def __enter__(self) -> None:
+            guarded.append(self.rows)
+
+        def __exit__(self, *_: object) -> None:
+            guarded.pop()
+
+    class Launches:
+        def __getitem__(self, grid: tuple[int, ...]):
+            grids.append(grid)
+            assert guarded, "a launch on whichever device is current"
+            return lambda *args, **kwargs: None
+
+    monkeypatch.setattr(torch.cuda, "device_of", Guard)
+    for name in ("all_pairs", "chosen_pairs", "merge"):
+        monkeypatch.setattr(kernels, f"nearest_{name}_kernel", Launches())
+    query, target = (torch.empty(n, 1 << 17, device="meta") for n in (1 << 20, 3))
+    kernels.all_pairs(query, target)
+    row = torch.empty(5, dtype=torch.int64, device="meta")
+    kernels.chosen_pairs(query, target, row, row)
+    assert grids[0] == (1 << 18, 2) and len(grids) == 4
+    assert all(n <= 65535 for grid in grids for n in grid[1:])

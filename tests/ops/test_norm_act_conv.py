@@ -76,7 +76,7 @@ def test_forward_matches_reference(case, dtype, device, close) -> None:
 @pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
 def test_backward_matches_reference(case, dtype, output, device, orders, close) -> None:
     values, (ours, stock) = inputs(case, dtype, device), both(case, output)
-    close(orders(ours, values)[1], orders(stock, double(values))[1], dtype, least=1.0)
+    close(orders(ours, values)[1], orders(stock, double(values))[1], dtype)
 
 
 @pytest.mark.parametrize("output", [0, 1])
@@ -84,8 +84,8 @@ def test_backward_matches_reference(case, dtype, output, device, orders, close) 
 def test_second_order_matches_reference(case, dtype, output, device, orders, close) -> None:
     values, (ours, stock) = inputs(case, dtype, device), both(case, output)
     found, expected = orders(ours, values)[2], orders(stock, double(values))[2]
-    # A shift of next_z leaves its rstd alone, so terms of this size cancel to zero.
-    close(found, expected, dtype, least=10.0)
+    # A shift of next_z leaves its statistics' rstd alone, so terms of this size cancel to zero.
+    close(found, expected, dtype, least=1.0 if output else 1e-3)
 
 
 def leaves(case: Case) -> list[Tensor | None]:
@@ -252,11 +252,12 @@ def test_autocast_keeps_the_statistics_wide(close) -> None:
         )
         if not wide or torch.is_autocast_enabled("cpu"):
             assert y.dtype == torch.bfloat16 and s.dtype == torch.float32
-        return y.float().sin().sum()
+        return (y.float() * cotangent).sum()
 
+    cotangent = torch.randn(2, 5, 6, 6, 6)
     expected = torch.autograd.grad(scores(True), leaves)
     for wide in (False, True):
         with torch.autocast("cpu", torch.bfloat16):
             found = torch.autograd.grad(scores(wide), leaves)
         assert all(d.dtype == torch.float32 for d in found)
-        close(found, [e.detach() for e in expected], torch.bfloat16, least=30.0)
+        close(found, [e.detach() for e in expected], torch.bfloat16)

@@ -28,7 +28,7 @@ def test_kernels_keep_their_budgets(machine_code) -> None:
         name for name in machine_code.REGISTERS if "norm_act" in name
     }
     assert {row.kernel: row.complaints() for row in found if row.complaints()} == {}
-    # Every access of a kernel over voxels is of 16 bytes, but for the sums' own results.
+    # Every access of a kernel over voxels is of 16 bytes, but for what stands before its loop.
     for row in found:
         if row.kernel.endswith("sums_kernel") or "statistics_kernel" in row.kernel:
             assert row.narrow_loads == 0, row

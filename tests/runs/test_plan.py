@@ -8,7 +8,7 @@ import pytest
 
 from fastgan.config import Config, parse
 from fastgan.errors import BadFile, ConfigError, ResourceLimit
-from fastgan.runs.estimates import along_line
+from fastgan.runs.estimates import Measure, along_line
 from fastgan.runs.plan import plan_for
 from fastgan.runs.prediction import predict
 from fastgan.runs.probe import Measurement, measure
@@ -241,6 +241,21 @@ def test_a_busy_machine_is_named():
         plan_for(wish(), hours=1e-6, measured_by=busy)
 
 
+def test_where_only_other_work_is_in_the_way_the_smallest_is_proposed(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+    def machine(cores: float, load: float) -> Measure:
+        return lambda config: made_up(step_seconds=4.0, load=load, cores=cores)
+
+    plan = plan_for(wish(), hours=0.5, measured_by=machine(cores=0.3, load=12.0))
+    assert plan.config.train.steps == 1000 and plan.config.train.batch_size == 1
+    assert plan.prediction.train_seconds > 1800.0
+    assert any("longer than 0.5 h" in note for note in plan.notes)
+    for cores, load in ((2.0, 12.0), (0.3, 0.0)):
+        with pytest.raises(ResourceLimit, match="nothing fits"):
+            plan_for(wish(), hours=0.5, measured_by=machine(cores, load))
+
+
 def test_a_cyclegan_keeps_what_it_has_not():
     config = wish(
         data={"source_b": "other"},
@@ -333,6 +348,14 @@ def test_a_child_measures_and_leaves_nothing(tmp_path, monkeypatch):
     assert found.steps >= 3 and found.load >= 0.0
     assert not any((tmp_path / "temporary").iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["temporary", "v"]
+
+
+def test_a_child_takes_the_package_that_is_installed(tmp_path, monkeypatch):
+    """Not one in the folder one stands in, as a clone has it, without what was built of it."""
+    (tmp_path / "fastgan").mkdir()
+    (tmp_path / "fastgan" / "__init__.py").write_text("raise ImportError('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert measure(tiny(write_volumes(tmp_path / "v", labels=False), conditional=False)).steps >= 3
 
 
 def test_a_childs_refusal_keeps_its_type(tmp_path):

@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from fastgan.errors import BadFile, CorruptFile, FastganError, StateError, UnsafeFile
+from fastgan.guarded import append_to
 from fastgan.train import RunFolder, checkpoint, fit, history, lock
 from fastgan.train.page import write_page
 
@@ -57,6 +58,20 @@ def test_links_refuse_the_folder(tiny, run, canary, quiet, name):
             use(tiny, run, quiet)
     assert canary.read_bytes() == CANARY
     assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize("name", ["lock", "command.txt", "metrics.jsonl", "history.jsonl"])
+def test_what_has_another_name_elsewhere_is_not_written(run, canary, name):
+    _replace(run.path / name, lambda path: os.link(canary, path))
+    writes = {
+        "lock": lambda: lock.hold(run.path).__enter__(),
+        "command.txt": lambda: append_to(run.path / name, b"x"),
+        "metrics.jsonl": lambda: run.append_metrics({"step": 3}),
+        "history.jsonl": lambda: history.note(run.path, "begun", 2),
+    }
+    with pytest.raises(UnsafeFile, match=rf"{name}.*another name"):
+        writes[name]()
+    assert canary.read_bytes() == CANARY
 
 
 @pytest.mark.parametrize("name", [*TOP, "lock", "samples"])
@@ -173,6 +188,26 @@ def test_a_change_on_purpose_is_saved_with_the_next_step(tiny, run, quiet):
     RunFolder(run.path).require_same(checkpoint.newest(run.path))
     with pytest.raises(StateError, match="batch_size"):
         RunFolder(run.path).require_same(checkpoint.read(run.path / "ckpt-2"))
+
+
+def test_older_checkpoints_after_a_change_on_purpose(tiny, run, quiet):
+    config = tiny.tiny_config(steps=3, batch_size=3)
+    data = tiny.TinyDataset()
+    data.spacing, data.fingerprint = (1.0, 1.0, 3.0), "e" * 64
+    allow = ["train.batch_size", "data.fingerprint"]
+    fit(tiny.TinyVariant(), data, config, resume=run.path, allow_change=allow, progress=quiet)
+    folder = RunFolder(run.path)
+    older, newer = checkpoint.read(run.path / "ckpt-2"), checkpoint.newest(run.path)
+    then, now = folder.as_of(older), folder.as_of(newer)
+    assert (then.config().train.batch_size, now.config().train.batch_size) == (4, 3)
+    assert (then.data()["spacing"][2], now.data()["spacing"][2]) == (2.0, 3.0)
+    then.require_same(older)
+    assert now is folder and folder.config().train.batch_size == 3
+    path = run.path / "config.yaml"
+    path.write_text(path.read_text().replace("batch_size: 3", "batch_size: 5"))
+    for found in (older, newer):
+        with pytest.raises(StateError, match="batch_size"):
+            folder.as_of(found)
 
 
 @pytest.mark.parametrize(

@@ -295,3 +295,12 @@ def test_progress_on_a_terminal(monkeypatch):
     shown = stream.getvalue()
     assert "[bold] is printed as it is" in shown and "critic/loss 0.5" in shown and "3/4" in shown
     assert "3 real volumes/s" in shown and "left 0:00:0" in shown
+
+
+@pytest.mark.parametrize(("name", "index"), [("cuda:1", 1), ("cuda", 2)])
+def test_a_device_that_is_asked_for_becomes_the_current_one(name, index, monkeypatch):
+    current = [2]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[-1])
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.append(device.index))
+    assert resolve(name) == torch.device("cuda", index) and current[-1] == index

@@ -5,7 +5,7 @@ import torch
 
 from fastgan.errors import ConfigError
 from fastgan.train import fit, precision
-from fastgan.train.precision import forward_precision, resolve_precision
+from fastgan.train.precision import forward_precision, resolve_precision, step_precision
 
 CPU = torch.device("cpu")
 
@@ -36,3 +36,44 @@ def test_a_run_records_what_auto_became(tiny, tmp_path, quiet, monkeypatch):
     run = fit(tiny.TinyVariant(), tiny.TinyDataset(), config, out=tmp_path, progress=quiet)
     assert run.config().train.precision == "float32"
     assert config.train.precision == "auto"
+
+
+@pytest.mark.parametrize(("name", "allowed"), [("float32", False), ("tf32", True)])
+def test_only_tf32_lets_a_gpu_round_factors(name, allowed, tiny, tmp_path, quiet, monkeypatch):
+    seen = []
+
+    def allowed_now():
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    class Watching(tiny.TinyVariant):
+        def phases(self, *args):
+            for phase in super().phases(*args):
+                seen.append(allowed_now())
+                yield phase
+
+    backpropagate = torch.autograd.backward
+
+    def backward(*args, **kwargs):
+        seen.append(allowed_now())
+        return backpropagate(*args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "backward", backward)
+    before = allowed_now()
+    config = tiny.tiny_config(precision=name, steps=1)
+    fit(Watching(), tiny.TinyDataset(), config, out=tmp_path, progress=quiet)
+    assert len(seen) >= 4 and set(seen) == {(allowed, allowed)}
+    assert allowed_now() == before
+
+
+def test_refuses_a_setting_by_both_interfaces(monkeypatch):
+    class Mixed:
+        @property
+        def allow_tf32(self):
+            raise RuntimeError("mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch.backends, "cudnn", Mixed())
+    with (
+        pytest.raises(ConfigError, match=r"set allow_tf32 of torch\.backends\.cudnn"),
+        step_precision("float32"),
+    ):
+        pass

@@ -2,7 +2,8 @@
 
 In a page, a line `<!-- table NAME from FILE -->` stands above each such table. `make tables` writes
 the table below it anew; a test holds that every table is what would be written, so no figure is
-copied by hand. FILE is one file, or a pattern with `*`, below the repository's root.
+copied by hand. FILE is one file of JSON or of lines of it, or a pattern with `*`, below the
+repository's root.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.tables import audit, errors, nearest, speed
+from tools.tables import audit, errors, faults, nearest, speed, studies
 
 __all__ = ["RENDERERS", "ROOT", "Found", "pages", "render", "tables_of", "write"]
 
@@ -25,8 +26,10 @@ MARKER = re.compile(r"<!-- table (?P<name>\w+) from (?P<file>\S+) -->")
 RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
     **audit.RENDERERS,
     **errors.RENDERERS,
+    **faults.RENDERERS,
     **nearest.RENDERERS,
     **speed.RENDERERS,
+    **studies.RENDERERS,
 }
 
 
@@ -74,7 +77,13 @@ def render(name: str, pattern: str) -> list[str]:
     files = sorted(ROOT.glob(pattern))
     if not files:
         raise FileNotFoundError(f"{pattern}: no such file, which the table {name!r} comes from")
-    return RENDERERS[name]([json.loads(file.read_text(encoding="utf-8")) for file in files])
+    return RENDERERS[name]([_parsed(file) for file in files])
+
+
+def _parsed(file: Path) -> Any:
+    """A document, or the list of those in the lines of a .jsonl."""
+    text = file.read_text(encoding="utf-8")
+    return [*map(json.loads, text.splitlines())] if file.suffix == ".jsonl" else json.loads(text)
 
 
 def write(page: Path) -> bool:

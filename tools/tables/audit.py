@@ -185,18 +185,43 @@ def quality_power(files: list[Any]) -> list[str]:
         rows.setdefault((row["fault"], row["strength"]), []).append(row)
     lines = []
     for (fault, strength), own in rows.items():
-        whole = next(row for row in own if row["finding"] == "any")
-        by = {
-            row["finding"].split(".")[1]: row["fail"] + row["warn"]
-            for row in own
-            if row["finding"] != "any" and row["fail"] + row["warn"]
-        }
-        found = whole["fail"] + whole["warn"]
-        counts = (whole["runs"], found, whole["cannot tell"], whole["pass"])
+        by: dict[str, int] = {}
+        counts = dict.fromkeys(("runs", "found", "cannot tell", "pass"), 0)
+        for row in own:
+            row = row | {"found": row["fail"] + row["warn"]}
+            if row["finding"] == "any":  # one of each setting
+                counts = {name: counts[name] + row[name] for name in counts}
+            elif row["found"]:
+                name = row["finding"].split(".")[1]
+                by[name] = by.get(name, 0) + row["found"]
         named = ", ".join(f"{name} {count}" for name, count in by.items())
-        lines.append([fault, strength, *map(str, counts), named])
+        lines.append([fault, strength, *map(str, counts.values()), named])
     header = ["fault", "strength", "sets", "found", "cannot tell", "passed", "found by"]
     return table(header, lines)
+
+
+def generated_labels(files: list[Any]) -> list[str]:
+    """What is said of generated labels, by how many are wrong and how clear the volumes are."""
+    verdicts = ("fail", "warn", "cannot tell", "pass")
+    return table(
+        [
+            "AUC",
+            "volumes a patient",
+            "swapped",
+            "clarity",
+            "patients' own wrong",
+            "runs",
+            *verdicts,
+        ],
+        [
+            [
+                *(str(row["auc"]), str(row["volumes"]), f"{row['swapped']:.0%}"),
+                *(str(row["clarity"]), f"{row['own_wrong']:.0%}", str(row["runs"])),
+                *(f"{row[v]:.2f}" for v in verdicts),
+            ]
+            for row in _rows(files)
+        ],
+    )
 
 
 RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
@@ -209,4 +234,5 @@ RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
     "label_power": label_power,
     "copy_power": copy_power,
     "quality_power": quality_power,
+    "generated_labels": generated_labels,
 }

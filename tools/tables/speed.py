@@ -31,23 +31,45 @@ def _best(found: dict[str, dict[str, float]], names: tuple[str, ...], which: str
     return min(found[name][which] for name in names if name in found)
 
 
+def _ratios(
+    found: dict[str, dict[str, float]], own: str, names: tuple[str, ...]
+) -> tuple[float, float]:
+    """The best peer's time over ours, by medians and by minima."""
+    by_median, by_minima = (
+        _best(found, names, which) / found[own][which] for which in ("median", "min")
+    )
+    return by_median, by_minima
+
+
+def _goal(ratios: tuple[float, float], goal: float) -> str:
+    """Marked where either ratio misses it."""
+    return f"{goal:g}" + ("" if min(ratios) >= goal else ", missed")
+
+
+STOCK_CONVOLUTIONS = ("PyTorch-NCDHW", "PyTorch-NDHWC")
+
+
 def convolutions(files: list[Any]) -> list[str]:
-    """Own kernels beside the better of PyTorch's layouts, medians."""
+    """Own kernels beside the better of PyTorch's layouts: medians, and ratios by both."""
     rows, last = [], ""
     for name, found in files[0]["milliseconds"].items():
         match = CONVOLUTION.fullmatch(name)
         if match is None:
             continue
         own = found["own-NDHWC"]["median"]
-        stock = _best(found, ("PyTorch-NCDHW", "PyTorch-NDHWC"), "median")
+        stock = _best(found, STOCK_CONVOLUTIONS, "median")
+        ratios = _ratios(found, "own-NDHWC", STOCK_CONVOLUTIONS)
         case = "" if match["case"] == last else match["case"]
         last = match["case"]
-        rows.append([case, match["pass"], number(own), number(stock), f"{stock / own:.1f}"])
-    return table(["input, kernel, stride", "pass", "own", "PyTorch", "ratio"], rows)
+        shown = [f"{ratio:.1f}" for ratio in ratios]
+        rows.append([case, match["pass"], number(own), number(stock), *shown])
+    header = ["input, kernel, stride", "pass", "own", "PyTorch", "ratio", "by minima"]
+    return table(header, rows)
 
 
 LAST = ("group_norm-NDHWC", "instance_norm-NDHWC")
-ANY = (*LAST, "group_norm-NCDHW")
+ANY = (*LAST, "group_norm-NCDHW", "instance_norm-NCDHW")
+COMPILED = ("inductor-NCDHW", "inductor-NDHWC")
 
 
 def bandwidth(files: list[Any]) -> list[str]:
@@ -68,23 +90,23 @@ def bandwidth(files: list[Any]) -> list[str]:
 
 
 def norm_act(files: list[Any]) -> list[str]:
-    """Times the stock forms and Inductor at both sizes, by medians."""
+    """Times the stock forms and Inductor at both sizes, by medians and, in brackets, by minima."""
     rows = []
     for size in ("2x32x64x64x64", "2x16x32x32x32"):
         for name, label in PASSES.items():
             found = files[0]["milliseconds"].get(f"{name} {size}")
             if found is None:
                 continue
-            ours = found["native-NDHWC"]["median"]
-            ratios = [_best(found, stock, "median") / ours for stock in (LAST, ANY)]
-            inductor = found["inductor-NDHWC"]["median"] / ours
-            cells = [f"{ours:.1f}", *(f"{ratio:.1f}" for ratio in ratios)]
-            shown = f"{GOALS[name][1]:g}" + ("" if ratios[0] >= GOALS[name][1] else ", missed")
-            compiled = f"{GOALS[name][2]:g}" + ("" if inductor >= GOALS[name][2] else ", missed")
-            shape = size.replace("x", " x ")
-            rows.append([shape, label, *cells, shown, f"{inductor:.1f}", compiled])
+            own = "native-NDHWC"
+            last, any_layout, compiled = (_ratios(found, own, n) for n in (LAST, ANY, COMPILED))
+            cells = [f"{found[own]['median']:.1f}"]
+            cells += [f"{a:.1f} ({b:.1f})" for a, b in (last, any_layout)]
+            cells.append(_goal(any_layout, GOALS[name][1]))
+            cells.append(f"{compiled[0]:.1f} ({compiled[1]:.1f})")
+            cells.append(_goal(compiled, GOALS[name][2]))
+            rows.append([size.replace("x", " x "), label, *cells])
     header = ["volume", "pass", "ours, ms", "stock channels last", "stock, better layout"]
-    return table([*header, "goal, channels last", "Inductor", "goal"], rows)
+    return table([*header, "goal", "Inductor", "goal"], rows)
 
 
 def _steps(files: list[Any]) -> dict[str, dict[str, dict[str, float]]]:
@@ -100,16 +122,12 @@ def steps(files: list[Any]) -> list[str]:
     for name, goal in STEPS.items():
         times = found[name]
         peers = [key for key in times if key != "ours"]
-        ratios = [
-            min(times[peer][which] for peer in peers) / times["ours"][which]
-            for which in ("median", "min")
-        ]
+        ratios = _ratios(times, "ours", tuple(peers))
         cells = [number(times["ours"]["median"])]
         for kind in ("NCDHW", "NDHWC", "compiled"):
             peer = next((key for key in peers if key.endswith(kind)), None)
             cells.append("" if peer is None else number(times[peer]["median"]))
-        missed = "" if ratios[0] >= goal else ", missed"
-        rows.append([name, *cells, f"{ratios[0]:.2f}", f"{ratios[1]:.2f}", f"{goal:g}{missed}"])
+        rows.append([name, *cells, *(f"{ratio:.2f}" for ratio in ratios), _goal(ratios, goal)])
     header = ["milliseconds", "ours", "eager NCDHW", "eager NDHWC", "compiled"]
     return table([*header, "times the best", "by minima", "goal"], rows)
 
@@ -119,7 +137,7 @@ def passes(files: list[Any]) -> list[str]:
     rows = []
     for name, found in files[0]["penalty over bare passes"].items():
         both = [f"{found['ratio'][which]:.2f}" for which in ("median", "min")]
-        missed = "" if found["ratio"]["median"] <= 1.2 else ", missed"
+        missed = "" if max(found["ratio"].values()) <= 1.2 else ", missed"
         rows.append([name, f"{found['passes']}", *both, f"1.2{missed}"])
     return table(["", "passes", "by medians", "by minima", "goal"], rows)
 
@@ -141,16 +159,14 @@ def summary(files: list[Any]) -> list[str]:
         "penalty, norm instance": "the same with instance norms",
         "critic step, norm none": "critic step without norms",
         "critic step, norm instance": "critic step with instance norms",
-        "training step": "training step at 32^3 (stock: eager alone)",
+        "training step": "training step at 32^3",
     }
     found, rows = _steps(files), []
     for name, label in names.items():
-        times = found[name]
-        both = []
-        for which in ("median", "min"):
-            best = min(value[which] for key, value in times.items() if key != "ours")
-            both.append(f"{best / times['ours'][which]:.1f}")
-        rows.append([label, *both])
+        peers = tuple(found[name].keys() - {"ours"})
+        alone = "" if "compiled" in peers else " (stock: eager alone)"
+        ratios = _ratios(found[name], "ours", peers)
+        rows.append([label + alone, *(f"{ratio:.1f}" for ratio in ratios)])
     return table(["the best stock form takes, times ours", "by medians", "by minima"], rows)
 
 

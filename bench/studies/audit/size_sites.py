@@ -26,12 +26,13 @@ from fastgan.audit.evidence import Cohort, Evidence
 from fastgan.audit.leakage.file_fields import feature_columns
 from fastgan.audit.phantoms.fields import lung_texture
 from fastgan.audit.shortcuts.amplification import contrast_rows
+from fastgan.audit.shortcuts.attributes import detected
 from fastgan.audit.shortcuts.marks import find_marks
-from fastgan.audit.shortcuts.regions import regions
+from fastgan.audit.shortcuts.places import edges_in_corners, regions
+from fastgan.audit.shortcuts.regions import read_regions
 from fastgan.audit.sites.differences import compare_groups
 from fastgan.audit.statistics import holm
-from fastgan.audit.statistics.cross_fit import CrossFit
-from fastgan.audit.statistics.group_tests import Groups, max_t, standard_rows
+from fastgan.audit.statistics.group_tests import Groups, combined, max_t
 from fastgan.audit.statistics.trading import trading
 from fastgan.measures.descriptors import named_statistics, voxel_descriptors
 
@@ -90,8 +91,9 @@ def _by_site(
         "sites: named statistics, max-T": groups.p(tests.features.maxima),
         "sites: combined (min-P)": groups.p(tests.combined),
     }
+    p["columns: detected in voxels (min-P)"] = detected(described, groups, rng)[1]
     every = np.ones((SIZE,) * 3, dtype=bool)
-    p["marks: max-T over voxels"] = find_marks(
+    p["marks: max-T over voxels, steps, means"] = find_marks(
         values, groups, every, permutations=PERMUTATIONS, alpha=0.05, rng=rng
     ).p
     return p
@@ -116,12 +118,12 @@ def _by_label(clustering: int, label: np.ndarray, rng: np.random.Generator) -> d
     values = volumes(rng, labels, people)
     by_label = Groups(labels, people, None, rng, PERMUTATIONS)
     # Block means of one voxel: the corners and the border, which the label does not touch.
-    scaled = []
     cohort = Cohort("training", values, people.astype(str), labels)
-    for region in regions(Evidence(cohort, cohort, None, (1.0,) * 3))[:2]:
-        fit = CrossFit(region.describe(values), by_label.subjects, by_label.strata, rng)
-        scaled.append(standard_rows(fit.auc(by_label)))
-    p["regions: corners and border"] = by_label.p(np.max(scaled, axis=0))
+    places = regions(Evidence(cohort, cohort, None, (1.0,) * 3))[:2]
+    places.append(edges_in_corners(values.shape[1:]))
+    readings = read_regions(places, values, None, by_label, rng)
+    told = combined([rows for reading in readings for rows in reading.rows()])
+    p["regions: corners, their edges, border"] = by_label.p(told)
     fields = {
         "bytes": rng.integers(1000, 1100, SUBJECTS)[people].astype(float).tolist(),
         "scanner": rng.choice(list("abc"), SUBJECTS)[people].tolist(),

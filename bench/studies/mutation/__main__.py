@@ -26,49 +26,63 @@ import torch.testing._internal.optests
 from bench.studies.mutation import cpp_mutants, python_mutants
 
 ROOT = Path(__file__).resolve().parents[3]
-# Tests that cover a file, those likeliest to notice first.
+# Tests that cover a file, below tests/, those likeliest to notice first; a folder means all in it.
 PYTHON = {
-    "fastgan/ops/norm_act.py": ["test_norm_act.py", "test_norm_act_conv.py"],
-    "fastgan/ops/bias_act.py": ["test_bias_act.py", "test_penalty_budget.py"],
-    "fastgan/ops/gradient_penalty.py": ["test_gradient_penalty.py", "test_penalty_budget.py"],
+    "fastgan/ops/norm_act.py": ["ops/test_norm_act.py", "ops/test_norm_act_conv.py"],
+    "fastgan/ops/bias_act.py": ["ops/test_bias_act.py", "ops/test_penalty_budget.py"],
+    "fastgan/ops/gradient_penalty.py": [
+        "ops/test_gradient_penalty.py",
+        "ops/test_penalty_budget.py",
+    ],
     "fastgan/ops/registration.py": [
-        "test_registration.py",
-        "test_gradient_penalty.py",
-        "test_penalty_budget.py",
+        "ops/test_registration.py",
+        "ops/test_gradient_penalty.py",
+        "ops/test_penalty_budget.py",
     ],
     "fastgan/ops/conv3d_passes.py": [
-        "test_conv3d.py",
-        "test_conv3d_single.py",
-        "test_conv3d_packed.py",
-        "test_conv_transpose3d.py",
+        "ops/test_conv3d.py",
+        "ops/test_conv3d_single.py",
+        "ops/test_conv3d_packed.py",
+        "ops/test_conv_transpose3d.py",
     ],
-    "fastgan/ops/norm_act_conv_passes.py": ["test_norm_act_conv.py", "test_penalty_budget.py"],
+    "fastgan/ops/norm_act_conv_passes.py": [
+        "ops/test_norm_act_conv.py",
+        "ops/test_penalty_budget.py",
+    ],
 }
 # The decision layer of the audit: what the limits are, what controls decide, what is said.
 AUDIT = {
     **{
-        f"fastgan/audit/rules/{part}.py": ["test_rules.py"]
+        f"fastgan/audit/rules/{part}.py": ["audit/test_rules.py"]
         for part in (
             *("__init__", "whole_audit", "copies_and_labels"),
             *("shortcuts_and_sites", "quality_and_translation"),
         )
     },
-    "fastgan/audit/judgement.py": ["test_judgement.py", "test_run.py", "test_report.py"],
-    "fastgan/audit/controls.py": ["test_controls.py", "test_group_tests.py", "test_leakage.py"],
-    "fastgan/audit/run.py": ["test_run.py"],
-    "fastgan/audit/evidence.py": ["test_run.py", "test_evidence.py", "test_shortcuts.py"],
-    "fastgan/audit/report/record.py": ["test_report.py"],
-    "fastgan/audit/report/page.py": ["test_report.py"],
-    "fastgan/audit/report/cards.py": ["test_report.py"],
-    "fastgan/audit/report/montage.py": ["test_report.py"],
-    "fastgan/audit/translation/tolerance.py": ["test_either_side.py", "test_translation.py"],
+    "fastgan/audit/judgement.py": ["audit/test_judgement.py", "audit/test_run.py", "audit/report"],
+    "fastgan/audit/controls.py": [
+        "audit/test_controls.py",
+        "audit/statistics/test_group_tests.py",
+        "audit/leakage",
+    ],
+    "fastgan/audit/run.py": ["audit/test_run.py"],
+    "fastgan/audit/evidence.py": [
+        "audit/test_run.py",
+        "audit/test_evidence.py",
+        "audit/shortcuts/test_shortcuts.py",
+    ],
+    **{
+        f"fastgan/audit/report/{part}.py": ["audit/report"]
+        for part in ("record", "page", "cards", "montage")
+    },
+    "fastgan/audit/translation/tolerance.py": ["audit/test_either_side.py", "audit/translation"],
 }
 CPP = {
-    "core/norm_act.h": ["test_norm_act.py", "test_norm_act_native.py"],
-    "cpu/norm_act/": ["test_norm_act.py", "test_norm_act_native.py"],
-    "cpu/bias_act/": ["test_bias_act.py"],
-    "cpu/conv3d/packed/": ["test_conv3d_packed.py"],
-    "cpu/conv3d/single/": ["test_conv3d_single.py"],
+    "core/norm_act.h": ["ops/test_norm_act.py", "ops/test_norm_act_native.py"],
+    "cpu/norm_act/": ["ops/test_norm_act.py", "ops/test_norm_act_native.py"],
+    "cpu/bias_act/": ["ops/test_bias_act.py"],
+    "cpu/conv3d/packed/": ["ops/test_conv3d_packed.py"],
+    "cpu/conv3d/single/": ["ops/test_conv3d_single.py"],
 }
 # Wall time a process may take, in limits of CPU time, before it is started again.
 IDLE = 10
@@ -90,16 +104,22 @@ class Extension(importlib.abc.MetaPathFinder):
 
 
 def mutants() -> list[dict[str, Any]]:
+    """Every mutant with its tests.
+
+    Raises:
+        FileNotFoundError: a test of the tables is not there; pytest would end with an error, which
+            would count as a mutant that was noticed.
+    """
     found: list[dict[str, Any]] = []
-    for folder, files in (("ops", PYTHON), ("audit", AUDIT)):
-        for name, tests in files.items():
-            of = [f"{folder}/{test}" for test in tests]
-            for index, text in enumerate(python_mutants.sites((ROOT / name).read_text())):
-                found.append({"file": name, "index": index, "what": text, "tests": of})
+    for name, tests in (PYTHON | AUDIT).items():
+        for index, text in enumerate(python_mutants.sites((ROOT / name).read_text())):
+            found.append({"file": name, "index": index, "what": text, "tests": tests})
     for index, (name, text) in enumerate(cpp_mutants.sites()):
-        of = next(tests for folder, tests in CPP.items() if name.startswith(folder))
-        tests = [f"ops/{test}" for test in of]
+        tests = next(tests for folder, tests in CPP.items() if name.startswith(folder))
         found.append({"file": f"csrc/{name}", "index": index, "what": text, "tests": tests})
+    for test in {test for mutant in found for test in mutant["tests"]}:
+        if not (ROOT / "tests" / test).exists():
+            raise FileNotFoundError(f"tests/{test}: no such test; mend the tables of {__file__}")
     return found
 
 

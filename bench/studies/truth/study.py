@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +24,28 @@ Line = dict[str, Any]
 
 _AUDIT = Path(__file__).parents[3] / "fastgan" / "audit"
 
-# (size, patients, volumes, sites, tied, window); the families take turns in each. Larger volumes
-# cost more than they teach, so most are of 16^3.
+# The families take turns in each. Larger volumes cost more than they teach, so most are of 16^3.
 _VARIANTS = (
-    (16, 200, "1-3", 2, True, "fixed"),
-    (16, 200, "1", 1, False, "fixed"),
-    (16, 100, "4", 2, False, "fixed"),
-    (24, 200, "1", 2, False, "fixed"),
-    (16, 200, "4", 2, True, "fixed"),
-    (16, 400, "1", 3, False, "fixed"),
-    (16, 200, "1-3", 3, True, "fixed"),
-    (16, 200, "1-3", 2, False, "percentiles"),
-    (16, 100, "1-3", 2, True, "fixed"),
-    (16, 400, "1-3", 2, True, "fixed"),
-    (32, 200, "1", 2, False, "fixed"),
-    (16, 200, "4", 3, True, "percentiles"),
+    Setting("", 16, 200, "1-3", 2, tied=True),
+    Setting("", 16, 200, "1", 1),
+    Setting("", 16, 100, "4", 2),
+    Setting("", 16, 200, "1-3", 2, tied=True, clarity=2.0),
+    Setting("", 24, 200, "1", 2),
+    Setting("", 16, 200, "4", 2, tied=True),
+    Setting("", 16, 400, "1", 3),
+    Setting("", 16, 200, "1", 1, clarity=2.0),
+    Setting("", 16, 200, "1-3", 3, tied=True),
+    Setting("", 16, 200, "1-3", 2, window="percentiles"),
+    Setting("", 16, 100, "1-3", 2, tied=True),
+    Setting("", 16, 400, "1-3", 2, tied=True),
+    Setting("", 32, 200, "1", 2),
+    Setting("", 16, 200, "4", 3, tied=True, window="percentiles"),
 )
-DESIGN = tuple(Setting(family, *variant) for variant in _VARIANTS for family in FAMILIES)
+DESIGN = tuple(replace(variant, family=family) for variant in _VARIANTS for family in FAMILIES)
 """Settings in the order in which replicates take them."""
+
+LARGEST_PLANTED = 24
+"""Voxels along an axis of the volumes that faults are planted in; clean sets have larger ones."""
 
 SHORT = (
     ("few distinct volumes", "20 of 300"),
@@ -56,11 +60,11 @@ SHORT = (
 # lines came out.
 _SECONDS = {
     "memorization": 3.2,
-    "labels": 10.0,
-    "leakage": 0.3,
-    "shortcuts": 7.0,
-    "sites": 13.0,
-    "quality": 1.3,
+    "labels": 11.0,
+    "leakage": 0.5,
+    "shortcuts": 15.0,
+    "sites": 11.0,
+    "quality": 4.0,
 }
 _GROWS = {"memorization": 1.0, "labels": 0.9, "shortcuts": 0.5, "quality": 0.5}
 """Exponent of the number of voxels."""
@@ -99,7 +103,7 @@ def jobs(
     """Replicate after replicate of every fault, so that a part of the study is balanced.
 
     Args:
-        replicates: data sets of each fault, half as many of weak ones; replicate r has seed r.
+        replicates: data sets of each fault, a quarter as many of weak ones; replicate r has seed r.
         only: beginning of the names of faults; "" takes all.
         family: of `FAMILIES`; "" takes all.
         short: the faults of SHORT and clean sets alone.
@@ -108,7 +112,7 @@ def jobs(
     """
     for replicate in range(max(replicates, sets)):
         for name, fault in FAULTS.items():
-            own = {"clean": max(replicates, sets), "weak": (replicates + 1) // 2}
+            own = {"clean": max(replicates, sets), "weak": (replicates + 3) // 4}
             if replicate >= own.get(fault.kind, replicates):
                 continue
             if not fault.name.startswith(only):
@@ -116,6 +120,8 @@ def jobs(
             if short and name not in SHORT:
                 continue
             fitting = [s for s in DESIGN if fault.fits(s) and family in ("", s.family)]
+            if fault.kind != "clean":  # eight times the cost, and faults are as large there
+                fitting = [s for s in fitting if s.size <= LARGEST_PLANTED]
             yield Job(name, fitting[replicate % len(fitting)], replicate, planted)
 
 

@@ -61,15 +61,26 @@ def clean_table(lines: list[Line]) -> str:
             f"| {key} | {runs} | {counts['pass']} | {counts['warn']} | {counts['fail']} | "
             f"{_interval(counts['fail'], runs)} | {counts['cannot tell']} | {counts['not asked']} |"
         )
-    exits = Counter(line["exit"] for line in clean)
-    if clean:
-        failed = exits[3]
-        rows += [
-            "",
-            f"Of {len(clean)} audits of clean sets, {exits[0]} ended with 0, {exits[4]} could not "
-            f"tell something, {failed} failed ({_interval(failed, len(clean))}).",
-        ]
+    for name, own in (
+        ("clean sets", clean),
+        ("those whose classes a reader can tell", [x for x in clean if x.get("clarity", 1.0) > 1]),
+    ):
+        if own:
+            rows += ["", _ends(name, own)]
     return "\n".join(rows)
+
+
+def _ends(name: str, lines: list[Line]) -> str:
+    """How audits ended, and how many of the questions that were asked were answered."""
+    exits = Counter(line["exit"] for line in lines)
+    verdicts = Counter(verdict for line in lines for verdict in line["verdicts"].values())
+    asked = verdicts.total() - verdicts["not asked"]
+    answered = (asked - verdicts["cannot tell"]) / max(asked, 1)
+    return (
+        f"Of {len(lines)} audits of {name}, {exits[0]} ended with 0, {exits[4]} could not tell "
+        f"something, {exits[3]} failed ({_interval(exits[3], len(lines))}); {answered:.0%} of the "
+        "questions that were asked were answered."
+    )
 
 
 def written(text: str, lines: list[Line]) -> str:

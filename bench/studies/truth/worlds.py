@@ -37,6 +37,8 @@ class Setting:
     window: str = "fixed"
     """fixed: one for all volumes; percentiles: each volume's own."""
     generated: int = 300
+    clarity: float = 1.0
+    """How far the classes lie apart, of patients and generated volumes; 2: a reader tells them."""
 
     @property
     def name(self) -> str:
@@ -44,7 +46,8 @@ class Setting:
         parts = [self.family, f"{self.size}^3", f"{self.patients} patients"]
         parts.append(f"{self.volumes} each" + (", by site" if self.tied else ""))
         parts.append(f"{self.sites} sites" if self.sites > 1 else "one site")
-        return ", ".join([*parts, self.window])
+        parts.append(self.window)
+        return ", ".join([*parts, "plain classes"] if self.clarity > 1 else parts)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class World:
         """That many patients nobody has seen, one scan each, of all sites."""
         rng = self.rng(name)
         drawn = rng.permutation(count) % 2 if labels is None else labels
-        people = self.law.people(drawn, rng, clarity)
+        people = self.law.people(drawn, rng, clarity * self.setting.clarity)
         owner = np.arange(count)
         sites = SITES[rng.integers(self.setting.sites, size=count)]
         raw = self.law.scans(people, owner, rng)
@@ -119,7 +122,7 @@ class World:
         site = rng.permutation(count) % setting.sites
         volumes = self._volumes(site, rng)
         owner = np.repeat(np.arange(count), volumes)
-        people = self.law.people(labels, rng)
+        people = self.law.people(labels, rng, setting.clarity)
         raw = self.law.scans(people, owner, rng)
         return Patients(
             raw, owner, people, self._names("patient", count)[owner], SITES[site[owner]]

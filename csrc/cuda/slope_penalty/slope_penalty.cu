@@ -16,13 +16,13 @@ constexpr int kThreads = 256;
 
 // One block takes a slice of a sample; slices depend on the shape alone.
 struct SliceGrid {
-  // At least 8 elements a thread; about 8 blocks for each of 132 multiprocessors.
-  static constexpr int64_t kMinElements = 2048, kBlocks = 1024, kMaxSlices = 1024;
+  // At least 8 elements a thread.
+  static constexpr int64_t kMinElements = 2048, kMaxSlices = 1024;
 
   int64_t B, S, slice, slices;
 
   explicit SliceGrid(const SlopePenaltyShape& shape) : B(shape.B), S(shape.S) {
-    const int64_t take = std::max({kMinElements, B * S / kBlocks, ceil_div(S, kMaxSlices)});
+    const int64_t take = std::max({kMinElements, B * S / most_blocks(), ceil_div(S, kMaxSlices)});
     slice = ceil_div(take, 8) * 8;
     slices = ceil_div(S, slice);
   }
@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(kThreads)
     load_pack(p.slope + at, value);
 #pragma unroll
     for (int i = 0; i < V; ++i) value[i] *= factor;
-    store_pack(p.d_slope + at, value);
+    store_global(p.d_slope + at, value);
   }
 }
 
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kThreads)
     load_pack(p.fake + at, fake);
 #pragma unroll
     for (int i = 0; i < V; ++i) fake[i] += share * (real[i] - fake[i]);
-    store_pack(p.x + at, fake);
+    store_global(p.x + at, fake);
   }
 }
 

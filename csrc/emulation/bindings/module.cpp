@@ -36,6 +36,8 @@ PYBIND11_MODULE(fastgan_emulated, module) {
   fastgan::bindings::bind_norm_act_cuda(module);
   fastgan::bindings::bind_slope_penalty_cuda(module);
   module.def("seed", &emulation::seed, "Sets the order in which threads and blocks run.");
+  module.def("set_most_blocks", &emulation::set_most_blocks,
+             "Sets how many blocks kernels cut a large volume into.");
   module.def(
       "add_buffer",
       [](uintptr_t begin, size_t bytes, size_t granule, const std::string& name, bool written) {

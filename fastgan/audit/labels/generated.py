@@ -10,6 +10,7 @@ from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, cannot_tell
 from fastgan.audit.labels.instrument import POWER, Instrument, sizes, strata
 from fastgan.audit.labels.noise import (
+    CLEAREST,
     SURE,
     Clear,
     Noise,
@@ -17,6 +18,7 @@ from fastgan.audit.labels.noise import (
     clear,
     noise,
     reader,
+    sure_from,
     wrong_labels_of_patients,
 )
 from fastgan.audit.rules import limit, whole
@@ -62,7 +64,8 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
         return Finding(*GENERATED, cannot_tell(tool.weak), n_volumes=len(generated))
     read = tool.ensemble.probabilities(generated.values)
     patients = _Patients(evidence, tool)
-    real, made = patients.reader(), clear(read, asked)
+    real = patients.reader()
+    made = clear(read, asked, real.sure)
     bounds, surely = noise(real, made, LEVEL), noise(real, made, _sure(len(classes)))
     planted = () if options.quick else _controls(patients, counts, options)
     worst = int(np.argmax(bounds.share))
@@ -83,13 +86,14 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
             _matched(evidence, tool, generated, read.argmax(1), tool.probabilities.argmax(1)),
         ),
         methods=(
-            f"Volumes read with a probability of at least {SURE:g}. Of those labelled c, a share m "
+            f"Volumes read with a probability of at least {SURE:g}, or than {CLEAREST:.0%} of the "
+            "patients who are read as the same class. Of those labelled c, a share m "
             "is read as another class: m = (1 - q) f + q (1 - e), q wrong labels, f misread, e of "
             "other classes read as c. f and e are bounded on patients (held-out ones, and training "
             "ones by the network that never saw them), patients' volumes counted for less as they "
-            "resemble each other. Generated volumes may be clearer than patients: f is anything "
-            "from 0 to its upper bound on patients, or twice its estimate, e anything from 0 to "
-            "its upper bound. Passes when the one-sided 95 % bound is at most "
+            "resemble each other. Generated volumes may be clearer than patients or less so: "
+            "either is anything from 0 to its upper bound on patients, or twice its estimate. "
+            "Passes when the one-sided 95 % bound is at most "
             f"{TOLERATED:.0%} over all and {IN_A_CLASS:.0%} in every class, fails when a class is "
             f"surely above {TOLERATED:.0%}, corrected for classes. {tool.ensemble.provenance}."
         ),
@@ -111,11 +115,12 @@ class _Patients:
         self.labels = np.concatenate([np.asarray(training.labels), np.asarray(holdout.labels)])
         self.subjects = np.concatenate([training.subjects, holdout.subjects])
         self.count = len(np.unique(self.subjects))
+        self.sure = sure_from(self.read)
 
     def reader(self, chosen: Integers | None = None) -> Reader:
         """Of all, or of volumes by positions, some more than once."""
         at = np.arange(len(self.read)) if chosen is None else chosen
-        return reader(self.read[at], self.labels[at], self.subjects[at])
+        return reader(self.read[at], self.labels[at], self.subjects[at], self.sure)
 
 
 def _sure(classes: int) -> float:
@@ -288,7 +293,8 @@ def _alarm(
     """Whether some label is surely wrong, with half of the patients as generated volumes."""
     who = np.unique(patients.subjects)
     posing = np.isin(patients.subjects, rng.permutation(who)[: len(who) // 2])
-    kept = posing & (patients.read.max(axis=1) >= SURE) if only else posing
+    sure = patients.sure[patients.read.argmax(axis=1)]
+    kept = posing & (patients.read.max(axis=1) >= sure) if only else posing
     kinds = len(counts)
     chosen = []
     for c in range(kinds):
@@ -304,7 +310,7 @@ def _alarm(
         real = patients.reader(np.flatnonzero(~posing))
     except AuditError:  # too few of a class in this half
         real = patients.reader()
-    bounds = noise(real, clear(patients.read[drawn], labels), _sure(kinds))
+    bounds = noise(real, clear(patients.read[drawn], labels, real.sure), _sure(kinds))
     return bool((bounds.low > 0.0).any() or bounds.overall_low > 0.0)
 
 

@@ -1,17 +1,19 @@
 """How many generated volumes carry a wrong label? Bounds that do not suppose them as hard to read.
 
 Of the volumes that are said to be of class c, the classifier reads some clearly: with a probability
-of at least `labels.generated.clear`. Among clear volumes it errs seldom, whatever their share; so a
-clear volume of another class than it should be is hardly ever misread. With m the share of clear
-volumes of c that are read as another class, q that of wrong labels, f the share of clear volumes of
-c misread, and e that of other classes read as c,
+of at least `labels.generated.clear`, or than `labels.generated.clearest` of the patients whom it
+reads as the same class, if a weak classifier is hardly ever so sure. Among clear volumes it errs
+less often, whatever their share. With m the share of clear volumes of c that are read as another
+class, q that of wrong labels, f the share of clear volumes of c misread, and e that of other
+classes read as c,
 
     m = (1 - q) f + q (1 - e)
 
 f and e are measured on patients, but generated volumes may be clearer or less clear than those. So
-f may be anything from 0 to its upper bound on patients, or to `labels.generated.clarity` times what
-was seen there if that is more, and e anything from 0 to its upper bound: the upper bound of q takes
-f = 0 and the largest e, the lower bound the largest f and e = 0.
+either may be anything from 0 to its upper bound on patients, or to `labels.generated.clarity` times
+what was seen there if that is more: the upper bound of q takes f = 0 and the largest e, the lower
+bound the largest f and e = 0. The upper bound therefore supposes nothing of how clear generated
+volumes are: a label that is right can only be misread too often.
 """
 
 from __future__ import annotations
@@ -26,9 +28,19 @@ from fastgan.audit.rules import limit
 from fastgan.audit.statistics import clopper_pearson
 from fastgan.errors import AuditError
 
-__all__ = ["Clear", "Noise", "Reader", "clear", "noise", "reader", "wrong_labels_of_patients"]
+__all__ = [
+    "Clear",
+    "Noise",
+    "Reader",
+    "clear",
+    "noise",
+    "reader",
+    "sure_from",
+    "wrong_labels_of_patients",
+]
 
 SURE = limit("labels.generated.clear")
+CLEAREST = limit("labels.generated.clearest")
 CLARITY = limit("labels.generated.clarity")
 
 
@@ -47,6 +59,8 @@ class Clear:
 class Reader:
     """How the classifier reads patients, [K] each, and how many independent volumes say so."""
 
+    sure: Floats
+    """Probability from which a class is read clearly."""
     unclear: Floats
     """Share of the volumes of c that it does not read clearly."""
     unclear_size: Floats
@@ -71,49 +85,70 @@ class Noise:
     overall_high: float
 
 
-def clear(probabilities: Floats, labels: Integers) -> Clear:
-    """Counts of volumes read with probabilities [N, K] and labelled [N]."""
-    sure = probabilities.max(axis=1) >= SURE
-    other = sure & (probabilities.argmax(axis=1) != labels)
+def sure_from(probabilities: Floats) -> Floats:
+    """[K] the probability from which a class is read clearly, by readings of patients [N, K]."""
+    said, most = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    kinds = range(probabilities.shape[1])
+    return np.array([_least(most[said == c]) for c in kinds])
+
+
+def _least(most: Floats) -> float:
+    return min(SURE, float(np.quantile(most, 1 - CLEAREST))) if len(most) else SURE
+
+
+def _is_sure(probabilities: Floats, sure: Floats) -> Bools:
+    out: Bools = probabilities.max(axis=1) >= sure[probabilities.argmax(axis=1)]
+    return out
+
+
+def clear(probabilities: Floats, labels: Integers, sure: Floats) -> Clear:
+    """Counts of volumes read with probabilities [N, K] and labelled [N], clear from `sure` [K]."""
+    some_sure = _is_sure(probabilities, sure)
+    other = some_sure & (probabilities.argmax(axis=1) != labels)
     kinds = probabilities.shape[1]
     every, some, off = (
-        np.bincount(labels[at], minlength=kinds) for at in (labels >= 0, sure, other)
+        np.bincount(labels[at], minlength=kinds) for at in (labels >= 0, some_sure, other)
     )
     return Clear(every, some, off)
 
 
-def reader(probabilities: Floats, labels: Integers, subjects: Texts) -> Reader:
+def reader(
+    probabilities: Floats, labels: Integers, subjects: Texts, sure: Floats | None = None
+) -> Reader:
     """How patients' volumes are read, where those of one patient resemble each other.
 
     Args:
         probabilities: [N, K].
         labels: [N].
         subjects: [N].
+        sure: [K] from which a class is read clearly; None: as these patients' readings say.
 
     Raises:
         AuditError: a class of which fewer than 10 subjects are read clearly.
     """
     kinds = probabilities.shape[1]
-    said, sure = probabilities.argmax(axis=1), probabilities.max(axis=1) >= SURE
+    limits = sure_from(probabilities) if sure is None else sure
+    said, surely = probabilities.argmax(axis=1), _is_sure(probabilities, limits)
     unclear, misread = np.zeros((2, kinds)), np.zeros((2, kinds))
     taken, size = np.zeros((kinds, kinds)), np.zeros((kinds, kinds))
     for c in range(kinds):
         of_class = labels == c
-        at = of_class & sure
+        at = of_class & surely
         count = len(np.unique(subjects[at]))
         if count < LEAST_SUBJECTS:
             raise AuditError(
-                f"labels: the classifier reads {count} patients of class {c} clearly "
-                f"(probability {SURE:g}), at least {LEAST_SUBJECTS} of every class are needed; "
-                "more patients, or classes that are easier to read"
+                f"labels: the classifier reads {count} patients of class {c} clearly, at least "
+                f"{LEAST_SUBJECTS} of every class are needed; more patients, or classes that are "
+                "easier to read"
             )
-        unclear[:, c] = _clustered(~sure[of_class], subjects[of_class])
+        unclear[:, c] = _clustered(~surely[of_class], subjects[of_class])
         misread[:, c] = _clustered(said[at] != c, subjects[at])
         for k in range(kinds):
             taken[c, k], size[c, k] = _clustered(said[at] == k, subjects[at])
     others = 1.0 - np.eye(kinds)
     mean = (others / others.sum(axis=0) * taken).sum(axis=0)
-    return Reader(unclear[0], unclear[1], misread[0], misread[1], mean, (others * size).sum(axis=0))
+    total = (others * size).sum(axis=0)
+    return Reader(limits, unclear[0], unclear[1], misread[0], misread[1], mean, total)
 
 
 def noise(real: Reader, made: Clear, level: float = 0.95) -> Noise:
@@ -124,6 +159,7 @@ def noise(real: Reader, made: Clear, level: float = 0.95) -> Noise:
         for share, size in ((real.misread, real.misread_size), (real.taken, real.taken_size))
     )
     misread = np.minimum(np.maximum(misread, CLARITY * real.misread), 1.0)
+    taken = np.minimum(np.maximum(taken, CLARITY * real.taken), 1.0)
     share, low, high = (np.empty(len(made.counts)) for _ in range(3))
     for c, (off, count) in enumerate(zip(made.disagree, made.clear, strict=True)):
         m = off / max(count, 1)

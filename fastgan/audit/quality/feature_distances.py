@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +88,7 @@ class KernelDistance:
         yy = (v @ self._yy @ v) / (v @ self._yy_pairs @ v)
         return float(xx + yy - 2 * (w @ self._xy @ v) / (w.sum() * v.sum()))
 
-    def resampled(self, x_draws: Iterator[Integers], y_draws: Iterator[Integers]) -> Floats:
+    def resampled(self, x_draws: Iterable[Integers], y_draws: Iterable[Integers]) -> Floats:
         """The distance of each pair of drawn sets, given by positions, some more than once."""
         n, m = len(self._xx), len(self._yy)
         return np.array(

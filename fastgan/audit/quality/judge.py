@@ -14,9 +14,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fastgan.arrays import Floats, Integers, Texts
+from fastgan.arrays import Bools, Floats, Texts
 from fastgan.audit import controls
-from fastgan.audit.evidence import LEAST_TO_FIT, Cohort, Evidence, Options
+from fastgan.audit.evidence import LEAST_TO_FIT, Evidence, Options
 from fastgan.audit.judgement import Control, Finding, Outcome, Part, Question, Table, answer
 from fastgan.audit.quality.blank import blank_volumes
 from fastgan.audit.quality.diversity import judge_diversity
@@ -38,10 +38,11 @@ from fastgan.errors import AuditError
 __all__ = ["judge"]
 
 DISTANCE = Question("quality", "quality.distance", "Is the generated set like patients?")
+FLOOR = limit("quality.distance.floor")
 FAR = 5.0
 """Deviations as which larger ones count: the kernel is cubic, and one volume would decide."""
 _DRAWS = 500
-_FLOORS = 100
+_DEALS = 200
 
 
 def judge(evidence: Evidence, options: Options) -> list[Finding]:
@@ -107,18 +108,19 @@ def _distance(
     about: str,
 ) -> Finding:
     raw, ours, held, drawn = sets
-    training, holdout, made = evidence.training, evidence.holdout, evidence.require_generated()
+    holdout, made = evidence.holdout, evidence.require_generated()
     rng = options.rng("quality/kernel")
     between = KernelDistance(drawn, held, made.subjects, holdout.subjects)
     value = between.value()
-    low, high = _interval(between, value, made.subjects, holdout.subjects, rng, _DRAWS)
-    floors = _floors(training, holdout, ours, held, len(made), options)
-    kernel_floor = float(np.quantile(floors["kernel"], limit("quality.distance.floor")))
+    low, high = _interval(between, value, made.subjects, holdout.subjects, rng)
+    people = _Patients(evidence, np.concatenate([ours, held]))
+    floors = people.floors(len(made), options)
+    kernel_floor = float(np.quantile(floors["kernel"], FLOOR))
     compared = (
         f"the kernel distance to held-out patients is {value:.3g} [{low:.3g}, {high:.3g}], that of "
-        f"as many training volumes up to {kernel_floor:.3g}"
+        f"patients dealt at random to other patients up to {kernel_floor:.3g}"
     )
-    if low > kernel_floor:
+    if value > kernel_floor:
         outcome = Outcome("warn", f"The generated set differs from patients: {compared}.")
     elif high > kernel_floor + limit("quality.distance.widest") * float(np.ptp(floors["kernel"])):
         outcome = Outcome(
@@ -130,7 +132,7 @@ def _distance(
         outcome = Outcome("pass", f"No evidence of a difference from patients found: {compared}.")
     planted: tuple[Control, ...] = ()
     if not options.quick:
-        planted = (_changed_control(evidence, options, chosen, raw, held, kernel_floor),)
+        planted = (people.changed(options, chosen, raw, kernel_floor),)
     return Finding(
         *DISTANCE,
         accepted=outcome,
@@ -138,7 +140,7 @@ def _distance(
         value_name="kernel distance, generated to held-out (squared, in the kernel's space)",
         interval=(low, high),
         floor=kernel_floor,
-        floor_name="97.5 % quantile of training subjects, as many volumes, to held-out",
+        floor_name=f"{FLOOR:.1%} quantile of patients dealt at random to other patients",
         n_volumes=len(made) + len(holdout),
         n_subjects=holdout.n_subjects,
         power="; ".join(f"{c.name}: seen in {c.rate:.0%} of {c.runs} runs" for c in planted),
@@ -147,8 +149,8 @@ def _distance(
         methods=(
             f"{about} Standardised by the training volumes. Kernel distance: unbiased, kernel "
             f"(x y / F + 1)^3, pairs of one subject left out, {_DRAWS} bootstrap samples of "
-            "subjects on both sides. Floors: random training subjects with as many volumes as were "
-            "generated, or as there are."
+            f"subjects on both sides. Floor: all patients dealt {_DEALS} times into as many as are "
+            "held out and the others, who pose as generated."
         ),
         limits=(
             "Context, not a licence: a set of copies is as like patients as can be. What the "
@@ -163,72 +165,64 @@ def _interval(
     subjects: Texts,
     holdout: Texts,
     rng: np.random.Generator,
-    draws: int,
 ) -> tuple[float, float]:
     """95 % interval of a kernel distance, by bootstrap of subjects on both sides."""
     drawn = between.resampled(
-        subject_bootstrap(subjects, rng, draws), subject_bootstrap(holdout, rng, draws)
+        subject_bootstrap(subjects, rng, _DRAWS), subject_bootstrap(holdout, rng, _DRAWS)
     )
     # A bootstrap of squared distances is shifted by their noise; its spread is not.
     low, high = value + np.quantile(drawn, [0.025, 0.975]) - drawn.mean()
     return float(low), float(high)
 
 
-def _floors(
-    training: Cohort, holdout: Cohort, ours: Floats, held: Floats, count: int, options: Options
-) -> dict[str, Floats]:
-    """Each measure between random training subjects and held-out volumes [R]."""
-    rng = options.rng("quality/floor")
-    kernel = KernelDistance(ours, held, training.subjects, holdout.subjects)
-    floors: dict[str, list[float]] = {"kernel": [], "frechet": []}
-    names = ("precision", "recall", "density", "coverage")
-    for run, rows in enumerate(_subsets(training.subjects, count, rng, _FLOORS)):
-        floors["kernel"].append(kernel.value(np.bincount(rows, minlength=len(ours))))
-        if run < _FLOORS // 5:  # dearer, and they decide nothing
-            floors["frechet"].append(frechet_distance(ours[rows], held))
-            found = coverage(held, ours[rows])
-            for name in names:
-                floors.setdefault(name, []).append(getattr(found, name))
-    return {name: np.array(values) for name, values in floors.items()}
+class _Patients:
+    """All patients, dealt again and again into as many as are held out, and the others.
 
-
-def _subsets(
-    subjects: Texts, count: int, rng: np.random.Generator, runs: int
-) -> Iterator[Integers]:
-    """Positions of about `count` volumes of whole random subjects.
-
-    Half of all at the most: two samples of nearly all subjects are one sample.
+    The distance between the two parts is what a perfect generator's to held-out patients may be:
+    its volumes would be further patients.
     """
-    known, who, sizes = np.unique(subjects, return_inverse=True, return_counts=True)
-    count = min(count, len(subjects) // 2)
-    for _ in range(runs):
-        order = rng.permutation(len(known))
-        taken = order[: max(2, int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1)]
-        yield np.flatnonzero(np.isin(who, taken))
 
+    def __init__(self, evidence: Evidence, features: Floats) -> None:
+        self.evidence, self.features = evidence, features
+        real = (evidence.training, evidence.holdout)
+        self.subjects = np.concatenate([cohort.subjects for cohort in real])
 
-def _changed_control(
-    evidence: Evidence,
-    options: Options,
-    chosen: PyramidFeatures,
-    raw: Floats,
-    held: Floats,
-    floor: float,
-) -> Control:
-    """Training volumes, changed, pose as generated: further from patients than patients are?"""
-    rng = options.rng("quality/changed")
-    training, holdout = evidence.training, evidence.holdout
-    values, name = _changed(training.values, evidence.modality)
-    compared = (chosen(values), chosen(holdout.values))
-    changed, patients = standardised(raw, *compared, limit=FAR)
-    count = len(evidence.require_generated())
-    runs, seen = min(options.planted, _FLOORS // 2), 0
-    for rows in _subsets(training.subjects, count, rng, runs):
-        posing = training.subjects[rows]
-        between = KernelDistance(changed[rows], patients, posing, holdout.subjects)
-        low, _ = _interval(between, between.value(), posing, holdout.subjects, rng, _FLOORS)
-        seen += low > floor
-    return controls.found(name, seen, runs, by="lower bound")
+    def deals(self, runs: int, rng: np.random.Generator) -> Iterator[tuple[Bools, Bools]]:
+        """[N] who poses as generated, and [N] who as held out."""
+        known, who = np.unique(self.subjects, return_inverse=True)
+        for _ in range(runs):
+            held = np.zeros(len(known), bool)
+            held[rng.permutation(len(known))[: self.evidence.holdout.n_subjects]] = True
+            yield ~held[who], held[who]
+
+    def floors(self, count: int, options: Options) -> dict[str, Floats]:
+        """Each measure [R] between patients and patients, `count` volumes at most for generated."""
+        rng = options.rng("quality/floor")
+        kernel = KernelDistance(self.features, self.features, self.subjects, self.subjects)
+        floors: dict[str, list[float]] = {"kernel": [], "frechet": []}
+        names = ("precision", "recall", "density", "coverage")
+        for run, (posing, held) in enumerate(self.deals(_DEALS, rng)):
+            floors["kernel"].append(kernel.value(posing.astype(float), held.astype(float)))
+            if run < _DEALS // 10:  # dearer, and they decide nothing
+                rows = self.features[rng.permutation(np.flatnonzero(posing))[:count]]
+                floors["frechet"].append(frechet_distance(rows, self.features[held]))
+                found = coverage(self.features[held], rows)
+                for name in names:
+                    floors.setdefault(name, []).append(getattr(found, name))
+        return {name: np.array(values) for name, values in floors.items()}
+
+    def changed(
+        self, options: Options, chosen: PyramidFeatures, raw: Floats, floor: float
+    ) -> Control:
+        """Patients, changed, pose as generated: further from others than patients are?"""
+        real = (self.evidence.training, self.evidence.holdout)
+        modality = self.evidence.modality
+        values, name = _changed(np.concatenate([c.values for c in real]), modality)
+        (moved,) = standardised(raw, chosen(values), limit=FAR)
+        between = KernelDistance(moved, self.features, self.subjects, self.subjects)
+        deals = self.deals(min(options.planted, _DEALS // 4), options.rng("quality/changed"))
+        far = [between.value(p.astype(float), h.astype(float)) > floor for p, h in deals]
+        return controls.found(name, sum(far), len(far), by="lower bound")
 
 
 def _changed(values: Floats, modality: str) -> tuple[Floats, str]:
@@ -236,12 +230,12 @@ def _changed(values: Floats, modality: str) -> tuple[Floats, str]:
     batch = torch.from_numpy(np.asarray(values, np.float32))
     if modality != "mask":
         spread = batch.mean(dim=(1, 2, 3)).std()
-        name = "training volumes brighter by a deviation of their means, posing as generated"
+        name = "patients brighter by a deviation of their means, posing as generated"
         return (batch + spread).numpy(), name
     batch = batch[:, None]
     for _ in range(2):
         batch = F.avg_pool3d(F.pad(batch, (1,) * 6, mode="replicate"), 3, stride=1)
-    return batch[:, 0].numpy(), "training masks smoothed over 5 voxels, posing as generated"
+    return batch[:, 0].numpy(), "masks of patients smoothed over 5 voxels, posing as generated"
 
 
 def _table(
@@ -267,8 +261,8 @@ def _table(
         spread = f"[{interval[0]:.3g}, {interval[1]:.3g}]" if key == "kernel" else ""
         rows.append((name, f"{number:.3g}", spread, f"{floor.mean():.3g} [{low:.3g}, {high:.3g}]"))
     return Table(
-        "Generated to held-out, beside training to held-out",
-        ("measure", "generated", "95 % interval", "training [95 % of draws]"),
+        "Generated to held-out, beside patients to patients",
+        ("measure", "generated", "95 % interval", "patients [95 % of deals]"),
         tuple(rows),
         "Precision: generated volumes near patients. Recall: patients near generated volumes. "
         "Density and coverage: the same, less moved by outliers. All but the first depend on the "

@@ -29,6 +29,7 @@ CERTIFIED = limit("audit.certified")
 ALPHA = limit("audit.alpha")
 CUTS = ((0.0, 0.1), (0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.0), (0.9, 1.0))
 LEAST = 0.05  # share of patients below which ties have left no stratum
+WHOLE = 0.15  # share from which a part holds patients enough to be acquitted
 LEFT_OUT = 0.9  # share of the top fifth that the planted fault leaves out
 
 
@@ -41,7 +42,8 @@ class Stratum(NamedTuple):
     """Share, at the mixture of classes that was generated."""
     made: int
     """Generated volumes among them."""
-    tenth: bool
+    narrow: bool
+    """Whether it is a tenth, or a fifth that ties have left with less than `WHOLE`."""
 
 
 def judge_kinds(evidence: Evidence, options: Options) -> Finding:
@@ -55,8 +57,8 @@ def judge_kinds(evidence: Evidence, options: Options) -> Finding:
     ratio, low, _ = _ratios(strata, worth, count, 1 - CERTIFIED)
     high = _ratios(strata, worth, count, ALPHA / len(strata))[2]
     planted = () if options.quick else _controls(axes, weight, options)
-    # The tenths may condemn; too few patients are in one to acquit it.
-    low[[s.tenth for s in strata]] = np.inf
+    # Narrow parts may condemn; too few patients are in one to acquit it.
+    low[[s.narrow for s in strata]] = np.inf
     least = int(low.argmin())
     return Finding(
         *KINDS,
@@ -77,8 +79,8 @@ def judge_kinds(evidence: Evidence, options: Options) -> Finding:
             f"{len(axes)} axes: {', '.join(axes)}. Patients: training and held-out, one volume "
             "each, weighted to the mixture of classes that was generated. Ratio of shares in each "
             "part; one-sided bounds on the scale of the arcsine of the root. Missing: surely below "
-            f"{MISSING:g} in a part, over all parts together; passes where every fifth is above "
-            f"{PRESENT:.2g} at 95 %."
+            f"{MISSING:g} in a part, over all parts together; passes where every part that "
+            f"holds {WHOLE:.0%} of the patients is above {PRESENT:.2g} at 95 %."
         ),
         limits=(
             "What none of these axes sees is not covered: a lesion that changes no brightness, a "
@@ -102,7 +104,8 @@ def strata_of(name: str, pair: Pair, weight: Floats) -> list[Stratum]:
             if high == 1.0:
                 above = np.inf
             inside = int(((made > below) & (made <= above)).sum())
-            out.append(Stratum(name, _part(low, high), share, inside, high - low < 0.15))
+            narrow = min(high - low, share) < WHOLE
+            out.append(Stratum(name, _part(low, high), share, inside, narrow))
     return out
 
 
@@ -197,7 +200,7 @@ def _table(strata: list[Stratum], ratio: Floats, low: Floats, high: Floats, coun
             f"{strata[i].patients:.0%}",
             f"{strata[i].made / count:.0%}",
             f"{ratio[i]:.2f}",
-            "" if strata[i].tenth else f"{low[i]:.2f}",
+            "" if strata[i].narrow else f"{low[i]:.2f}",
             f"{high[i]:.2f}",
         )
         for i in np.argsort(ratio, kind="stable")[:20]

@@ -20,9 +20,10 @@ def one_each(subjects: Texts, rng: np.random.Generator) -> Integers:
 
 
 def all_patients(evidence: Evidence, rng: np.random.Generator) -> Cohort:
-    """One volume of each training and held-out patient; labels where both have them."""
+    """One volume of each training and held-out patient; labels and windows where both have them."""
     sides = [c.subset(one_each(c.subjects, rng)) for c in (evidence.training, evidence.holdout)]
     labels = [side.labels for side in sides if side.labels is not None]
+    windows = [side.windows for side in sides if side.windows is not None]
     return replace(
         sides[0],
         name="patients",
@@ -31,4 +32,5 @@ def all_patients(evidence: Evidence, rng: np.random.Generator) -> Cohort:
         labels=np.concatenate(labels) if len(labels) == 2 else None,
         columns={},
         files=(),
+        windows=np.concatenate(windows) if len(windows) == 2 else None,
     )

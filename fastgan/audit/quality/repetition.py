@@ -152,11 +152,14 @@ def _outcome(found: Distinct, count: int, trained: int) -> Outcome:
         return Outcome("warn", f"The generated set repeats volumes: {told}.")
     if found.low >= ENOUGH * trained:
         return Outcome("pass", f"No evidence of repeated volumes found: {told}.")
+    if count < _needed(trained):
+        then = f"generate about {_needed(trained):,} volumes"
+    else:
+        then = "look at the twins: patients may be so much alike, or more volumes tell them apart"
     return Outcome(
         "cannot tell",
         f"Cannot tell whether the generated set repeats volumes: {told}, and {ENOUGH:g} times the "
-        f"{trained} training patients are needed. Next: generate about "
-        f"{_needed(trained):,} volumes.",
+        f"{trained} training patients are needed. Next: {then}.",
     )
 
 

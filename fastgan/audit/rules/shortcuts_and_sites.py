@@ -73,16 +73,23 @@ SHORTCUTS = (
     ),
     Rule(
         "shortcuts.regions.height",
+        0.3,
+        "in [-1, 1]",
+        "by which the planted mark in a corner is brighter, as shortcuts.amplification.height",
+        CHOICE,
+    ),
+    Rule(
+        "shortcuts.regions.shift",
         1.0,
-        "standard deviations between volumes",
-        "of the planted shift of one block",
+        "standard deviations of the region's mean between volumes",
+        "by which all of a region is brighter, a point of the power curve",
         CHOICE,
     ),
     Rule(
         "shortcuts.regions.agreement",
         0.9,
         "share of subjects",
-        "whose planted shift goes with the label",
+        "whose planted mark or shift goes with the label",
         CHOICE,
     ),
     Rule(

@@ -12,7 +12,7 @@ from fastgan.audit.controls import hits, power_level
 from fastgan.audit.evidence import Evidence, Options, require_labels
 from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
 from fastgan.audit.rules import limit, whole
-from fastgan.audit.shortcuts.regions import corner_steps, regions, varied_columns
+from fastgan.audit.shortcuts.places import corner_steps, regions, varied_columns
 from fastgan.audit.statistics import auc, auc_interval, permutation_p
 from fastgan.audit.statistics.discriminant import discriminant_scores
 from fastgan.audit.statistics.group_tests import Groups

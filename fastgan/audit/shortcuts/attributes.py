@@ -19,7 +19,7 @@ from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
 from fastgan.audit.rules import limit
 from fastgan.audit.statistics import auc, auc_interval, holm
 from fastgan.audit.statistics.cross_fit import CrossFit
-from fastgan.audit.statistics.group_tests import Groups, max_t
+from fastgan.audit.statistics.group_tests import Groups, combined, max_t
 from fastgan.audit.statistics.trading import trading
 from fastgan.errors import AuditError, NotAsked
 from fastgan.measures.descriptors import (
@@ -27,7 +27,7 @@ from fastgan.measures.descriptors import (
     voxel_descriptors,
 )
 
-__all__ = ["judge_columns", "judge_explained", "levels_of"]
+__all__ = ["detected", "judge_columns", "judge_explained", "levels_of"]
 
 COLUMNS = Question(
     "shortcuts",
@@ -103,9 +103,7 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
         classes = np.stack([own == c for c in np.unique(labels)], axis=1)
         utility = max_t(free, classes)
         given = Groups(levels[at], who, own, rng, count)
-        fit = CrossFit(described[at], given.subjects, given.strata, rng)
-        area = fit.auc(given)
-        seen = given.p(area)
+        area, seen = detected(described[at], given, rng)
         association = _association(levels[at], own)
         rows.append(
             (
@@ -113,9 +111,9 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
                 len(np.unique(levels[at])),
                 round(association, 3),
                 round(utility.p, 4),
-                round(float(area[0]), 3),
+                round(area, 3),
                 round(seen, 4),
-                round(association * max(0.0, 2 * float(area[0]) - 1), 3),
+                round(association * max(0.0, 2 * area - 1), 3),
             )
         )
         p.append(max(utility.p, seen))
@@ -169,11 +167,21 @@ def judge_columns(evidence: Evidence, options: Options) -> Finding:
         ),
         methods=(
             f"Utility: classes against levels, {count} permutations of whole subjects. "
-            "Detectability: ridge discriminant on voxel descriptors, fitted to other subjects, "
-            f"permuted within classes. Controls must reach p <= {power_level(options.alpha):g}."
+            "Detectability: ridge discriminant on voxel descriptors, fitted to other subjects, and "
+            "the largest |t| of one of them (min-P), permuted within classes. "
+            f"Controls must reach p <= {power_level(options.alpha):g}."
         ),
         limits="A column may be a legitimate predictor; whether it is, is a clinical question.",
     )
+
+
+def detected(features: Floats, given: Groups, rng: np.random.Generator) -> tuple[float, float]:
+    """AUC of a discriminant on the features, and p-value of it and the largest single difference.
+
+    What shows in one feature is lost among many; what shows a little in many, in none alone.
+    """
+    area = CrossFit(features, given.subjects, given.strata, rng).auc(given)
+    return float(area[0]), given.p(combined([area, max_t(given, features).maxima]))
 
 
 SHIFT = limit("shortcuts.columns.shift")
@@ -207,8 +215,7 @@ def _controls(
         given = Groups(carries, who[at], own, rng, CONTROL_PERMUTATIONS)
         brighter = np.where(carries[:, None], moved[at], described[at])
         for features, p in ((brighter, found), (described[at], alarms)):
-            fit = CrossFit(features, given.subjects, given.strata, rng)
-            p.append(max(useful, given.p(fit.auc(given))))
+            p.append(max(useful, detected(features, given, rng)[1]))
     goes = f"that goes with the label in {AGREEMENT:.0%} of subjects"
     return (
         controls.found(

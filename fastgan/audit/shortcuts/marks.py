@@ -1,8 +1,9 @@
 """Marks lie at a fixed place: here are the voxels that differ between scanners, or labels.
 
 Watermarks, burnt-in letters, table edges and dead detector elements sit at the same voxels in every
-volume of one scanner. Each voxel is tested and the largest statistic is held against its own
-permutation distribution: the family-wise error over all voxels is exact, and every hit is a place.
+volume of one scanner. Voxels are tested, their steps and means (`channels`), and the largest
+statistic is held against its own permutation distribution: the family-wise error over all is exact,
+and every hit is a place.
 """
 
 from __future__ import annotations
@@ -12,24 +13,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastgan.arrays import Bools, Floats, Integers
-from fastgan.audit.controls import by_subject
 from fastgan.audit.judgement import Table
 from fastgan.audit.rules import limit, whole
+from fastgan.audit.shortcuts.channels import channels, inside
+from fastgan.audit.shortcuts.planted_marks import (
+    Place,
+    largest_cube,
+    mark_of,
+    places_of,
+    planted_marks,
+)
 from fastgan.audit.statistics import permutation_p
-from fastgan.audit.statistics.group_tests import Groups, MaxT, centred, standard_contrast
-from fastgan.errors import AuditError
+from fastgan.audit.statistics.group_tests import Groups, centred, standard_contrast
 
 __all__ = ["Marks", "detached", "find_marks", "hit_table", "shell", "varying", "widened"]
 
 LEAST_SHARE = limit("shortcuts.marks.varying_share")
 LEAST_VOLUMES = whole("shortcuts.marks.varying_volumes")
 """A voxel is tested if this share of volumes, and this many, differ from its median."""
-PLACES = 12
-"""Places at which marks are planted."""
 FAINT = -0.9
 """Values above it belong to a body."""
-MARK = 3
-"""Voxels along each side of a planted mark; one less where the region is thinner."""
 _CHUNK = 2048
 _VOLUMES = 64  # searched for bodies at once
 
@@ -40,12 +43,15 @@ class Marks:
 
     p: float
     """That no tested voxel differs."""
-    result: MaxT
-    """Of the tested voxels; `maxima` of the observed row and the permutations."""
+    largest: float
+    """|t|, as observed."""
+    maxima: Floats
+    """[1 + B] the same of the observed row and the permutations."""
     tested: Bools
     """[D, H, W] voxels that vary."""
     hits: Bools
-    """[D, H, W] voxels whose adjusted p is at most alpha."""
+    """[D, H, W] voxels whose adjusted p is at most alpha; where there is none, those before a step
+    or at the corner of a mean of which it is."""
     difference: Floats
     """[D, H, W] mean of the group less that of the others, within strata, in [-1, 1] units; of
     the contrast that is largest."""
@@ -142,16 +148,58 @@ def find_marks(
     Raises:
         AuditError: the region has no voxel in which enough volumes differ and nothing is planted.
 
-    Cost: 2 (1 + B + R) N V flops a contrast for V tested voxels.
+    Cost: 10 (1 + B + R) N V flops a contrast for V tested voxels; twice the volumes' memory.
     """
-    tested = varying(values) & region
-    at = np.flatnonzero(tested)
     rows, runs = len(groups.codes), len(groups.codes) - 1 - permutations
-    side = next((n for n in (MARK, MARK - 1) if _holds(region, n)), 0)
-    places = _places(region, side, rng) if runs and plants else []
-    flat = values.reshape(len(values), -1)
+    side = largest_cube(region)
+    marked = [
+        Place(mark_of(values, place), region)
+        for place in (places_of(region, side, rng) if runs and plants else [])
+    ]
+    maxima, beside = np.zeros(rows), np.zeros((len(marked), rows))
+    each: list[tuple[Integers, Floats]] = []
+    for channel, (seen, within) in enumerate(zip(channels(values), inside(region), strict=True)):
+        at: Integers = np.flatnonzero(varying(seen) & within)
+        flat = seen.reshape(len(values), -1)
+        for place in marked:
+            place.collect(channel, flat)
+        each.append((at, _largest(flat, at, groups, channel, marked, maxima, beside)))
+    null = np.sort(maxima[1 : 1 + permutations] * (1 + 1e-6))  # rounding breaks no tie
+    hits = np.zeros(region.size, dtype=bool)
+    for number, (at, t) in enumerate(each):
+        if number == 0 or not hits.any():  # steps and means lie beside what they tell of
+            above = len(null) - np.searchsorted(null, np.abs(t), side="left")
+            hits[at] = ((1 + above) / (1 + len(null)) <= alpha).any(axis=0)
+    p = permutation_p(maxima[0], null)
+    tested = np.zeros(region.size, dtype=bool)
+    tested[each[0][0]] = True
+    planted = {
+        plant: planted_marks(groups, marked, beside, plant, permutations, rng) for plant in plants
+    }
+    return Marks(
+        p,
+        max((float(np.abs(t).max(initial=0.0)) for _, t in each), default=0.0),
+        maxima[: 1 + permutations],
+        tested.reshape(region.shape),
+        hits.reshape(region.shape),
+        _difference(values.reshape(len(values), -1), groups, *each[0]).reshape(region.shape),
+        planted if runs else {},
+        side,
+        np.array([permutation_p(v, null) for v in maxima[1 + permutations :]]),
+    )
+
+
+def _largest(
+    flat: Floats,
+    at: Integers,
+    groups: Groups,
+    channel: int,
+    marked: list[Place],
+    maxima: Floats,
+    beside: Floats,
+) -> Floats:
+    """[contrasts, n] t of the positions; raises the maxima [rows], and those beside each mark."""
     t = np.zeros((len(groups.contrasts), len(at)))
-    maxima, beside = np.zeros(rows), np.zeros((len(places), rows))
     for line, group in enumerate(groups.contrasts):
         contrast = groups.contrast(group)
         for start in range(0, len(at), _CHUNK):
@@ -161,29 +209,11 @@ def find_marks(
             size = np.abs(standard)
             largest = size.max(axis=1)
             np.maximum(maxima, largest, out=maxima)
-            for i, place in enumerate(places):
-                apart = ~np.isin(at[part], place)
+            for i, place in enumerate(marked):
+                apart = ~np.isin(at[part], place.at[channel])
                 rest = largest if apart.all() else size[:, apart].max(axis=1, initial=0.0)
                 np.maximum(beside[i], rest, out=beside[i])
-    null = np.sort(maxima[1 : 1 + permutations] * (1 + 1e-6))  # rounding breaks no tie
-    above = len(null) - np.searchsorted(null, np.abs(t), side="left")
-    adjusted = (1 + above) / (1 + len(null))
-    p = permutation_p(maxima[0], null)
-    hits = np.zeros(tested.size, dtype=bool)
-    hits[at] = (adjusted <= alpha).any(axis=0)
-    planted = {
-        plant: _planted(flat, groups, places, beside, plant, permutations, rng) for plant in plants
-    }
-    return Marks(
-        p,
-        MaxT(t, adjusted, maxima[: 1 + permutations], p),
-        tested,
-        hits.reshape(tested.shape),
-        _difference(flat, groups, at, t).reshape(tested.shape),
-        planted if runs else {},
-        side,
-        np.array([permutation_p(v, null) for v in maxima[1 + permutations :]]),
-    )
+    return t
 
 
 def _difference(flat: Floats, groups: Groups, at: Integers, t: Floats) -> Floats:
@@ -196,63 +226,6 @@ def _difference(flat: Floats, groups: Groups, at: Integers, t: Floats) -> Floats
     if len(at):
         largest = np.abs(t).argmax(axis=0)
         out[at] = np.stack(each)[largest, np.arange(len(at))]
-    return out
-
-
-def _starts(region: Bools, side: int) -> Integers:
-    """[n, 3] first voxels of the cubes that lie in the region."""
-    window = np.lib.stride_tricks.sliding_window_view(region, (side,) * 3)
-    out: Integers = np.argwhere(window.all(axis=(3, 4, 5)))
-    return out
-
-
-def _holds(region: Bools, side: int) -> bool:
-    return min(region.shape) >= side and len(_starts(region, side)) > 0
-
-
-def _places(region: Bools, side: int, rng: np.random.Generator) -> list[Integers]:
-    """Flat positions of cubes that lie in the region."""
-    starts = _starts(region, side) if side else np.empty((0, 3), np.int64)
-    if not len(starts):
-        raise AuditError(f"marks: the region holds no cube of 2 voxels, volumes {region.shape}")
-    chosen = starts[rng.permutation(len(starts))[:PLACES]]
-    steps = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    return [np.ravel_multi_index(tuple((start + steps).T), region.shape) for start in chosen]
-
-
-def _planted(
-    flat: Floats,
-    groups: Groups,
-    places: list[Integers],
-    beside: Floats,
-    plant: tuple[float, float],
-    permutations: int,
-    rng: np.random.Generator,
-) -> Floats:
-    """p-values [R]: the groups of each control row carry a mark, tested as all else is.
-
-    Adding a mark changes the voxels of its place alone, so the other voxels' maxima are at hand.
-    """
-    height, agreement = plant
-    contrast = groups.contrast(groups.contrasts[-1])
-    null, first = slice(1, 1 + permutations), 1 + permutations
-    carries = by_subject(groups, first, agreement, rng)
-    marks = centred(carries.T.astype(np.float32), groups.strata)  # [N, R]
-    through = contrast @ marks  # [1 + B + R, R]
-    products = []
-    for place in places:
-        own = centred(flat[:, place], groups.strata)
-        # A voxel that never varies has no deviation of its own: any mark stands out from it.
-        deviation = np.maximum(own.std(axis=0), 0.02)
-        products.append((contrast @ own, height * deviation))
-    out = np.empty(len(carries))
-    for run in range(len(carries)):
-        i = run % len(places)
-        plain, steps = products[i]
-        product = plain + through[:, run, None] * steps
-        product = (product - product.mean(axis=0)) / np.maximum(product.std(axis=0), 1e-12)
-        largest = np.maximum(np.abs(product).max(axis=1), beside[i])
-        out[run] = permutation_p(float(largest[first + run]), largest[null])
     return out
 
 

@@ -131,9 +131,9 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
             f"{differing} of {tested} voxels {case.where} differ between {case.between}. {meaning}",
         ),
         p=marks.p,
-        value=float(np.abs(marks.result.t).max(initial=0.0)),
-        value_name="largest |t| of a voxel",
-        floor=float(np.quantile(marks.result.maxima[1:], 0.95)),
+        value=marks.largest,
+        value_name="largest |t| of a voxel, a step or a mean of 2^3",
+        floor=float(np.quantile(marks.maxima[1:], 0.95)),
         floor_name="95 % quantile of the same under permutation",
         n_volumes=len(cohort),
         n_subjects=cohort.n_subjects,
@@ -142,8 +142,8 @@ def judge_marks(evidence: Evidence, options: Options) -> Finding:
         tables=(hit_table(marks, evidence.spacing),) if differing else (),
         figures=_figure(marks) if differing else (),
         methods=(
-            f"Difference of means of every voxel that varies, largest over voxels (max-T), {count} "
-            "permutations of whole subjects"
+            "Difference of means of every voxel that varies, of the steps to its neighbours and of "
+            f"means of 2^3, largest of all (max-T), {count} permutations of whole subjects"
             + (" within classes" if case.strata is not None else "")
             + f". {trade.said(count)} Planted marks of {marks.side}^3 voxels must reach p <= "
             f"{power_level(options.alpha):g}."

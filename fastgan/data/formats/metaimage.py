@@ -18,6 +18,7 @@ from fastgan.data.formats.stored import (
     Affine,
     Head,
     Stored,
+    behind,
     beside,
     check_promise,
     float32_of,
@@ -176,12 +177,7 @@ def _data(
     if compressed:
         return unpacked(packed, promised, "gzip", f"{path}: CompressedData")
     skip = int(_numbers(fields, ("HeaderSize",), path, "0")[0])
-    start = len(packed) - promised if skip == -1 else skip
-    if start < 0 or len(packed) - start != promised:
-        raise CorruptFile(
-            f"{path}: data: {len(packed)} bytes, the header promises {promised}; copy it again"
-        )
-    return packed[start:]
+    return behind(packed, skip, promised, path)
 
 
 def _numbers(

@@ -18,6 +18,7 @@ from fastgan.data.formats.stored import (
     Affine,
     Head,
     Stored,
+    behind,
     beside,
     check_promise,
     float32_of,
@@ -217,12 +218,7 @@ def _data(
         return _text(packed, dtype, promised, path)
     if encoding != "raw":
         return unpacked(packed, promised, encoding, f"{path}: encoding")
-    start = len(packed) - promised if skip == -1 else skip
-    if start < 0 or len(packed) - start != promised:
-        raise CorruptFile(
-            f"{path}: data: {len(packed)} bytes, the header promises {promised}; copy it again"
-        )
-    return packed[start:]
+    return behind(packed, skip, promised, path)
 
 
 def _text(packed: bytes, dtype: np.dtype[np.generic], promised: int, path: Path) -> bytes:

@@ -154,6 +154,20 @@ def beside(path: Path, name: str, field: str) -> bytes:
         return file.read()
 
 
+def behind(content: bytes, skip: int, promised: int, path: Path) -> bytes:
+    """The `promised` bytes behind `skip` others, to the very end; -1 skips whatever is before them.
+
+    Raises:
+        CorruptFile: fewer or more are there.
+    """
+    start = len(content) - promised if skip == -1 else skip
+    if start < 0 or len(content) - start != promised:
+        raise CorruptFile(
+            f"{path}: data: {len(content)} bytes, the header promises {promised}; copy it again"
+        )
+    return content[start:]
+
+
 def unpacked(content: bytes, promised: int, encoding: str, where: str) -> bytes:
     """Exactly `promised` bytes of a zlib, gzip or bzip2 stream, its check sum compared.
 

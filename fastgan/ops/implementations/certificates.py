@@ -2,7 +2,8 @@
 
 Kernels are tested without a GPU, in emulation and in Triton's interpreter, which is not the machine
 code that runs. So `auto` takes one only where a correctness result from a real GPU of that
-architecture is installed beside it, made from the very sources that are installed.
+architecture is installed beside it, made from the very sources that are installed, or where its
+trial on this very machine, at first use, has proven it right and faster (`first_use`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,15 @@ from typing import Any
 
 import torch
 
-import fastgan.kernels
-from fastgan.ops.implementations import extension
+from fastgan.ops.implementations import extension, first_use
+
+try:
+    import fastgan.kernels
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"fastgan in {Path(__file__).parents[2]} are sources that were not installed there; run "
+        "Python in another folder, or install them there: pip install -e ."
+    ) from error
 
 __all__ = ["FOLDER", "architecture", "digest", "obstacle", "path"]
 
@@ -35,20 +43,29 @@ def path(arch: str) -> Path:
     return FOLDER / f"{arch}.json"
 
 
-def obstacle(op: str, name: str, device: torch.device) -> str | None:
-    """Why `auto` must not take implementation `name` of an operator on a GPU: None where it may."""
+def obstacle(op: str, name: str, device: torch.device, *, tries: bool = True) -> str | None:
+    """Why `auto` must not take implementation `name` of an operator on a GPU: None where it may.
+
+    Args:
+        op: name of an operator, such as "norm_act".
+        name: of its implementations, such as "triton".
+        device: a GPU.
+        tries: where nothing is known, find out by a trial, which takes seconds once a machine.
+    """
     arch = architecture(device)
     results = _results(path(arch))
     if isinstance(results, str):
         return f"{results}; delete it and {_COMMAND}"
     found = results.get(f"{op} {name}")
+    if found is not None and found["sources"] == digest(name):
+        return f"failed on {arch}: {found['problems'][0]}" if found["problems"] else None
+    if first_use.mode() != "off":
+        return first_use.obstacle(op, name, device, digest(name), tries=tries)
     if found is None:
         return f"not certified on {arch}: {_COMMAND}"
     if found["problems"]:
         return f"failed on {arch}: {found['problems'][0]}"
-    if found["sources"] != digest(name):
-        return f"certified on {arch} from other sources than are installed: {_COMMAND}"
-    return None
+    return f"certified on {arch} from other sources than are installed: {_COMMAND}"
 
 
 @cache

@@ -161,7 +161,7 @@ def report() -> list[Row]:
 def _row(op: str, name: str, device: str) -> Row:
     if device == "cuda" and not torch.cuda.is_available():
         return Row(op, name, device, False, False, "no CUDA device that this torch can use")
-    obstacle = _obstacle(op, name, _probe(device), auto=True)
+    obstacle = _obstacle(op, name, _probe(device), auto=True, tries=False)
     reason = obstacle or _loaded(TABLE[_key(op, name, device)]).SERVES
     return Row(op, name, device, obstacle is None, False, reason)
 
@@ -176,8 +176,11 @@ def _checked(name: str, where: str) -> str:
     return name
 
 
-def _obstacle(op: str, name: str, x: Tensor, *, auto: bool) -> str | None:
-    """Why `name` cannot run `op` on x; None where it can."""
+def _obstacle(op: str, name: str, x: Tensor, *, auto: bool, tries: bool = True) -> str | None:
+    """Why `name` cannot run `op` on x, or `auto` must not let it; None where it can.
+
+    With `tries`, a kernel for GPUs of which nothing is known is tried, once a machine.
+    """
     if name == "reference":
         return None
     place = TABLE.get(_key(op, name, x.device.type))
@@ -188,5 +191,5 @@ def _obstacle(op: str, name: str, x: Tensor, *, auto: bool) -> str | None:
     if reason is not None or not auto:
         return reason
     if x.device.type == "cuda":
-        return certificates.obstacle(op, name, x.device)
+        return certificates.obstacle(op, name, x.device, tries=tries)
     return "an interpreter, for tests" if name == "triton" else None

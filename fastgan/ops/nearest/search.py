@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError
-from fastgan.ops.checks import require
+from fastgan.ops.checks import require, require_tensors
 from fastgan.ops.implementations import dispatch
 
 __all__ = ["nearest"]
@@ -77,6 +77,7 @@ def check_rows(query: Tensor, target: Tensor) -> None:
     """Refuse rows that cannot be compared."""
     op = "nearest"
     for name, rows in (("query", query), ("target", target)):
+        require_tensors(op, **{name: rows})
         require(rows.dim() >= 2, op, f"{name} must be [rows, ...]", list(rows.shape))
         require(rows.numel() > 0, op, f"{name} must not be empty", list(rows.shape))
     rule = f"target must be [M, {', '.join(map(str, query.shape[1:]))}] like query"

@@ -86,16 +86,19 @@ def test_exchange_counts_volumes_of_one_subject_as_one_unit():
     assert sides.p(np.arange(50), np.ones(50, bool)) == 0.001
 
 
-def test_exchange_has_its_size_with_few_distinct_neighbours():
+@pytest.mark.parametrize("places", [3, 12, 30])
+def test_exchange_has_its_size_with_few_distinct_neighbours(places):
     rng = np.random.default_rng(5)
     sides = Sides.draw(40, 20, rng, 199)
     p = []
-    for _ in range(400):
-        # A generator that draws from three places only.
-        place = rng.permutation(60)[:3][rng.integers(3, size=150)]
+    for _ in range(2000):
+        # A generator that draws from a few places only.
+        place = rng.permutation(60)[:places][rng.integers(places, size=150)]
         trained = place < 40
         p.append(sides.p(np.where(trained, place, place - 40), trained))
-    assert np.mean(np.array(p) <= 0.05) <= 0.08
+    rejected = np.mean(np.array(p) <= 0.05)
+    # At a true 5 % more than 6.5 % of 2,000 come once in 1,000; three places cannot reach 5 %.
+    assert rejected <= 0.065 and (rejected > 0.03) == (places > 3)
 
 
 def test_equal_distances_count_as_held_out():
@@ -163,7 +166,7 @@ def test_posing_patients_raise_alarms_where_a_split_keeps_neighbours_together():
 
     whole = own < 40  # no pair is cut
     usual = [rate(rng.permutation(whole)) for _ in range(40)]
-    assert np.mean(usual) < 0.08 and rate(whole) > max(usual)
+    assert np.mean(usual) < 0.05 and rate(whole) > max(usual)
 
 
 def test_without_names_of_subjects_nothing_passes_and_copies_still_fail(clean):

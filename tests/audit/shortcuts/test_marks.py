@@ -8,7 +8,8 @@ import pytest
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import settle
 from fastgan.audit.phantoms.volumes import CLASSES, Recipe, phantoms
-from fastgan.audit.shortcuts.marks import _places, detached, find_marks, hit_table, shell, varying
+from fastgan.audit.shortcuts.marks import detached, find_marks, hit_table, shell, varying
+from fastgan.audit.shortcuts.planted_marks import places_of
 from fastgan.audit.shortcuts.watermarks import judge_marks, origin_column
 from fastgan.audit.statistics.group_tests import Groups
 from fastgan.errors import AuditError
@@ -91,7 +92,7 @@ def test_planting_by_arithmetic_is_planting_into_the_volumes():
     # The same by hand: the groups of the last row carry a mark at the first planted place.
     rng = np.random.default_rng(0)
     groups = Groups(case.columns["scanner"], case.subjects, None, rng, 99 + 1)
-    place = _places(every, 3, rng)[0]
+    place = places_of(every, 3, rng)[0]
     moved = case.values.copy().reshape(len(case), -1)
     moved[:, place] += moved[:, place].std(axis=0) * (groups.codes[-1] == 1)[:, None]
     again = find_marks(

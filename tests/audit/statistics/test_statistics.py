@@ -145,7 +145,8 @@ def test_bootstrap_interval_of_few_subjects_reaches_as_far_as_students():
         x = rng.standard_normal(12)
         low, high = bootstrap_interval(lambda i, x=x: x[i].mean(), np.arange(12), rng, 300)
         missed += not low <= 0 <= high
-    assert missed / 400 < 0.08  # plain percentiles miss in 9 %
+    # 5 % and 1.4 standard deviations of 400 draws; plain percentiles miss in 9 %.
+    assert missed / 400 <= 0.065
 
 
 def test_two_sample_interval_of_a_difference_is_welchs():

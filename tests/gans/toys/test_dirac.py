@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.gans import AdamSettings, AdversarialGAN, Penalty, Phase
+from fastgan.gans import AdamSettings, AdversarialGAN, AdversarialSettings, Phase
 from fastgan.train import loop
 from fastgan.train.optim import PhaseOptimiser
 
@@ -50,10 +50,13 @@ class Simultaneous(AdversarialGAN):
 def game(
     toys: ModuleType, theta: float, w: float, gamma: float = 0.0, kind: type = AdversarialGAN
 ) -> AdversarialGAN:
-    penalty = Penalty("r1", gamma) if gamma else Penalty("none")
-    return kind(
-        toys.point(theta), toys.Line(w), objective="minimax", penalty=penalty, critic_steps=1
+    settings = AdversarialSettings(
+        objective="minimax",
+        penalty="r1" if gamma else "none",
+        penalty_weight=gamma,
+        critic_steps=1,
     )
+    return kind(toys.point(theta), toys.Line(w), settings)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fastgan.gans import AdversarialGAN, Penalty
+from fastgan.gans import AdversarialGAN, AdversarialSettings
 
 SEPARATIONS = [1e-3, 1.0, 100.0]
 
@@ -47,8 +47,7 @@ def test_jensen_shannon_says_nothing_of_the_way(
     gan = AdversarialGAN(
         toys.point(separation),
         Step(separation / 2),
-        objective=objective,
-        penalty=Penalty("none"),
+        AdversarialSettings(objective=objective, penalty="none"),
     )
     metrics, g = answer(gan, toys)
     assert metrics["jensen_shannon"].item() == pytest.approx(math.log(2.0), abs=1e-6)
@@ -74,7 +73,9 @@ def test_a_sure_critic_silences_minimax_alone(
 ) -> None:
     """Where the critic still slopes: the weight of its slope is D, or 1 - D."""
     gan = AdversarialGAN(
-        toys.point(50.0), toys.Line(-1.0), objective=objective, penalty=Penalty("none")
+        toys.point(50.0),
+        toys.Line(-1.0),
+        AdversarialSettings(objective=objective, penalty="none"),
     )
     _, g = answer(gan, toys)
     assert g == pytest.approx(1.0) if alive else 0.0 < g < 1e-20

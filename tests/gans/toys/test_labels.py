@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from fastgan.gans import AdamSettings, AdversarialGAN, LabelPrior, Penalty
+from fastgan.gans import AdversarialGAN, AdversarialSettings, LabelPrior
 
 REAL = torch.tensor([0.75, 0.25], dtype=torch.float64)
 LABELS = torch.tensor([0, 0, 0, 1])
@@ -33,14 +33,15 @@ def trained(kind: type[AdversarialGAN], toys: ModuleType, folder: Path) -> tuple
     gan = kind(
         toys.point(0.0),
         critic,
-        objective="minimax",
-        penalty=Penalty("none"),
+        AdversarialSettings(
+            objective="minimax",
+            penalty="none",
+            critic_steps=4,
+            lr_critic=0.05,
+            lr_generator=1e-12,
+            betas=(0.0, 0.99),
+        ),
         labels=LabelPrior(CLASSES, REAL.tolist()),
-        critic_steps=4,
-        optimisers={
-            "critic": AdamSettings(0.05, 0.0, 0.99),
-            "generator": AdamSettings(1e-12, 0.0, 0.9),
-        },
     )
     data = toys.Constant(torch.zeros(4).double(), LABELS)
     run = toys.training(gan, data, folder, steps=60, lr_decay="linear")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.gans import AdamSettings, AdversarialGAN, Penalty
+from fastgan.gans import AdversarialGAN, AdversarialSettings
 
 # (mean, deviation) of one normal and another; distance.
 PAIRS = [
@@ -50,14 +50,8 @@ def test_a_clipped_critic_reads_the_distance(
     gan = AdversarialGAN(
         generator,
         critic,
-        penalty=Penalty("none"),
-        weight_clip=1.0,
-        critic_steps=5,
         # The generator stays where it is.
-        optimisers={
-            "critic": AdamSettings(0.2, 0.0, 0.9),
-            "generator": AdamSettings(1e-12, 0.0, 0.9),
-        },
+        AdversarialSettings(penalty="none", weight_clip=1.0, lr_critic=0.2, lr_generator=1e-12),
     )
     run = toys.training(gan, toys.Constant(toys.normal(*first, COUNT)), tmp_path)
     for _ in range(6):
@@ -75,8 +69,8 @@ def test_penalised_slope_between_two_points(
 ) -> None:
     """The optimum is 1 + d / (2 lambda), not 1, and there the balance identity holds."""
     slope = 1 + distance / (2 * weight)
-    penalty = Penalty("wgan-gp", weight, one_sided)
-    gan = AdversarialGAN(toys.point(0.0), toys.Line(slope), penalty=penalty)
+    settings = AdversarialSettings(penalty_weight=weight, one_sided=one_sided)
+    gan = AdversarialGAN(toys.point(0.0), toys.Line(slope), settings)
     g, metrics = critic_gradient(gan, toys.as_volumes(torch.full((4,), distance).double()))
     assert g.item() == pytest.approx(0.0, abs=1e-12)
     assert metrics["wasserstein"].item() == pytest.approx(slope * distance)

@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kConvThreads, kConvBlocks)
         float part[kV];
 #pragma unroll
         for (int i = 0; i < kV; ++i) part[i] = sum[v][c + i];
-        store_pack(y + v * conv.K + first + four_channels<T>(half, c / 4), part);
+        store_global(y + v * conv.K + first + four_channels<T>(half, c / 4), part);
       }
     }
   }

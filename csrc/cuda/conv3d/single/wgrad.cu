@@ -16,9 +16,6 @@ constexpr int kSums = kQuad * kHalf;
 constexpr int kFinished = 32, kSharers = kConvThreads / kFinished;
 
 struct WgradParams {
-  // About 8 blocks for each of 132 multiprocessors.
-  static constexpr int64_t kBlocks = 1024;
-
   ConvSingleParams conv;
   ConvTaps taps;
   ConvTile tile;
@@ -29,7 +26,7 @@ struct WgradParams {
   explicit WgradParams(const ConvSingleParams& p)
       : conv(p), taps(p), tile(p, kQuadBits), partial(nullptr) {
     blocks = p.K / kConvChannels;
-    slice = ceil_div(tiles() * blocks, kBlocks);
+    slice = ceil_div(tiles() * blocks, most_blocks());
     slices = ceil_div(tiles(), slice);
   }
 

@@ -24,7 +24,7 @@ DTYPES = (
 SERVES = named(DTYPES)
 # Distances that are held at once, parts of a sum included: 256 MiB.
 _MOST_PAIRS = 1 << 25
-# The second and third dimension of a grid count blocks of queries and splits.
+# The second dimension of a grid, which counts splits.
 _MOST_PROGRAMS = 65535
 # Pairs whose distances are summed again at once.
 _MOST_CHOSEN = 1 << 20

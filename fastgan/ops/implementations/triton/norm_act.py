@@ -5,6 +5,7 @@ Their launchers in `fastgan.kernels` have the signatures of `implementations.cpu
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from fastgan.ops.implementations.extension import FLOATING, named
@@ -26,9 +27,10 @@ if runtime.import_error is None:
     from fastgan.kernels.norm_act_bwd import norm_act_bwd
     from fastgan.kernels.norm_act_bwd_bwd import norm_act_bwd_bwd
 
-DTYPES = FLOATING
+# A GPU's variants are compiled and tried one by one; float64 is for tests, in the interpreter.
+DTYPES = FLOATING if runtime.interpreted else (torch.float32, torch.bfloat16)
 SERVES = named(DTYPES)
-# The second and third dimension of a grid, which count channels and samples.
+# The second dimension of a grid, which counts samples.
 _MOST_PROGRAMS = 65535
 # A merge holds the channels of a group at once.
 _MOST_CHANNELS = 4096

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from fastgan.ops.implementations.extension import named
 
-__all__ = ["import_error", "unfit"]
+__all__ = ["import_error", "interpreted", "unfit"]
 
 import_error: str | None = None
-_interpreted = False
+interpreted = False
 try:
     import triton
 
-    _interpreted = bool(triton.knobs.runtime.interpret)
+    interpreted = bool(triton.knobs.runtime.interpret)
 except ImportError as error:
     import_error = f"Triton cannot be imported: {error}"
 
@@ -29,8 +29,8 @@ def unfit(op: str, dtypes: tuple[torch.dtype, ...], x: Tensor) -> str | None:
     """
     if import_error is not None:
         return import_error
-    if x.device.type != ("cpu" if _interpreted else "cuda"):
-        instead = "the CPU, by Triton's interpreter" if _interpreted else "GPUs"
+    if x.device.type != ("cpu" if interpreted else "cuda"):
+        instead = "the CPU, by Triton's interpreter" if interpreted else "GPUs"
         return f"{op} has Triton kernels for {instead}, got {x.device}"
     if x.dtype not in dtypes:
         return f"{op} has Triton kernels for {named(dtypes)}, got {named((x.dtype,))}"

@@ -1,0 +1,22 @@
+"""How many kernels Triton compiles in the trials of a certificate."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[2] / "bench" / "tools"
+# A variant takes about a second, and is compiled at the first use of a machine.
+MOST = 60
+
+
+@pytest.mark.parametrize("operator", ["norm_act", "nearest"])
+def test_a_trial_compiles_few_variants(operator, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    found = importlib.import_module("triton_variants").count(operator)[operator]
+    sys.modules.pop("triton_variants")
+    assert len(found) >= (9 if operator == "norm_act" else 2)
+    assert sum(found.values()) <= MOST, found
