@@ -39,7 +39,9 @@ def main() -> int:
 
     if "--dry-run" in sys.argv[1:]:
         toolkit, archs, reason = rules.cuda_configuration(os.environ)
-        print(f"would compile for {archs or reason}, by nvcc {toolkit.version if toolkit else None}")
+        print(
+            f"would compile for {archs or reason}, by nvcc {toolkit.version if toolkit else None}"
+        )
     else:
         os.environ.setdefault("FASTGAN_CUDA", "1")
         os.environ.setdefault("FASTGAN_CUDA_ARCHS", "native")

@@ -29,36 +29,48 @@ CHANNELS = (16, 32, 64, 128)
 TOLERANCE = {"cuda": 2e-1, "cpu": 2e-2}
 LAST = torch.channels_last_3d
 WHAT = ("critic step", "penalty")
+# In this order over all sizes: what may hold kernels of minutes, or has to be compiled, comes last.
+STAGES = ("own", "peer", "compiled")
 
 
 def rows(setting: Setting) -> Iterator[Row]:
     """Each size, norm, step and provider."""
     channels = (4, 4) if setting.quick else CHANNELS
     clock = Clock(setting.device, setting.quick, budget=1.5)
-    for size, batch in [(8, 2)] if setting.quick else SIZES:
-        for norm in ("instance",) if setting.quick else ("none", "instance"):
-            yield from _rows(size, batch, norm, channels, setting, clock)
+    for stage in STAGES:
+        for size, batch in [(8, 2)] if setting.quick else SIZES:
+            for norm in ("instance",) if setting.quick else ("none", "instance"):
+                yield from _rows(stage, size, batch, norm, channels, setting, clock)
 
 
 def _rows(
-    size: int, batch: int, norm: str, channels: tuple[int, ...], setting: Setting, clock: Clock
+    stage: str,
+    size: int,
+    batch: int,
+    norm: str,
+    channels: tuple[int, ...],
+    setting: Setting,
+    clock: Clock,
 ) -> Iterator[Row]:
     torch.manual_seed(0)
     shape = (size,) * 3
     own = build_critic(architecture="dcgan", shape=shape, critic_channels=channels, norm=norm)
     own.to(setting.device)
     x = torch.randn(batch, 1, *shape, device=setting.device)
-    providers = dict(_providers(own, x, size, norm, channels, setting))
+    providers = list(_providers(own, x, size, norm, channels, setting))
+    _, reference, _ = providers[0]
     for what in WHAT:
         named: Row = {"what": what, "size": size, "batch": batch, "norm": norm}
         expected: list[Tensor] | None = None
-        for name, build in providers.items():
+        for name, build, belongs in providers:
+            if belongs != stage:
+                continue
             row = named | {"provider": name}
             try:
+                if expected is None:
+                    expected = [t.detach().clone() for t in reference(what)()]
                 run = build(what)
                 found = run()
-                if expected is None:
-                    expected = [t.detach().clone() for t in found]
                 error = difference(found, expected)
                 if not error <= TOLERANCE[setting.device.type]:
                     yield row | {"problem": f"differs from the reference by {error:.2e}"}
@@ -79,8 +91,8 @@ def _providers(
     norm: str,
     channels: tuple[int, ...],
     setting: Setting,
-) -> Iterator[tuple[str, Callable[[str], Run]]]:
-    """Name, and what makes the step of that name."""
+) -> Iterator[tuple[str, Callable[[str], Run], str]]:
+    """Name, what makes a step by it, and its stage; the reference first."""
 
     def penalty_of_ours(net: nn.Module, x: Tensor) -> Tensor:
         return ops.gradient_penalty(net, x, x).value
@@ -94,25 +106,22 @@ def _providers(
         laid = x.to(memory_format=form)
         return mixed(stock.steps(net, penalty, laid)[what], setting.device)
 
-    names = [n for n in dispatch.implementations("norm_act", x) if n != "triton"]
-    if setting.device.type == "cuda":
-        names = dispatch.implementations("norm_act", x)
-    yield "reference", partial(ours, "reference")
-    for name in names:
-        yield name, partial(ours, name)
+    names = dispatch.implementations("norm_act", x)
     graphed = partial(captured, setting=setting)
+    yield "reference", partial(ours, "reference"), "own"
     if "native" in names:
-        yield "native, CUDA graph", lambda what: graphed(ours("native", what))
-    yield "eager NCDHW", partial(peer, torch.contiguous_format, stock.by_autograd)
-    yield "eager NDHWC", partial(peer, LAST, stock.by_autograd)
+        yield "native", partial(ours, "native"), "own"
+        yield "native, CUDA graph", lambda what: graphed(ours("native", what)), "own"
+    yield "reference, CUDA graph", lambda what: graphed(ours("reference", what)), "own"
+    yield "eager NDHWC", partial(peer, LAST, stock.by_autograd), "peer"
+    yield "eager NCDHW", partial(peer, torch.contiguous_format, stock.by_autograd), "peer"
+    graph_of_eager = partial(peer, LAST, stock.by_autograd)
+    yield "eager NDHWC, CUDA graph", lambda what: graphed(graph_of_eager(what)), "peer"
     # Compiling for the CPU has tests of its own, and takes longer than all the rest.
-    backend: Any = "eager" if setting.quick else "inductor"
-    yield "compiled", lambda what: peer(LAST, torch.compile(stock.by_func, backend=backend), what)
-    yield (
-        "eager NDHWC, CUDA graph",
-        lambda what: graphed(peer(LAST, stock.by_autograd, what)),
-    )
-    yield "reference, CUDA graph", lambda what: graphed(ours("reference", what))
+    compiled = torch.compile(stock.by_func, backend="eager" if setting.quick else "inductor")
+    yield "compiled", partial(peer, LAST, compiled), "compiled"
+    if "triton" in names and setting.device.type == "cuda":
+        yield "triton", partial(ours, "triton"), "compiled"
 
 
 def mixed(run: Run, device: torch.device) -> Run:

@@ -50,7 +50,11 @@ def _rows(
     def normal(*sizes: int) -> Tensor:
         return torch.randn(sizes, device=setting.device).to(dtype).to(memory_format=form)
 
-    x, weight, g = normal(*volume), normal(after, before, 3, 3, 3), normal(batch, after, *volume[2:])
+    x, weight, g = (
+        normal(*volume),
+        normal(after, before, 3, 3, 3),
+        normal(batch, after, *volume[2:]),
+    )
     layout = "NDHWC" if form == torch.channels_last_3d else "NCDHW"
     named: Row = {"shape": list(shape), "dtype": str(dtype).removeprefix("torch.")}
     named["layout"] = layout
@@ -79,10 +83,8 @@ def _rows(
 
 
 def _double_backward(x: Tensor, weight: Tensor, g: Tensor) -> Run:
-    """The weight's gradient out of the double backward: of <dgrad(g), v> with v = x, wgrad(g, x)."""
+    """The weight's gradient out of the double backward: of <dgrad(g), x>, so wgrad(g, x)."""
     leaf, w = x.detach().requires_grad_(), weight.detach().requires_grad_()
     y = torch.nn.functional.conv3d(leaf, w, padding=1)
     (slope,) = torch.autograd.grad(y, leaf, g, create_graph=True)
     return lambda: torch.autograd.grad(slope, w, x, retain_graph=True)[0]
-
-

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-LINES = "first_light.jsonl"
+LINES, LOG = "first_light.jsonl", "first_light.log"
 # Less is not worth starting a process for that has to import torch.
 LEAST_SECONDS = 5.0
 # What a killed check may take to be gone; a driver can hold on to a process for ever.
@@ -50,7 +50,8 @@ def own(name: str, seconds: float, *words: str, called: str | None = None) -> Ch
 
 
 SANITIZER = "bench/tools/sanitize.py"
-PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+# A line a test, so that the last one names what hangs.
+PYTEST = ("-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider")
 DEVICE_TESTS = ("-m", "gpu", "tests/ops", "tests/cuda/test_on_gpu.py")
 BUILD = Check("build", ("bench/gpu/build.py",), 200, ("bench/gpu/build.py", "--dry-run"))
 PHASES: dict[int, tuple[float, tuple[Check, ...]]] = {
@@ -105,6 +106,11 @@ class Record:
                 file.flush()
                 os.fsync(file.fileno())
             print(f"{stamp['seconds']:7.1f} {check}: {event} {_short(row)}".rstrip(), flush=True)
+
+    def log(self, check: str, text: str) -> None:
+        """What a check said beside its rows, whole."""
+        with self._turn, open(self.path.with_name(LOG), "a") as file:
+            file.write(f"{check}: {text}\n")
 
     def elapsed(self) -> float:
         """Seconds since the run began."""
@@ -181,6 +187,7 @@ def _read(stream: IO[str], name: str, record: Record, said: list[str]) -> None:
         if isinstance(row, dict):
             record.add(name, "row", **{k: v for k, v in row.items() if k not in ("check", "event")})
         elif text := line.strip():
+            record.log(name, text)
             said.append(text[:500])
             del said[:-TAIL]
 

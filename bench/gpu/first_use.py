@@ -26,8 +26,7 @@ def rows(setting: Setting) -> Iterator[Row]:
             (op, name)
             for name in ("native", "triton")
             for op in dispatch.OPERATORS
-            if (op, name, "cuda") in dispatch.TABLE
-            and name in dispatch.implementations(op, probe)
+            if (op, name, "cuda") in dispatch.TABLE and name in dispatch.implementations(op, probe)
         ]
         for op, name in kernels:
             row: Row = {"op": op, "implementation": name}

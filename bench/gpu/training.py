@@ -1,4 +1,4 @@
-"""Whole training steps: critic updates with their penalty, the generator's, both Adams, the average.
+"""Whole training steps: critic updates with their penalty, the generator's, Adams, the average.
 
 `fastgan.gans` makes the phases, as in `fastgan train`; loop and optimisers are written out here,
 because a bare machine lacks what a run folder and a configuration need. The peer is a plain loop of
@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import penalty as stock
@@ -53,8 +54,12 @@ class Real(NamedTuple):
 def rows(setting: Setting) -> Iterator[Row]:
     """Each size and provider."""
     clock = Clock(setting.device, setting.quick, budget=3.0)
-    for size in QUICK if setting.quick else SIZES:
-        for name, build in _providers(size, setting):
+    sizes = QUICK if setting.quick else SIZES
+    # What may hold kernels of minutes, or has to be compiled, comes last.
+    for stage in ("own", "peer", "compiled"):
+        for size, (name, build, belongs) in ((s, p) for s in sizes for p in _providers(s, setting)):
+            if belongs != stage:
+                continue
             row: Row = {"size": size.side, "batch": size.batch, "critic steps": size.critic_steps}
             row["provider"] = name
             try:
@@ -73,19 +78,21 @@ def rows(setting: Setting) -> Iterator[Row]:
                 gc.collect()
 
 
-def _providers(size: Size, setting: Setting) -> Iterator[tuple[str, Callable[[], Run]]]:
+def _providers(size: Size, setting: Setting) -> Iterator[tuple[str, Callable[[], Run], str]]:
+    """Name, what makes a step by it, and its stage."""
     probe = torch.empty(1, 1, 2, 2, 2, device=setting.device)
-    names = ["reference", *dispatch.implementations("norm_act", probe)]
-    if setting.device.type == "cpu":
-        names = [name for name in names if name != "triton"]  # an interpreter
+    names = dispatch.implementations("norm_act", probe)
 
     def own(name: str) -> Run:
         return forced(ours(size, setting.device), name)
 
-    for name in names:
-        yield name, lambda name=name: own(name)  # type: ignore[misc]
+    yield "reference", partial(own, "reference"), "own"
+    if "native" in names:
+        yield "native", partial(own, "native"), "own"
     for layout, form in (("NDHWC", LAST), ("NCDHW", torch.contiguous_format)):
-        yield f"stock {layout}", lambda form=form: plain(size, form, setting.device)  # type: ignore[misc]
+        yield f"stock {layout}", partial(plain, size, form, setting.device), "peer"
+    if "triton" in names and setting.device.type == "cuda":
+        yield "triton", partial(own, "triton"), "compiled"
 
 
 def ours(size: Size, device: torch.device) -> Run:

@@ -1,4 +1,4 @@
-"""The CUDA kernels as they walk large volumes: many 16-byte rows a thread, several slices and tiles.
+"""The CUDA kernels as they walk large volumes: many 16-byte rows a thread, slices and tiles.
 
 A volume of production has about a thousand blocks of many thousand elements; one that the
 emulation runs in a second would be cut so finely that a thread has a row or two. So the number

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastgan.ops.implementations import extension
+from tests.ops.pretended_gpu import cache, trial  # noqa: F401  (fixtures)
 
 LEVELS = extension._C.isa_levels() if extension.reason() is None else []
 

@@ -14,8 +14,8 @@ from fastgan.ops.implementations import dispatch
 from fastgan.ops.implementations.cpu import bias_act as native_bias_act
 from fastgan.ops.implementations.cpu import nearest as native_nearest
 from fastgan.ops.implementations.cpu import norm_act as native
-from fastgan.reference import slope_penalty as slope_reference
 from fastgan.ops.tensor_float import tensor_float32
+from fastgan.reference import slope_penalty as slope_reference
 
 CPU = torch.device("cpu")
 

@@ -91,7 +91,9 @@ def test_planted_errors_are_found(op, module, name, place, change, said, monkeyp
 
 
 def test_what_the_memory_does_not_hold_is_cut_and_said(monkeypatch) -> None:
-    monkeypatch.setattr(production, "_free", lambda device: 8 * 6 * 6 * 6 * 8 * production.COPIES / 3)
+    monkeypatch.setattr(
+        production, "_free", lambda device: 8 * 6 * 6 * 6 * 8 * production.COPIES / 3
+    )
     assert production._fitting((1, 8, 6, 6, 6), CPU) == (1, 8, 1, 6, 6)
     monkeypatch.setattr(production, "_free", lambda device: 2 * 3 * 4 * 125 * production.OWN - 1)
     found = large("bias_act")

@@ -1,4 +1,4 @@
-"""A trial at first use costs a user seconds: counted, because nothing here can be timed on a GPU."""
+"""A trial at first use costs a user seconds: counted, as nothing here can be timed on a GPU."""
 
 from __future__ import annotations
 
@@ -58,4 +58,4 @@ def test_a_trial_of_native_kernels_takes_seconds(op: str, monkeypatch: pytest.Mo
     moved = random.moved + scale * large.moved
     seconds = START + launches * LAUNCH + moved / BANDWIDTH
     print(f"{op}: {launches} launches, {moved / 1e9:.1f} GB, {seconds:.1f} s")
-    assert 100 < launches and seconds <= GOAL
+    assert launches > 100 and seconds <= GOAL

@@ -7,6 +7,7 @@ trial's seconds is lost. `verdicts` keeps what was found.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -104,7 +105,8 @@ def _key(op: str, name: str, device: torch.device, sources: str | None) -> dict[
 
 
 def _capturing() -> bool:
-    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+    begun = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return bool(begun) and torch.cuda.is_current_stream_capturing()
 
 
 def _settled(op: str, name: str, device: torch.device, sources: str | None) -> str | None:
@@ -178,7 +180,9 @@ def _tried(op: str, name: str, device: torch.device) -> Verdict | str:
         elif any(words in said for words in ("out of memory", "busy or unavailable")):
             return said.strip().splitlines()[-1][:200]
         else:
-            ended = f"ended with {code}: {(said.strip().splitlines() or ['nothing said'])[-1][:200]}"
+            ended = (
+                f"ended with {code}: {(said.strip().splitlines() or ['nothing said'])[-1][:200]}"
+            )
         return Verdict("crashed", ended, 0.0, seconds)
     if "untried" in found:
         return str(found["untried"])
@@ -210,10 +214,8 @@ def _run(task: str, limit: float) -> tuple[int | None, str]:
         # process in the driver, so nobody waits for it for long.
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                pass
 
 
 def _signal_name(number: int) -> str:
