@@ -47,7 +47,10 @@ def ablation(files: list[Any]) -> list[str]:
     for run in files[0]:
         recipes.setdefault(run["recipe"], []).append(run)
     rows = []
-    for name, runs in recipes.items():
+    # Whole recipes, then each change alone, then each left out, in whatever order they were run.
+    order = sorted(recipes, key=lambda name: (name.startswith("without"), name.endswith("alone")))
+    for name in order:
+        runs = recipes[name]
         cells = []
         for column in COLUMNS[1:4]:
             # Of the two classes the worse.
