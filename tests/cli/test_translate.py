@@ -100,7 +100,7 @@ def test_units_manifest_provenance_and_report(cli, runs, translator, scans, tmp_
     assert answer.out.strip() == str(out / "manifest.csv")
     assert asked == [(runs["ct-mr"].name, 3, "A_to_B")]
     names = ["ct-1", "ct-2"]
-    expected = {"manifest.csv", "translate.json"}
+    expected = {"manifest.csv", "translate.json", "passport.json", "passport.sig"}
     expected |= {f"{name}{end}" for name in names for end in (".nii.gz", ".png")}
     assert {p.name for p in out.iterdir()} == expected
     rows = list(csv.DictReader((out / "manifest.csv").open(newline="")))
