@@ -13,6 +13,7 @@ import torch
 
 import fastgan
 from fastgan.data import read_manifest, read_volume
+from fastgan.runs.passport import content_of
 from fastgan.train import checkpoint
 from tests.cli.translator_run import SPACING, affine_of, body, same_geometry, save
 
@@ -100,7 +101,7 @@ def test_units_manifest_provenance_and_report(cli, runs, translator, scans, tmp_
     assert answer.out.strip() == str(out / "manifest.csv")
     assert asked == [(runs["ct-mr"].name, 3, "A_to_B")]
     names = ["ct-1", "ct-2"]
-    expected = {"manifest.csv", "translate.json"}
+    expected = {"manifest.csv", "translate.json", "passport.json", "passport.sig"}
     expected |= {f"{name}{end}" for name in names for end in (".nii.gz", ".png")}
     assert {p.name for p in out.iterdir()} == expected
     rows = list(csv.DictReader((out / "manifest.csv").open(newline="")))
@@ -140,6 +141,7 @@ def test_units_manifest_provenance_and_report(cli, runs, translator, scans, tmp_
             "overlap": 0.25,
             "resampled": False,
             "padded": False,
+            "content": content_of(out / f"{name}.nii.gz"),
         }
         assert facts["source"] == str(source) and facts["alarms"] == []
         assert facts["source_sha256"] == provenance["source_sha256"]

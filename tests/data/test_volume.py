@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fastgan.data import read_volume, restore, save_volume
+from fastgan.data.content import content_hash
 from fastgan.data.geometry import from_quaternion, quaternion
 from fastgan.data.volume import read_spacing
 from fastgan.errors import BadFile, ConfigError, NumericsError, ResourceLimit
@@ -139,7 +140,8 @@ def test_provenance_and_header(tmp_path: Path) -> None:
     assert extension.get_code() == 6
     volume = read_volume(path)
     code, payload = volume.source.extensions[0]
-    assert code == 6 and json.loads(payload.rstrip(b"\0")) == facts
+    content = content_hash(volume.array, volume.affine)
+    assert code == 6 and json.loads(payload.rstrip(b"\0")) == facts | {"content": content}
     vector = save_volume(tmp_path / "v.nii", np.zeros((2, 3, 4, 5)), np.eye(4))
     assert nibabel.load(vector).shape == (3, 4, 5, 1, 2)
     assert struct.unpack_from("<f", vector.read_bytes(), 108)[0] == 352.0
