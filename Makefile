@@ -14,8 +14,10 @@ TRUTH := build/truth
 HEAD := mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz
 # Of `make variants`.
 VARIANT_STEPS ?= 200
+# Of `make faults`.
+MINUTES ?= 60
 
-.PHONY: demo test docs tables variants bench bench-data bench-gates error-study mutation truth truth-data \
+.PHONY: demo test docs tables variants bench bench-data bench-gates error-study mutation truth truth-data faults \
 	kernels gpu lint format wheel clean
 .DEFAULT_GOAL := help
 
@@ -31,6 +33,7 @@ help:
 	@echo "make mutation      do the tests notice a wrong formula"
 	@echo "make truth         do faults pass, do clean data fail: hours, two processes"
 	@echo "make truth-data    fetch the chest CT and the T1 template that make truth draws from"
+	@echo "make faults  put faults into runs, files and calls for MINUTES=60, and count what came of them"
 	@echo "make gpu     on a machine with a GPU: build, prove, time and sanitize its kernels; no network"
 	@echo "make kernels   registers, spills and widths of the GPU kernels' machine code; needs no GPU"
 	@echo "make lint    ruff, mypy, clang-format"
@@ -127,6 +130,11 @@ $(TRUTH)/$(HEAD): $(VENV)/ready-dev
 	mkdir -p $(TRUTH)
 	$(BIN)/pip download -q --no-deps -d $(TRUTH) nilearn==0.14.1
 	cd $(TRUTH) && unzip -q -o -j nilearn-0.14.1-*.whl nilearn/datasets/data/$(HEAD) && touch $(HEAD)
+
+# Goes on where it was stopped, by turns, for so many minutes; then the table.
+faults: $(VENV)/ready-dev
+	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m bench.studies.faults --minutes $(MINUTES)
+	$(BIN)/python -m tools.tables
 
 # Fetches nothing: a machine with a GPU may be bare and without network.
 gpu:

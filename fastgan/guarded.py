@@ -47,7 +47,8 @@ def open_plain(
         follow: take what a link points to, of a path that the user typed.
 
     Raises:
-        UnsafeFile: a symbolic link, FIFO, socket or device, which may block or point elsewhere.
+        UnsafeFile: a symbolic link, FIFO, socket or device, which may block or point elsewhere; to
+            be written, also a file that has another name.
         ResourceLimit: no file handles left, or a giant that is nothing but holes.
         BadFile: missing, a folder, longer than `most`, or not to be opened.
     """
@@ -63,7 +64,13 @@ def open_plain(
     except (OSError, ValueError) as error:
         raise system_error(path, "read" if mode == "rb" else "write", error) from error
     try:
-        _require_plain(path, os.fstat(handle), most)
+        facts = os.fstat(handle)
+        _require_plain(path, facts, most)
+        if mode != "rb" and facts.st_nlink > 1:
+            raise UnsafeFile(
+                f"{path}: has another name elsewhere (a hard link), where this would be written "
+                "too; make it a file of its own: copy it aside and back"
+            )
         file: BinaryIO = os.fdopen(handle, mode)  # type: ignore[assignment]
         return file
     except BaseException:

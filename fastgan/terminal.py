@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-__all__ = ["Escaping", "counted", "escaped", "escaping", "terminal_of"]
+__all__ = ["Escaping", "counted", "escaped", "escaping", "one_line", "terminal_of"]
 
 
 def escaped(text: str) -> str:
@@ -30,6 +30,15 @@ def counted(number: int, noun: str) -> str:
     head, space, rest = noun.partition(" ")
     plural = head if head.endswith("series") else f"{head}s"
     return f"{number} {noun if number == 1 else plural + space + rest}"
+
+
+def one_line(text: str) -> str:
+    r"""`escaped`, and without line breaks and tabs: a name cannot pass for a line of its own.
+
+    >>> one_line("a\nintact  b")
+    'a\\nintact  b'
+    """
+    return escaped(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _steers(character: str) -> bool:

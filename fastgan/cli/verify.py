@@ -23,6 +23,7 @@ def run(options: argparse.Namespace) -> int:
     """Say of every volume where it stands; 0 as signed, 3 something is not, 4 nobody signed."""
     from fastgan.errors import StateError
     from fastgan.runs.verify import verify
+    from fastgan.terminal import one_line
     from fastgan.train.run_folder import RunFolder
     from fastgan.train.run_key import public_key, read_public
 
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
             raise StateError(f"{options.run}: has no key.pub; it was begun before runs had keys")
     found = verify(options.folder, key)
     for one in found.checked:
-        print(f"{one.standing:<8}  {one.path}  {one.about}")
+        print(one_line(f"{one.standing:<8}  {one.path}  {one.about}"))
     counts = Counter(one.standing for one in found.checked)
     print(f"\n{', '.join(f'{n} {standing}' for standing, n in counts.items())}; {found.signature}")
     return found.exit_code

@@ -161,6 +161,9 @@ def write_passport(
     """
     files = {name: digest_of(out / name) for name in files_below(out)}
     files |= {name: hashlib.sha256(content).hexdigest() for name, content in further.items()}
+    inside: dict[str, list[str]] = {}
+    for name in files:
+        inside.setdefault(name.rpartition("/")[0], []).append(name)
     described = [
         Described(
             path=one["path"],
@@ -168,7 +171,7 @@ def write_passport(
             seed=one.get("seed"),
             index=one.get("index"),
             label=one["label"],
-            files=_files_of(one["path"], files),
+            files=[one["path"]] if one["path"] in files else inside.get(one["path"], []),
         )
         for one in volumes
     ]
@@ -287,7 +290,3 @@ def content_of(path: Path) -> str | None:
             return None
         raise
     return content_hash(volume.array, volume.affine)
-
-
-def _files_of(path: str, files: Mapping[str, str]) -> list[str]:
-    return [path] if path in files else [name for name in files if name.startswith(f"{path}/")]

@@ -6,10 +6,12 @@ Every case is made so that its measured value is known; it goes through the judg
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from fastgan.audit import sites
 from fastgan.audit.evidence import Cohort, Evidence, Options
 from fastgan.audit.judgement import Finding, settle
 from fastgan.audit.labels.generated import judge_generated
@@ -19,6 +21,7 @@ from fastgan.audit.quality.kinds import judge_kinds
 from fastgan.audit.quality.reach import judge_coverage
 from fastgan.audit.quality.repetition import judge_repetition
 from fastgan.audit.quality.spectrum import judge_spectrum
+from fastgan.audit.shortcuts.watermarks import judge_marks
 from fastgan.errors import AuditError
 
 UNIT = (1.0, 1.0, 1.0)
@@ -270,3 +273,60 @@ def test_swaps_that_must_be_found() -> None:
     finding = labels_judged(generated(150, 0))
     decisive = {c.name: c.decisive for c in finding.controls if c.expected == "found"}
     assert decisive["50% of labels swapped"] and not decisive["30% of labels swapped"]
+
+
+# --- marks and sites, of patients
+
+
+@pytest.mark.parametrize(("changed", "verdict"), [(50, "fail"), (60, "warn")])
+def test_share_of_voxels_that_is_the_whole_picture(changed, verdict) -> None:
+    """50 of 216 voxels are a mark of the scanner, which goes with the class; 60 are a picture."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(80) % 2
+    scanner = np.where(np.arange(80) % 10 < 2, 1 - truth, truth)
+    values = 0.02 * rng.standard_normal((80, 6, 6, 6))
+    values.reshape(80, -1)[:, :changed] += 0.5 * scanner[:, None]
+    training = replace(
+        cohort(values, labels=truth), columns={"scanner": np.where(scanner, "new", "old")}
+    )
+    case = Evidence(training, cohort(values[:2], "held-out"), None, UNIT, CLASSES)
+    finding = judge_marks(case, Options(quick=True, permutations=199))
+    (one,) = settle([finding], alpha=0.05)
+    assert one.verdict == verdict and f"{changed} of 216 voxels" in one.sentence
+
+
+@pytest.mark.parametrize(("missed", "verdict"), [(1.0, "cannot tell"), (0.5, "pass")])
+def test_height_of_a_mark_that_must_be_found(missed, verdict, monkeypatch) -> None:
+    """At one deviation; of what is found at half of it only the power curve tells."""
+    wing = sys.modules["fastgan.audit.shortcuts.watermarks"]
+    real = wing.find_marks
+
+    def find(*given, **more):
+        marks = real(*given, **more)
+        p = {plant: np.full(20, float(plant[0] == missed)) for plant in marks.planted_p}
+        return replace(marks, p=0.5, planted_p=p, quiet_p=np.full(20, 0.5))
+
+    monkeypatch.setattr(wing, "find_marks", find)
+    truth = np.arange(80) % 2
+    values = 0.1 * np.random.default_rng(0).standard_normal((80, 6, 6, 6))
+    case = Evidence(cohort(values, labels=truth), cohort(values[:2], "held-out"), None, UNIT)
+    assert verdict_of(judge_marks(case, Options(planted=20, permutations=99))) == verdict
+
+
+@pytest.mark.parametrize(("missed", "verdict"), [(0.8, "cannot tell"), (0.5, "pass")])
+def test_offset_of_a_site_that_must_be_found(missed, verdict, monkeypatch) -> None:
+    """At 0.8 deviations of the volumes' means, at the full number of patients."""
+    wing = sys.modules["fastgan.audit.sites.differences"]
+    turns = iter([effect for effect in wing.EFFECTS for _ in wing.SHARES])
+    monkeypatch.setattr(wing, "_planted", lambda *_: [float(next(turns) == missed)] * 20)
+    values = 0.1 * np.random.default_rng(0).standard_normal((160, 4, 4, 4))
+    columns = {"site": np.where(np.arange(160) // 2 % 2, "north", "south")}
+    training = replace(
+        cohort(values[:120], labels=np.arange(120) % 2), columns={"site": columns["site"][:120]}
+    )
+    held = cohort(values[120:], "held-out", np.arange(40) % 2)
+    held = replace(held, columns={"site": columns["site"][120:]})
+    (finding,) = sites.judge(
+        Evidence(training, held, None, UNIT, CLASSES), Options(planted=20, permutations=499)
+    )
+    assert verdict_of(replace(finding, p=0.5)) == verdict

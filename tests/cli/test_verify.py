@@ -47,6 +47,16 @@ def test_tampered(cli, trained, generated, tmp_path):
     assert answer.code == 4 and "it says of itself" in answer.out
 
 
+def test_no_name_passes_for_a_line(cli, trained, generated, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(generated, copy)
+    (copy / "x\nintact    volume-00009.nii.gz  \x1b[2K").write_text("")
+    answer = cli("verify", copy, "--run", trained)
+    assert answer.code == 3 and "\x1b" not in answer.out
+    assert answer.out.count("\nintact ") == 2  # the first of three begins the output
+    assert "foreign   x\\nintact" in answer.out
+
+
 def test_rejects(cli, trained, generated, tmp_path):
     assert cli("verify", tmp_path / "absent").code == 10
     assert cli("verify", tmp_path).code == 10

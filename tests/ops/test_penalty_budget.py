@@ -215,7 +215,7 @@ def test_chain_of_blocks_keeps_one_volume_each() -> None:
         sizes.append(seen.bytes())
         (gradient,) = torch.autograd.grad(y.square().sum(), [layers[0].weight])
         results.append((y, gradient))
-    torch.testing.assert_close(results[0], results[1], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=5e-4)
     page = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
     share, volumes = sizes[0] / sizes[1], sizes[1] / (BLOCKS * size_of(x))
     print(

@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from fastgan.errors import BadFile, CorruptFile, FastganError, StateError, UnsafeFile
+from fastgan.guarded import append_to
 from fastgan.train import RunFolder, checkpoint, fit, history, lock
 from fastgan.train.page import write_page
 
@@ -57,6 +58,20 @@ def test_links_refuse_the_folder(tiny, run, canary, quiet, name):
             use(tiny, run, quiet)
     assert canary.read_bytes() == CANARY
     assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize("name", ["lock", "command.txt", "metrics.jsonl", "history.jsonl"])
+def test_what_has_another_name_elsewhere_is_not_written(run, canary, name):
+    _replace(run.path / name, lambda path: os.link(canary, path))
+    writes = {
+        "lock": lambda: lock.hold(run.path).__enter__(),
+        "command.txt": lambda: append_to(run.path / name, b"x"),
+        "metrics.jsonl": lambda: run.append_metrics({"step": 3}),
+        "history.jsonl": lambda: history.note(run.path, "begun", 2),
+    }
+    with pytest.raises(UnsafeFile, match=rf"{name}.*another name"):
+        writes[name]()
+    assert canary.read_bytes() == CANARY
 
 
 @pytest.mark.parametrize("name", [*TOP, "lock", "samples"])

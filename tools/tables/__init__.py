@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.tables import audit, errors, nearest, speed, studies
+from tools.tables import audit, errors, faults, nearest, speed, studies
 
 __all__ = ["RENDERERS", "ROOT", "Found", "pages", "render", "tables_of", "write"]
 
@@ -26,6 +26,7 @@ MARKER = re.compile(r"<!-- table (?P<name>\w+) from (?P<file>\S+) -->")
 RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
     **audit.RENDERERS,
     **errors.RENDERERS,
+    **faults.RENDERERS,
     **nearest.RENDERERS,
     **speed.RENDERERS,
     **studies.RENDERERS,

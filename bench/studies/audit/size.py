@@ -70,19 +70,22 @@ def copies() -> Iterator[tuple[str, str, int, Floats]]:
 
 
 def few_copies() -> Iterator[tuple[str, str, int, Floats]]:
-    """Likewise with few volumes: 150 training, 100 held-out and 200 generated ones."""
-    for kind in KINDS:
-        p = np.empty(COPY_RUNS)
-        for run in range(COPY_RUNS):
-            rng = np.random.default_rng([SEED, 12, KINDS.index(kind), run])
-            people = Population(kind, rng)
-            training, owner = people.draw(150, 1, rng)
-            holdout, made = people.draw(100, 1, rng)[0], people.draw(200, 1, rng)[0]
-            null = isolation(neighbours(holdout, training, 10)[0])
-            own = isolation(neighbours(training, training, 10, owner)[0])
-            test = CopyTest.fit([np.concatenate([null, own])])
-            p[run] = test.p_any([isolation(neighbours(made, training, 10)[0])])
-        yield "single copies, few volumes", kind, 1, p
+    """Likewise with few volumes, 300 generated ones: as few as are judged, and 250."""
+    for known, held in ((80, 40), (150, 100)):
+        for kind in KINDS:
+            for volumes in (1, 2, 4):
+                p = np.empty(COPY_RUNS)
+                for run in range(COPY_RUNS):
+                    rng = np.random.default_rng([SEED, 12, known, KINDS.index(kind), volumes, run])
+                    people = Population(kind, rng)
+                    training, owner = people.draw(known // volumes, volumes, rng)
+                    holdout = people.draw(held // volumes, volumes, rng)[0]
+                    made = people.draw(300, 1, rng)[0]
+                    null = isolation(neighbours(holdout, training, 10)[0])
+                    own = isolation(neighbours(training, training, 10, owner)[0])
+                    test = CopyTest.fit([np.concatenate([null, own])], least=len(null) + len(own))
+                    p[run] = test.p_any([isolation(neighbours(made, training, 10)[0])])
+                yield f"single copies, {known} and {held} volumes", kind, volumes, p
 
 
 def exchange() -> Iterator[tuple[str, str, int, Floats]]:

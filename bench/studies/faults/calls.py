@@ -45,16 +45,16 @@ class Calls:
         """`BATCH` calls: of the public operators, or of the extension where it is."""
         of_extension = bool(self.entries) and number % 2 == 1
         work = self._of_extension if of_extension else _of_operators
-        log = tempfile.TemporaryFile()
-        child = Child(lambda: json.dumps(_many(work, number, log.fileno())))
-        ended = child.outcome(SECONDS)
+        with tempfile.TemporaryFile() as log:
+            child = Child(lambda: json.dumps(_many(work, number, log.fileno())))
+            ended = child.outcome(SECONDS)
+            last = os.pread(log.fileno(), 400, 0).decode(errors="replace").strip("\0 ")
         kind = "calls of _C" if of_extension else "calls of operators"
         found: Counter[str] = Counter({kind: BATCH, "calls": BATCH})
         if ended.kind == "done":
             found.update(json.loads(ended.text))
             return found
         found["hangs" if ended.kind == "hang" else "crashes"] += 1
-        last = os.pread(log.fileno(), 400, 0).decode(errors="replace").strip("\0 ")
         found[f"NOTE {kind} {number}: {ended.text[:200]} in {last}"] += 1
         return found
 

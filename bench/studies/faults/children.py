@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import signal
 import time
@@ -95,6 +96,7 @@ def outcome_of(work: Callable[[], object], seconds: float = 60.0) -> Outcome:
 
 
 def _live(work: Callable[[], object], write: int, gate: int | None) -> None:
+    faulthandler.disable()  # a crash is told by the parent
     code, text = UNTYPED, ""
     try:
         nothing = os.open(os.devnull, os.O_RDWR)

@@ -106,6 +106,7 @@ class Hostile:
             "link to a file": lambda path: path.symlink_to(thesis),
             "link to a folder": lambda path: path.symlink_to(folder),
             "link to nothing": lambda path: path.symlink_to(self.outside / "made"),
+            "hard link": lambda path: os.link(thesis, path),
             "link to itself": lambda path: path.symlink_to(path),
             "pipe": os.mkfifo,
             "socket": bound,

@@ -204,9 +204,10 @@ def near_duplicates(evidence: Evidence, options: Options) -> Finding:
         controls=tuple(found),
         tables=(table,) if rows else (),
         methods=(
-            "By local contrast, mirrored and of either sign: the nearest volume of another subject "
-            "lies at less than half the distance of the next nine, and nearer than chance does in "
-            "1 of 100 data sets, extrapolated from the middle of all volumes."
+            "By voxels, centred and mirrored, and by local contrast, mirrored and of either sign: "
+            "the nearest volume of another subject lies at less than half the distance of the next "
+            "nine, and nearer than chance does in 1 of 100 data sets, extrapolated from the middle "
+            "of all volumes."
         ),
         limits="Two scans of one patient under two names are found only where they are as alike.",
     )

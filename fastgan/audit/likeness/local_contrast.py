@@ -24,6 +24,8 @@ _FLOOR = 0.1
 # What volumes have in common in any pose (where the body ends, how large it is) says little of who
 # it is: that many directions are whitened, fewer of few volumes, as they would be those volumes.
 _DIRECTIONS, _OF_A_VOLUME = 300, 1.5
+# Share of the deviation of all values that is added to that of each.
+_LEAST_SPREAD = 0.1
 # Variance, in that of a voxel, that a whitened direction keeps.
 _KEPT = 0.3
 # Volumes that the space is fitted to, as they lie and turned and zoomed three times at random.
@@ -134,7 +136,7 @@ class ContrastSpace:
         images = _mirror_images(shape)
         mean = x.mean(dim=0)[images].mean(dim=0)
         spread = (x - mean).square().mean(dim=0)[images].mean(dim=0).sqrt()
-        spread = spread + 0.1 * x.std() + 1e-6
+        spread = spread + _LEAST_SPREAD * x.std() + 1e-6
         rest = (x - mean) / spread
         together = rest.T @ rest / len(rest)
         even = torch.zeros_like(together)

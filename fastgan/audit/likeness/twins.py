@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fastgan.arrays import Bools, Floats, Integers, Texts
-from fastgan.audit.likeness.copy_search import NEIGHBOURS
+from fastgan.audit.likeness.copy_search import NEIGHBOURS, CopySearch, Found
 from fastgan.audit.likeness.deformed_search import DeformedSearch
 from fastgan.audit.likeness.local_contrast import ContrastSpace, local_contrast
 from fastgan.audit.likeness.outliers import isolation
@@ -18,7 +18,7 @@ __all__ = ["LEAST", "Twins"]
 
 LEAST = 40
 """Volumes among which a twin is looked for; fewer do not say how near neighbours lie."""
-# Alarms of one search where no volume is listed twice.
+# Alarms of both searches together where no volume is listed twice.
 _ALARMS = 0.01
 # A twin's nearest volume lies at less than half the distance of the next ones, whatever chance
 # says: of 1,270 nodules, none lies so near to one of another patient.
@@ -34,10 +34,10 @@ _SHAPE = 0.1
 class Twins:
     """Which volumes have a near-duplicate under the name of another subject, and which one it is.
 
-    A volume has one if, by local contrast, its nearest volume of another subject is much nearer
-    than the next ones: at a chance of at most 1 % over all volumes. That chance is extrapolated
-    from the middle of all volumes' isolation, half to four fifths, which a fifth of twins hardly
-    moves.
+    A volume has one if, by voxels or by local contrast, its nearest volume of another subject is
+    much nearer than the next ones: at a chance of at most 1 % over all volumes. That chance is
+    extrapolated from the middle of all volumes' isolation, half to four fifths, which a fifth of
+    twins hardly moves.
     """
 
     partner: Integers
@@ -45,9 +45,9 @@ class Twins:
     typical: float
     """Median distance to the nearest volume of another subject, in voxel values."""
     values: Floats
-    search: DeformedSearch
-    middle: tuple[float, float]
-    """Median isolation and the mean of what lies above it."""
+    searches: tuple[CopySearch, DeformedSearch]
+    middles: tuple[tuple[float, float], ...]
+    """By each search, median isolation and the mean of what lies above it."""
 
     @staticmethod
     def among(values: Floats, subjects: Texts) -> Twins:
@@ -63,16 +63,18 @@ class Twins:
                 f"near-duplicates: needs {LEAST} volumes, {NEIGHBOURS} of them of other subjects, "
                 f"got {len(values)} and {others}"
             )
-        search = DeformedSearch(values, who, ContrastSpace.fit(local_contrast(values)))
-        near = search.unturned(values, groups=who)
-        u = isolation(near.distance)
-        middle = _middle(u)
-        found = _is_twin(u, middle, len(u))
-        nearest = near.index[:, 0]
+        space = ContrastSpace.fit(local_contrast(values))
+        searches = CopySearch(values, who), DeformedSearch(values, who, space)
+        near = _nearest(searches, values, who)
+        each = [isolation(found.distance) for found in near]
+        middles = tuple(_middle(u) for u in each)
+        twin = np.stack([_is_twin(u, m, len(u)) for u, m in zip(each, middles, strict=True)])
+        found = twin.any(axis=0)
+        nearest = np.where(twin[0], near[0].index[:, 0], near[1].index[:, 0])
         flat = torch.from_numpy(np.asarray(values, np.float32)).flatten(1)
         apart = (flat - flat[torch.from_numpy(nearest)]).norm(dim=1).numpy()
         typical = float(np.median(apart[~found])) if (~found).any() else float(np.median(apart))
-        return Twins(np.where(found, nearest, -1), typical, values, search, middle)
+        return Twins(np.where(found, nearest, -1), typical, values, searches, middles)
 
     @property
     def found(self) -> Bools:
@@ -82,8 +84,10 @@ class Twins:
 
     def recognised(self, values: Floats) -> Bools:
         """[N] whether volumes would be called twins, were they listed under another name."""
-        near = self.search.unturned(values)
-        return _is_twin(isolation(near.distance), self.middle, len(self.values))
+        found = np.zeros(len(values), bool)
+        for near, middle in zip(_nearest(self.searches, values), self.middles, strict=True):
+            found |= _is_twin(isolation(near.distance), middle, len(self.values))
+        return found
 
     def second(self, side: Bools) -> Bools:
         """[V] of each pair, the held-out one, or the later one of one side: what is left out."""
@@ -93,6 +97,14 @@ class Twins:
             other = int(self.partner[one])
             out[one if order[one] > order[other] else other] = True
         return out
+
+
+def _nearest(
+    searches: tuple[CopySearch, DeformedSearch], values: Floats, groups: Integers | None = None
+) -> tuple[Found, Found]:
+    """By voxels and by local contrast, mirrored."""
+    by_voxels, by_contrast = searches
+    return by_voxels.search(values, groups=groups)[1], by_contrast.unturned(values, groups=groups)
 
 
 def _middle(u: Floats) -> tuple[float, float]:
@@ -109,6 +121,6 @@ def _is_twin(u: Floats, middle: tuple[float, float], count: int) -> Bools:
     height = np.maximum(u - low, 0.0) / scale
     chance = (1 - _FROM) * (1 + _SHAPE * height) ** (-1 / _SHAPE)
     ratio = np.exp(-u)
-    rare = (chance * count <= _ALARMS) & (ratio <= _LARGEST_RATIO)
+    rare = (2 * chance * count <= _ALARMS) & (ratio <= _LARGEST_RATIO)
     out: Bools = rare | (ratio <= _ONE_VOLUME)
     return out

@@ -50,6 +50,9 @@ LARGEST_SHARE = limit("memorization.prevalence.largest_share")
 SMALL_SHARE = limit("memorization.prevalence.small_share")
 """Upper end up to which copying that was found is a warning: less than 1 in 5 is copied."""
 
+SEEN = limit("memorization.prevalence.seen")
+"""Share of planted copies nearest to a training patient from which a search bounds copying."""
+
 DEFORMED = Question(
     "memorization",
     "memorization.copies_deformed",
@@ -101,9 +104,9 @@ _METHODS = (
 _METHODS_POSED = (
     "r = d1 / mean(d2, ..., d10) of distances to the training volumes by local contrast (deviation "
     "from the mean around each voxel, over the deviation there; what real volumes have in "
-    "common whitened), in eight mirror images and of either sign. Two searches: by the half that is "
-    "most alike; and in 81 poses (turned by 15 degrees either way or not about each axis, zoomed by 1.1 "
-    "or its inverse or not)."
+    "common whitened), in eight mirror images and of either sign. Two searches: by the half that "
+    "is most alike; and in 21 poses (turned by 15 degrees either way about one axis or not, "
+    "zoomed by 1.1 or its inverse or not)."
 )
 _NAMES = (
     "Names of subjects are believed: one patient under two names may lie on both sides of the "
@@ -244,11 +247,17 @@ def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding
     sides_of = nearest_by_search(data, data.of_generated, data.of_generated_held)
     each = [sides.p(*one) for one in sides_of]
     p = min(1.0, len(sides_of) * min(each))
-    # The search by which the most patients are somebody's nearest bounds best how much there may
-    # be, and which it is says nothing of the sides; what is found is said by the one that found it.
-    by = int(np.argmax([sides.patients(*one) for one in sides_of]))
+    planted, seen = ((), ()) if options.quick else prevalence_controls(data, sides, options)
+    shares = [sides.share(trained) for _, trained in sides_of]
+    # Of the searches that see copies, the one that spreads the nearest over the most patients
+    # bounds best how much there may be; which it is says nothing of the sides. If none does, the
+    # one that shows the most copying.
+    able = [i for i, share in enumerate(seen) if share >= SEEN]
+    by = int(np.argmax(shares))
     if p <= options.alpha:
         by = int(np.argmin(each))
+    elif able:
+        by = max(able, key=lambda i: sides.patients(*sides_of[i]))
     subject, trained = sides_of[by]
     share = sides.share(trained)
     low, high = sides.interval(subject, trained, options.rng("memorization/interval"), 1000)
@@ -264,7 +273,6 @@ def _prevalence(data: Searched, evidence: Evidence, options: Options) -> Finding
     accepted = Outcome("pass", f"No evidence of copying on a large scale found: {measured}.")
     if high > LARGEST_SHARE:
         accepted = Outcome("cannot tell", f"Cannot tell, the interval is too wide: {measured}.")
-    planted = () if options.quick else prevalence_controls(data, sides, options)
     power = "; ".join(
         f"{control.name}: {control.rate:.2f} (at least {control.interval[0]:.2f})"
         for control in planted

@@ -174,21 +174,31 @@ def quiet_copies(
     return controls.quiet(name, int(alarm), 1, at_most=0.0, by="rate")
 
 
-def prevalence_controls(data: Searched, sides: Sides, options: Options) -> tuple[Control, ...]:
-    """Shares of mirrored copies, then held-out and training subjects that pose as generated."""
-    return (*_mirrored_shares(data, sides, options), *posing_controls(data, options))
+def prevalence_controls(
+    data: Searched, sides: Sides, options: Options
+) -> tuple[tuple[Control, ...], tuple[float, ...]]:
+    """Shares of copies, then held-out and training subjects that pose as generated.
+
+    And by each of `nearest_by_search`, the share of mirrored copies nearest to a training subject.
+    """
+    points, seen = _copied_shares(data, sides, options)
+    return (*points, *posing_controls(data, options)), seen
 
 
-def _mirrored_shares(data: Searched, sides: Sides, options: Options) -> list[Control]:
+def _copied_shares(
+    data: Searched, sides: Sides, options: Options
+) -> tuple[list[Control], tuple[float, ...]]:
     rng = options.rng("memorization/mirrored")
     made = nearest_by_search(data, data.of_generated, data.of_generated_held)
-    points = []
+    points: list[Control] = []
+    seen: tuple[float, ...] = ()
     for kind, shares in (("mirrored", SHARES), (BENT, (DECISIVE_SHARE, 1.0))):
         volumes, others = _sources(data, options.planted, rng)
         copies = noisy(changed(kind, volumes, others, rng), LEVELS[0] * data.typical, rng)
         copied = nearest_by_search(
             data, data.in_training.search(copies, 1), data.in_holdout.search(copies, 1)
         )
+        seen = seen or tuple(float(trained.mean()) for _, trained in copied)
         for share in shares:
             found = np.zeros(options.planted, bool)
             for run in range(options.planted):
@@ -204,7 +214,7 @@ def _mirrored_shares(data: Searched, sides: Sides, options: Options) -> list[Con
             name = f"{share:.0%} of the volumes copies, {kind}, noise {LEVELS[0]:g}"
             decisive = share == (1.0 if kind == BENT else DECISIVE_SHARE)
             points.append(_planted(name, found, decisive=decisive))
-    return points
+    return points, seen
 
 
 def nearest_by_search(

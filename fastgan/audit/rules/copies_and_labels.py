@@ -57,6 +57,14 @@ MEMORIZATION = (
         "follows from memorization.prevalence.largest_share",
     ),
     Rule(
+        "memorization.prevalence.seen",
+        0.95,
+        "share of planted copies",
+        "nearest to a training patient by a search that bounds how much is copied: by one that "
+        "sees fewer, a share of copies looks smaller than it is",
+        CHOICE,
+    ),
+    Rule(
         "memorization.prevalence.splits",
         99,
         "random splits",

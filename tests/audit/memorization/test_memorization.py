@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastgan.audit import memorization
-from fastgan.audit.evidence import Cohort, Evidence, Options
+from fastgan.audit.evidence import Evidence, Options
 from fastgan.audit.judgement import settle
 from fastgan.audit.likeness.moves import mirrored
 from fastgan.audit.likeness.outliers import CopyTest, isolation, ratio
@@ -104,22 +104,6 @@ def test_exchange_has_its_size_with_few_distinct_neighbours(places):
 def test_equal_distances_count_as_held_out():
     subject, trained = nearest_subject([1.0, 2.0], [3, 4], [1.0, 3.0], [8, 9])
     assert trained.tolist() == [False, True] and subject.tolist() == [8, 4]
-
-
-@pytest.fixture(scope="module")
-def clean(bodies) -> Evidence:
-    def cohort(name: str, count: int, seed: int, per_subject: int = 1) -> Cohort:
-        subjects = np.array([f"{name}-{i // per_subject}" for i in range(count)])
-        return Cohort(name, bodies(count, seed), subjects)
-
-    return Evidence(
-        cohort("training", 160, 0, 2),
-        cohort("held-out", 80, 1, 2),
-        cohort("generated", 60, 2),
-        (1.0, 1.0, 1.0),
-        modality="mask",
-        augmentations=("flip",),
-    )
 
 
 def with_generated(evidence: Evidence, values: np.ndarray) -> Evidence:

@@ -92,8 +92,16 @@ def test_a_set_of_little_variety_is_a_warning(clean):
     same = nodules(40, 3, "generated", spread=0.05)
     settled = verdicts(dataclasses.replace(clean, generated=same), quick=True)
     assert settled["diversity"].verdict == "warn"
-    assert settled["distance"].verdict == "warn"
     assert settled["diversity"].finding.value < 0.5
+
+
+def test_a_set_of_larger_bodies_is_unlike_patients(clean):
+    grown = np.maximum.reduce(
+        [np.roll(clean.generated.values, s, a) for a in (1, 2, 3) for s in (-1, 1)]
+    )
+    made = dataclasses.replace(clean.generated, values=grown)
+    settled = verdicts(dataclasses.replace(clean, generated=made), quick=True)
+    assert settled["distance"].verdict == "warn"
 
 
 def test_quality_needs_enough_volumes(clean):
