@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT_CUDA_ARCHS = ("80", "90a", "100")
+DEFAULT_CUDA_ARCHS = ("80", "90a", "100", "120")
 
 
 class BuildError(RuntimeError):

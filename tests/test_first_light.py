@@ -49,13 +49,14 @@ def bare(tmp_path: Path) -> dict[str, str]:
         import sys
         from importlib.machinery import PathFinder
 
-        class Bare:
-            def find_spec(self, name, path=None, target=None):
+        class Bare(PathFinder):
+            @classmethod
+            def find_spec(cls, name, path=None, target=None):
                 if name.split(".")[0] in {LACKING!r}:
                     return None
-                return PathFinder.find_spec(name, path, target)
+                return super().find_spec(name, path, target)
 
-        sys.meta_path[sys.meta_path.index(PathFinder)] = Bare()
+        sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
         """)
     )
     return os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}

@@ -6,6 +6,8 @@ implementation; which side of the kink an element was on is one bit of `bits`, i
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,6 +15,10 @@ from torch.nn import functional
 __all__ = ["SERVES", "bias_act", "bias_act_bwd", "bias_act_fwd"]
 
 SERVES = "every floating dtype"
+
+_aten: Any = torch.ops.aten
+# Bit 56 - 7 i for each i: moves bit 0 of byte i to bit i of byte 7, on a little-endian machine.
+_GATHER = 0x0102040810204080
 
 
 def bias_act(
@@ -32,11 +38,18 @@ def bias_act_fwd(
     negative_slope: float,
 ) -> tuple[Tensor, Tensor]:  # like x; [(numel + 7) // 8] uint8
     """The value, and the bits."""
-    y = bias_act(x, bias, negative_slope=negative_slope)
+    if bias is None:
+        y = functional.leaky_relu(x, negative_slope)
+    else:
+        z = x + bias.view(1, -1, *(1,) * (x.dim() - 2))
+        y = functional.leaky_relu_(z, negative_slope)
     # A slope of zero turns negative values into -0.0, which is not above zero either.
     above = _in_memory_order(y) > 0
-    padded = functional.pad(above.to(torch.uint8), (0, -above.numel() % 8))
-    return y, (padded.view(-1, 8) << _shifts(y)).sum(1, dtype=torch.uint8)
+    if above.numel() % 8:
+        above = functional.pad(above, (0, -above.numel() % 8))
+    # Eight bytes of 0 or 1 as a number: the product has one bit of each in its last byte.
+    gathered = above.view(torch.int64).mul_(_GATHER)
+    return y, gathered.view(torch.uint8)[7::8].contiguous()
 
 
 def bias_act_bwd(
@@ -46,8 +59,9 @@ def bias_act_bwd(
 ) -> Tensor:  # like g
     """The derivative."""
     flat = _in_memory_order(g)
-    above = (bits[:, None] >> _shifts(g) & 1).view(-1)[: g.numel()].bool()
-    d_x = torch.where(above, flat, negative_slope * flat)
+    above = (bits[:, None] & _each_bit(g)).view(-1)[: g.numel()]
+    # Not zero is above zero: the function asks no more of its second argument.
+    d_x: Tensor = _aten.leaky_relu_backward(flat, above, negative_slope, False)
     return d_x.as_strided(g.shape, g.stride())
 
 
@@ -56,5 +70,6 @@ def _in_memory_order(t: Tensor) -> Tensor:
     return flat.reshape(-1)
 
 
-def _shifts(like: Tensor) -> Tensor:
-    return torch.arange(8, dtype=torch.uint8, device=like.device)
+def _each_bit(like: Tensor) -> Tensor:
+    one = torch.ones(8, dtype=torch.uint8, device=like.device)
+    return one << torch.arange(8, dtype=torch.uint8, device=like.device)

@@ -1,7 +1,9 @@
 """Group normalisation, affine and LeakyReLU: value, first and second derivative.
 
 `norm_act` is the definition. The explicit passes below have the signatures of every other
-implementation; they compute in float64 for float64 input and in float32 otherwise.
+implementation, and are what runs on a GPU whose kernels are not proven: few launches of PyTorch's
+own, in any memory format. What belongs to a channel is float32 (float64 for float64); what has an
+element a voxel keeps the dtype of x, but for sums that are not yet complete.
 
 A group holds m = (C / G) S elements. With mean mu, rstd r = (var + eps)^-1/2, xh = (x - mu) r:
 z = weight xh + bias, y = z where z > 0 and negative_slope z elsewhere.
@@ -10,6 +12,8 @@ z = weight xh + bias, y = z where z > 0 and negative_slope z elsewhere.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,9 +31,12 @@ __all__ = [
 
 SERVES = "every floating dtype"
 
-# Every pass views x as [B, G, K, S]: K = C / G channels a group, S elements a channel.
+_aten: Any = torch.ops.aten
+
+# The definition views x as [B, G, K, S]: K = C / G channels a group, S elements a channel.
 _GROUP = (2, 3)
-_ELEMENTS = 3
+# In smaller groups derivatives cancel to what is left of their roundings.
+_FEW = 64
 
 
 def norm_act(
@@ -54,11 +61,12 @@ def norm_act(
 
 def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
     """Mean and (variance + eps)^-1/2 of every group, both [B, G], float32 or float64."""
-    grouped = _grouped(_wide(x), num_groups)
-    mean = grouped.mean(_GROUP, keepdim=True)
-    # About the mean, never E[x^2] - E[x]^2: that one cancels where the mean is large.
-    variance = (grouped - mean).square().mean(_GROUP)
-    return mean[:, :, 0, 0], (variance + eps).rsqrt()
+    grouped = x.view(x.shape[0], num_groups, -1, *x.shape[2:])
+    places = tuple(range(2, grouped.dim()))
+    # Of half width PyTorch would round both to half width.
+    wide = grouped if x.dtype in (torch.float32, torch.float64) else grouped.float()
+    variance, mean = torch.var_mean(wide, places, correction=0)
+    return mean, (variance + eps).rsqrt()
 
 
 def norm_act_apply(
@@ -71,8 +79,9 @@ def norm_act_apply(
     negative_slope: float,
 ) -> Tensor:
     """The value, from statistics already known."""
-    _, z = _normalised(x, mean, rstd, weight, bias, num_groups)
-    return _ungrouped(torch.where(z > 0, z, negative_slope * z), x)
+    centred, mu = _centred(x, mean)
+    y = _z(x, centred, mu, rstd, weight, bias)
+    return y if negative_slope == 1 else functional.leaky_relu_(y, negative_slope)
 
 
 def norm_act_fwd(
@@ -99,12 +108,21 @@ def norm_act_bwd(
     negative_slope: float,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return d_x like x, d_weight and d_bias like weight and bias (None where those are)."""
-    xh, z = _normalised(x, mean, rstd, weight, bias, num_groups)
-    u = _through_activation(g, z, num_groups, negative_slope)
-    r, gamma = _per_group(rstd), _gamma(weight, xh, num_groups)
-    sum_u, sum_uxh, a, b = _first_order_sums(u, xh, gamma)
-    d_x = r * (gamma * u - a - b * xh)
-    return _ungrouped(d_x, x), _like(sum_uxh, weight), _like(sum_u, bias)
+    if _few(x, num_groups):
+        wide = (g.float(), x.float(), mean, rstd, weight, bias)
+        d_x, *sums = norm_act_bwd(*wide, num_groups, negative_slope)
+        return d_x.to(x.dtype), sums[0], sums[1]
+    centred, mu = _centred(x, mean)
+    u = _z(x, centred, mu, rstd, weight, bias)
+    _through_activation(g, u, negative_slope, out=u)
+    r, gamma = _of_channels(x, rstd), _gamma(weight, mean)
+    sum_u, sum_uxh = _sums(u, centred, mu, r)
+    a, b = _means((gamma * sum_u, gamma * sum_uxh), x, num_groups)
+    # d_x = r (gamma u - a - b xh), the last two as an affine map of x
+    of_x = -r.square() * b
+    d_x = _affine(centred, of_x, -r * a - of_x * mu)
+    d_x = torch.addcmul(d_x, u, _over_voxels(r * gamma, x), out=_like_dense(d_x, x))
+    return d_x, _like(sum_uxh, weight), _like(sum_u, bias)
 
 
 def norm_act_bwd_bwd(
@@ -125,38 +143,58 @@ def norm_act_bwd_bwd(
     mean and rstd count as functions of x. The derivative for the bias is zero almost everywhere
     and is not returned. A gg_* that is None counts as zero.
     """
-    xh, z = _normalised(x, mean, rstd, weight, bias, num_groups)
-    u = _through_activation(g, z, num_groups, negative_slope)
-    r, gamma = _per_group(rstd), _gamma(weight, xh, num_groups)
-    sum_u, sum_uxh, a, b = _first_order_sums(u, xh, gamma)
-    m = xh.shape[2] * xh.shape[3]
-
-    d_u, d_x = torch.zeros_like(xh), torch.zeros_like(xh)
-    d_gamma = torch.zeros_like(sum_u)
+    if _few(x, num_groups):
+        v = None if gg_x is None else gg_x.float()
+        rest = (gg_weight, gg_bias, g.float(), x.float(), mean, rstd, weight, bias)
+        d_g, d_x, d_weight = norm_act_bwd_bwd(v, *rest, num_groups, negative_slope)
+        return d_g.to(g.dtype), d_x.to(x.dtype), d_weight
+    centred, mu = _centred(x, mean)
+    z = _z(x, centred, mu, rstd, weight, bias)
+    u = _through_activation(g, z, negative_slope)
+    r, gamma = _of_channels(x, rstd), _gamma(weight, mean)
+    sum_u, sum_uxh = _sums(u, centred, mu, r)
+    rows = [gamma * sum_u, gamma * sum_uxh]
     if gg_x is not None:
-        v = _grouped(gg_x.to(xh.dtype), num_groups)
-        v_xh = (v * xh).sum(_ELEMENTS, keepdim=True)
-        v_u = (v * u).sum(_ELEMENTS, keepdim=True)
-        v_mean = v.mean(_GROUP, keepdim=True)
-        c = v_xh.sum(2, keepdim=True) / m
-        k = (gamma * v_u).sum(2, keepdim=True) / m - v_mean * a
-        d_u = gamma * r * (v - v_mean - c * xh)
-        d_x = -r.square() * (c * (gamma * u - a) + b * (v - v_mean) + (k - 3 * b * c) * xh)
+        sum_v, v_xh = _sums(gg_x, centred, mu, r)
+        v_u = _sum(gg_x * u, mean)
+        rows += [sum_v, v_xh, gamma * v_u]
+    if gg_weight is not None:
+        h = gg_weight.to(mean.dtype)
+        rows += [h * sum_u, h * sum_uxh]
+    a, b, *means = _means(rows, x, num_groups)
+
+    # of a channel: d_g = s (g_v v + g_xh xh + g_one), d_x = x_u u + x_v v + x_xh xh + x_one
+    r2 = r.square()
+    g_xh = g_one = x_u = x_xh = x_one = d_gamma = torch.zeros_like(sum_u)
+    if gg_x is not None:
+        v_mean, c, v_u_mean = means[:3]
+        g_v, x_v, r2c = gamma * r, -r2 * b, r2 * c
+        g_xh, g_one, x_u = -g_v * c, -g_v * v_mean, -r2c * gamma
+        x_xh = r2 * (v_mean * a + 3 * b * c - v_u_mean)
+        x_one = r2c * a - x_v * v_mean
         d_gamma = r * (v_u - v_mean * sum_u - c * sum_uxh)
     if gg_weight is not None:
-        h = _per_channel(gg_weight.to(xh.dtype), num_groups)
-        d_u = d_u + h * xh
-        mean_hu = (h * sum_u).sum(2, keepdim=True) / m
-        mean_huxh = (h * sum_uxh).sum(2, keepdim=True) / m
-        d_x = d_x + r * (h * u - mean_hu - mean_huxh * xh)
+        h_u, h_uxh = means[-2:]
+        g_xh, x_u = g_xh + h, x_u + r * h
+        x_xh, x_one = x_xh - r * h_uxh, x_one - r * h_u
     if gg_bias is not None:
-        d_u = d_u + _per_channel(gg_bias.to(xh.dtype), num_groups)
-    d_g = torch.where(z > 0, d_u, negative_slope * d_u)
-    return _ungrouped(d_g, g), _ungrouped(d_x, x), _like(d_gamma, weight)
+        g_one = g_one + gg_bias.to(mean.dtype)
+    # xh = r (centred - mu)
+    g_xh, x_xh = g_xh * r, x_xh * r
+    d_g = _affine(centred, g_xh, g_one - g_xh * mu)
+    d_x = _affine(centred, x_xh, x_one - x_xh * mu)
+    if gg_x is not None:
+        d_g.addcmul_(gg_x, _over_voxels(g_v, x))
+        d_x.addcmul_(gg_x, _over_voxels(x_v, x))
+    d_g = _through_activation(d_g, z, negative_slope, out=z)
+    d_x = torch.addcmul(d_x, u, _over_voxels(x_u, x), out=_like_dense(d_x, x))
+    return d_g, d_x, _like(d_gamma, weight)
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+def _few(x: Tensor, num_groups: int) -> bool:
+    """Whether x, of half width, has so few elements a group that roundings do not average out."""
+    narrow = x.dtype in (torch.float16, torch.bfloat16)
+    return narrow and x.numel() < _FEW * x.shape[0] * num_groups
 
 
 def _grouped(x: Tensor, num_groups: int) -> Tensor:
@@ -165,56 +203,93 @@ def _grouped(x: Tensor, num_groups: int) -> Tensor:
     return x.reshape(batch, num_groups, channels // num_groups, math.prod(space))
 
 
-def _ungrouped(t: Tensor, like: Tensor) -> Tensor:
-    return t.reshape(like.shape).to(like.dtype)
-
-
-def _per_group(t: Tensor) -> Tensor:  # [B, G]
-    return t[:, :, None, None]
-
-
 def _per_channel(t: Tensor, num_groups: int) -> Tensor:  # [C] or [B, C]
     return t.reshape(-1, num_groups, t.shape[-1] // num_groups, 1)
 
 
-def _gamma(weight: Tensor | None, xh: Tensor, num_groups: int) -> Tensor:
-    return xh.new_ones(()) if weight is None else _per_channel(weight.to(xh.dtype), num_groups)
+def _of_channels(x: Tensor, t: Tensor) -> Tensor:
+    """[B, C] of t [B, G]."""
+    return t.repeat_interleave(x.shape[1] // t.shape[1], 1, output_size=x.shape[1])
 
 
-def _normalised(
+def _over_voxels(t: Tensor, x: Tensor) -> Tensor:
+    """[B or 1, C, 1, ...] of t [B, C] or [C]."""
+    return t.view(-1, x.shape[1], *(1,) * (x.dim() - 2))
+
+
+def _gamma(weight: Tensor | None, mean: Tensor) -> Tensor:
+    return mean.new_ones(()) if weight is None else weight.to(mean.dtype)
+
+
+def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Scale x + shift by channels [B, C], in their dtype and the memory format of x."""
+    return torch.addcmul(_over_voxels(shift, x), x, _over_voxels(scale, x))
+
+
+def _centred(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """X less a number for each channel, and the mean that is left in it, [B, C].
+
+    About its mean where x has the digits that a large mean would cost; at half width x itself.
+    """
+    mu = _of_channels(x, mean)
+    if x.dtype != mean.dtype:
+        return x, mu
+    return x - _over_voxels(mu, x), torch.zeros_like(mu)
+
+
+def _z(
     x: Tensor,
-    mean: Tensor,
+    centred: Tensor,
+    mu: Tensor,
     rstd: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    num_groups: int,
-) -> tuple[Tensor, Tensor]:
-    """Return xh and z, both [B, G, K, S]."""
-    xh = (_grouped(_wide(x), num_groups) - _per_group(mean)) * _per_group(rstd)
-    z = _gamma(weight, xh, num_groups) * xh
-    return xh, z if bias is None else z + _per_channel(bias.to(z.dtype), num_groups)
+) -> Tensor:
+    """Value before the activation, rounded alike in every pass, so that each finds its side."""
+    scale = _of_channels(x, rstd) * _gamma(weight, rstd)
+    shift = -mu * scale if bias is None else bias.to(mu.dtype) - mu * scale
+    out = torch.empty_like(x)
+    torch.addcmul(_over_voxels(shift, x), centred, _over_voxels(scale, x), out=out)
+    return out
 
 
-def _through_activation(g: Tensor, z: Tensor, num_groups: int, negative_slope: float) -> Tensor:
-    wide = _grouped(g.to(z.dtype), num_groups)
-    return torch.where(z > 0, wide, negative_slope * wide)
+def _like_dense(wide: Tensor, x: Tensor) -> Tensor:
+    """Where a result like x goes: into `wide` itself where that is of its dtype."""
+    return wide if wide.dtype == x.dtype else torch.empty_like(x)
 
 
-def _first_order_sums(
-    u: Tensor, xh: Tensor, gamma: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sums of u and u xh a channel; means of gamma u and gamma u xh a group."""
-    m = xh.shape[2] * xh.shape[3]
-    sum_u = u.sum(_ELEMENTS, keepdim=True)
-    sum_uxh = (u * xh).sum(_ELEMENTS, keepdim=True)
-    a = (gamma * sum_u).sum(2, keepdim=True) / m
-    b = (gamma * sum_uxh).sum(2, keepdim=True) / m
-    return sum_u, sum_uxh, a, b
+def _through_activation(
+    g: Tensor, z: Tensor, negative_slope: float, out: Tensor | None = None
+) -> Tensor:
+    """Gradient g of the activation's output, as that of its input z."""
+    if out is None:
+        out = torch.empty_like(z)
+    u: Tensor = _aten.leaky_relu_backward.grad_input(g, z, negative_slope, False, grad_input=out)
+    return u
+
+
+def _sum(t: Tensor, mean: Tensor) -> Tensor:
+    """[B, C]: over the voxels of a channel, in the dtype of the statistics."""
+    voxels = tuple(range(2, t.dim()))
+    return t.sum(voxels, dtype=mean.dtype) if voxels else t.to(mean.dtype)
+
+
+def _means(rows: Sequence[Tensor], x: Tensor, num_groups: int) -> tuple[Tensor, ...]:
+    """Of each row [B, C]: sum over the channels of a group, divided by its elements, [B, C]."""
+    m = x.numel() // (x.shape[0] * num_groups)
+    stacked = torch.stack([*rows]).view(len(rows), len(x), num_groups, -1)
+    total = (stacked.sum(3, keepdim=True) / m).expand_as(stacked)
+    return tuple(total.flatten(2).unbind())
+
+
+def _sums(t: Tensor, centred: Tensor, mu: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, C]: sums of t and of t xh over the voxels of a channel."""
+    total = _sum(t, mu)
+    return total, (_sum(t * centred, mu) - mu * total) * r
 
 
 def _like(sums: Tensor, parameter: Tensor | None) -> Tensor | None:
-    """Channel sums [B, G, K, 1] in the shape of the parameter they belong to."""
+    """Channel sums [B, C] in the shape of the parameter they belong to."""
     if parameter is None:
         return None
-    per_sample = sums.reshape(sums.shape[0], -1)
-    return (per_sample if parameter.dim() == 2 else per_sample.sum(0)).to(parameter.dtype)
+    return (sums if parameter.dim() == 2 else sums.sum(0)).to(parameter.dtype)

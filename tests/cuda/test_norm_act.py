@@ -219,3 +219,13 @@ def test_empty(shape: tuple[int, ...], kernels) -> None:
     assert d_x.shape == x.shape
     assert d_weight is not None and d_weight.tolist() == [0.0] * 4
     assert d_bias is not None and d_bias.tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_small_deep_volume_fills_every_multiprocessor(dtype, kernels) -> None:
+    """Tiles of channels are wider at half width; slices have to be shorter by as much."""
+    x = torch.empty(8, 512, 8, 8, 8, dtype=dtype).contiguous(memory_format=torch.channels_last_3d)
+    # [B, C, 2, slices] floats are its scratch memory
+    slices = kernels.norm_act_workspace("norm_act_fwd", x, 512) // (8 * 512 * 2 * 4)
+    tiles = 512 // (64 * 16 // x.element_size())
+    assert 8 * tiles * slices >= 2 * 132

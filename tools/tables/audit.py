@@ -200,23 +200,6 @@ def quality_power(files: list[Any]) -> list[str]:
     return table(header, lines)
 
 
-def quality_sizes(files: list[Any]) -> list[str]:
-    """Verdicts of the questions of quality where nothing is planted, by volumes a patient."""
-    verdicts = ("fail", "warn", "cannot tell", "pass")
-    return table(
-        ["finding", "volumes a patient", "sets", *verdicts],
-        [
-            [
-                row["finding"],
-                str(row["volumes"]),
-                str(row["runs"]),
-                *(str(row[v]) for v in verdicts),
-            ]
-            for row in _rows(files)
-        ],
-    )
-
-
 def generated_labels(files: list[Any]) -> list[str]:
     """What is said of generated labels, by how many are wrong and how clear the volumes are."""
     verdicts = ("fail", "warn", "cannot tell", "pass")
@@ -251,6 +234,5 @@ RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
     "label_power": label_power,
     "copy_power": copy_power,
     "quality_power": quality_power,
-    "quality_sizes": quality_sizes,
     "generated_labels": generated_labels,
 }

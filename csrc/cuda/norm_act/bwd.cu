@@ -34,7 +34,7 @@ template <class T, int V>
 __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
     norm_act_bwd_sums_kernel(const __grid_constant__ BwdParams<T> p) {
   using A = Compute<T>;
-  const NormActWalk walk(p.grid);
+  const NormActWalk walk(p.grid, blockIdx.x);
   const NormActConstants<A, V> c(p.grid, walk, p.mean, p.rstd, p.weight, p.bias);
   A sums[kSums][V] = {};
   for_rows<kRows, T, V>(walk, {p.g, p.x}, [&](const auto& row, int64_t) {
@@ -86,16 +86,15 @@ __global__ void __launch_bounds__(kFinishThreads)
   }
 }
 
-// One block per (sample, tile of channels, slice).
+// One block per (sample, tile of channels, slice), the last first, as the sums left the cache.
 template <class T, int V>
 __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
     norm_act_bwd_kernel(const __grid_constant__ BwdParams<T> p) {
   using A = Compute<T>;
-  const NormActWalk walk(p.grid);
+  const NormActWalk walk(p.grid, gridDim.x - 1 - blockIdx.x);
+  const NormActConstants<A, V, kCoefficients> c(p.grid, walk, p.mean, p.rstd, p.weight, p.bias,
+                                                p.coefficients);
   if (!walk.participates) return;
-  const NormActConstants<A, V> c(p.grid, walk, p.mean, p.rstd, p.weight, p.bias);
-  A by[kCoefficients][V];
-  load_coefficients(p.grid, walk, p.coefficients, by);
   for_rows<kRows, T, V>(walk, {p.g, p.x}, [&](const auto& row, int64_t at) {
     A g[V], x[V];
     row.values(0, g);
@@ -105,7 +104,7 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
       const A centred = x[i] - c.mean[i];
       const A z = norm_act_z(centred, c.scale[i], c.bias[i]);
       const A u = g[i] * norm_act_slope(z, p.negative_slope);
-      g[i] = u * by[0][i] + (centred * by[1][i] + by[2][i]);
+      g[i] = u * c.by[0][i] + (centred * c.by[1][i] + c.by[2][i]);
     }
     store_global(p.d_x + at, g);
   });
@@ -146,7 +145,8 @@ cudaError_t bwd(const NormActBwdParams& p, void* workspace, void* stream) {
   error = launch(norm_act_bwd_finish_kernel<T>, grid.B * grid.G, kFinishThreads,
                  2 * kFinishWarps * sizeof(double), params, stream);
   if (error != cudaSuccess) return error;
-  error = launch(norm_act_bwd_kernel<T, V>, grid.blocks(), kNormThreads, 0, params, stream);
+  error = launch(norm_act_bwd_kernel<T, V>, grid.blocks(), kNormThreads,
+                 NormActConstants<A, V, kCoefficients>::shared_bytes(grid), params, stream);
   if (error != cudaSuccess) return error;
   return write_affine_gradients(grid, p.d_bias, params.totals, p.d_weight,
                                 params.totals + grid.B * grid.C, stream);

@@ -38,7 +38,7 @@ template <class T, int V>
 __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
     norm_act_bwd_bwd_sums_kernel(const __grid_constant__ BwdBwdParams<T> p) {
   using A = Compute<T>;
-  const NormActWalk walk(p.grid);
+  const NormActWalk walk(p.grid, blockIdx.x);
   const NormActConstants<A, V> c(p.grid, walk, p.mean, p.rstd, p.weight, p.bias);
   A sums[kSums][V] = {};
   for_rows<kRows, T, V>(walk, {p.v, p.g, p.x}, [&](const auto& row, int64_t) {
@@ -112,16 +112,15 @@ __global__ void __launch_bounds__(kFinishThreads)
   }
 }
 
-// One block per (sample, tile of channels, slice).
+// One block per (sample, tile of channels, slice), the last first, as the sums left the cache.
 template <class T, int V>
 __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
     norm_act_bwd_bwd_kernel(const __grid_constant__ BwdBwdParams<T> p) {
   using A = Compute<T>;
-  const NormActWalk walk(p.grid);
+  const NormActWalk walk(p.grid, gridDim.x - 1 - blockIdx.x);
+  const NormActConstants<A, V, kCoefficients> c(p.grid, walk, p.mean, p.rstd, p.weight, p.bias,
+                                                p.coefficients);
   if (!walk.participates) return;
-  const NormActConstants<A, V> c(p.grid, walk, p.mean, p.rstd, p.weight, p.bias);
-  A by[kCoefficients][V];
-  load_coefficients(p.grid, walk, p.coefficients, by);
   for_rows<kRows, T, V>(walk, {p.v, p.g, p.x}, [&](const auto& row, int64_t at) {
     A v[V], g[V], x[V];
     row.values(0, v);
@@ -133,8 +132,8 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
       const A z = norm_act_z(centred, c.scale[i], c.bias[i]);
       const A s = norm_act_slope(z, p.negative_slope);
       const A u = g[i] * s;
-      g[i] = s * (v[i] * by[0][i] + (centred * by[1][i] + by[2][i]));
-      x[i] = u * by[3][i] + (v[i] * by[4][i] + (centred * by[5][i] + by[6][i]));
+      g[i] = s * (v[i] * c.by[0][i] + (centred * c.by[1][i] + c.by[2][i]));
+      x[i] = u * c.by[3][i] + (v[i] * c.by[4][i] + (centred * c.by[5][i] + c.by[6][i]));
     }
     store_global(p.d_g + at, g);
     store_global(p.d_x + at, x);
@@ -185,7 +184,8 @@ cudaError_t bwd_bwd(const NormActBwdBwdParams& p, void* workspace, void* stream)
   error = launch(norm_act_bwd_bwd_finish_kernel<T>, grid.B * grid.G, kFinishThreads,
                  kMeans * kFinishWarps * sizeof(double), params, stream);
   if (error != cudaSuccess) return error;
-  error = launch(norm_act_bwd_bwd_kernel<T, V>, grid.blocks(), kNormThreads, 0, params, stream);
+  error = launch(norm_act_bwd_bwd_kernel<T, V>, grid.blocks(), kNormThreads,
+                 NormActConstants<A, V, kCoefficients>::shared_bytes(grid), params, stream);
   if (error != cudaSuccess) return error;
   return write_affine_gradients(grid, p.d_weight, params.d_weight, {}, nullptr, stream);
 }

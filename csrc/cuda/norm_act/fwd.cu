@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
     norm_act_moments_kernel(const __grid_constant__ MomentsParams<T> p) {
   using A = Compute<T>;
   const NormActGrid& grid = p.grid;
-  const NormActWalk walk(grid);
+  const NormActWalk walk(grid, blockIdx.x);
   A shift[V] = {}, mean[V] = {}, m2[V] = {};
   A count = 0;
 #pragma unroll
@@ -156,14 +156,15 @@ struct ApplyParams {
   Compute<T> negative_slope;
 };
 
-// One block per (sample, tile of channels, slice).
+// One block per (sample, tile of channels, slice), the last first: the L2 cache holds what the
+// statistics have read last.
 template <class T, int V>
 __global__ void __launch_bounds__(kNormThreads, kNormBlocks)
     norm_act_apply_kernel(const __grid_constant__ ApplyParams<T> p) {
   using A = Compute<T>;
-  const NormActWalk walk(p.grid);
-  if (!walk.participates) return;
+  const NormActWalk walk(p.grid, gridDim.x - 1 - blockIdx.x);
   const NormActConstants<A, V> c(p.grid, walk, p.mean, p.rstd, p.weight, p.bias);
+  if (!walk.participates) return;
   for_rows<kApplyRows, T, V>(walk, {p.x}, [&](const auto& row, int64_t at) {
     A value[V];
     row.values(0, value);
@@ -204,7 +205,8 @@ cudaError_t apply(const NormActFwdParams& p, void* stream) {
                               p.weight,
                               p.bias,
                               static_cast<A>(p.negative_slope)};
-  return launch(norm_act_apply_kernel<T, V>, grid.blocks(), kNormThreads, 0, params, stream);
+  return launch(norm_act_apply_kernel<T, V>, grid.blocks(), kNormThreads,
+                NormActConstants<A, V>::shared_bytes(grid), params, stream);
 }
 
 }  // namespace

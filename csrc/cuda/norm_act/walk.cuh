@@ -12,6 +12,7 @@
 
 #include "core/ceil_div.h"
 #include "core/norm_act.h"
+#include "cuda/divisor.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/reduce.cuh"
 #include "cuda/vec.cuh"
@@ -36,10 +37,11 @@ struct NormActGrid {
   int64_t B, C, S, G;
   int64_t slice_voxels;  // a multiple of every V
   int64_t slices;
-  int64_t tiles;      // of channels
-  int64_t row_pitch;  // elements from one row to the next
-  int columns;        // threads side by side along the channels
-  int lane_step;      // channels from one element of a row to the next: 1, or 0 channels first
+  int64_t tiles;                                   // of channels
+  int64_t row_pitch;                               // elements from one row to the next
+  int columns;                                     // threads side by side along the channels
+  Divisor slices_by{1}, tiles_by{1}, group_by{1};  // by slices, tiles, channels of a group
+  int lane_step;  // channels from one element of a row to the next: 1, or 0 channels first
   int V;
 
   NormActGrid(const NormActShape& shape, int V) : B(shape.B), C(shape.C), S(shape.S), G(shape.G) {
@@ -51,6 +53,7 @@ struct NormActGrid {
     lane_step = last ? 1 : 0;
     slice_voxels = slice_size(shape);
     slices = ceil_div(S, slice_voxels);
+    slices_by = Divisor(slices), tiles_by = Divisor(tiles), group_by = Divisor(C / G);
   }
 
   // The same for every V, so that the workspace does not depend on the alignment of pointers.
@@ -58,7 +61,9 @@ struct NormActGrid {
     const int64_t elements = shape.B * shape.C * shape.S;
     const int64_t take = std::clamp(elements / most_blocks(), kMinElements, kMaxElements);
     const bool last = shape.layout == Layout::kChannelsLast;
-    const int64_t width = last ? std::min<int64_t>(shape.C, kMaxColumns) : 1;
+    // of the tiles of 16-byte accesses
+    const int64_t most = kMaxColumns * (16 / element_size(shape.dtype));
+    const int64_t width = last ? std::min(shape.C, most) : 1;
     const int64_t voxels = std::max(take / width, ceil_div(shape.S, kMaxSlices));
     return ceil_div(voxels, 8) * 8;
   }
@@ -86,11 +91,9 @@ struct NormActWalk {
   int row;          // its first row, counted within the block
   bool participates;
 
-  __device__ explicit NormActWalk(const NormActGrid& grid) {
-    const int64_t block = blockIdx.x;
-    slice = block % grid.slices;
-    tile = block / grid.slices % grid.tiles;
-    b = block / grid.slices / grid.tiles;
+  // block: of the grid; of what reads again what other blocks have just read, the last one first.
+  __device__ NormActWalk(const NormActGrid& grid, int64_t block) {
+    b = grid.tiles_by.quotient(grid.slices_by.quotient(block, &slice), &tile);
     const int column = static_cast<int>(threadIdx.x) % grid.columns;
     row = static_cast<int>(threadIdx.x) / grid.columns;
     channel = tile * grid.width() + column * grid.V * grid.lane_step;
@@ -156,40 +159,67 @@ __device__ A affine_at(const NormActAffine& affine, A absent, int64_t b, int64_t
   }
 }
 
-// z = (x - mean) scale + bias for each element of a row.
-template <class A, int V>
+// z = (x - mean) scale + bias for each element of a row, and kCount coefficients of its channel. A
+// block finds the constants of its channels once, in shared memory: by each thread for each of its
+// elements they would be more instructions than the rows of a small volume.
+template <class A, int V, int kCount = 0>
 struct NormActConstants {
-  A mean[V], scale[V], bias[V];
+  A mean[V], scale[V], bias[V], by[kCount + 1][V];
 
+  // Elements of shared memory that it takes; free again after the next barrier.
+  static size_t shared_bytes(const NormActGrid& grid) {
+    return (3 + kCount) * grid.width() * sizeof(A);
+  }
+
+  // coefficients: [B, C, kCount]
   __device__ NormActConstants(const NormActGrid& grid, const NormActWalk& walk, const A* means,
                               const A* rstds, const NormActAffine& weight,
-                              const NormActAffine& bias_parameter) {
-    const int64_t group_channels = grid.C / grid.G;
+                              const NormActAffine& bias_parameter,
+                              const A* coefficients = nullptr) {
+    A* shared = shared_memory<A>();
+    const int width = grid.width();
+    for (int i = threadIdx.x; i < width; i += kNormThreads) {
+      const int64_t c = walk.tile * width + i;
+      if (c >= grid.C) break;
+      int64_t rest;
+      const int64_t group = walk.b * grid.G + grid.group_by.quotient(c, &rest);
+      shared[i] = means[group];
+      shared[width + i] = affine_at(weight, A(1), walk.b, c, grid.C) * rstds[group];
+      shared[2 * width + i] = affine_at(bias_parameter, A(0), walk.b, c, grid.C);
 #pragma unroll
-    for (int i = 0; i < V; ++i) {
-      const int64_t c = walk.channel + i * grid.lane_step;
-      if (!walk.participates) continue;
-      const int64_t group = walk.b * grid.G + c / group_channels;
-      mean[i] = means[group];
-      scale[i] = affine_at(weight, A(1), walk.b, c, grid.C) * rstds[group];
-      bias[i] = affine_at(bias_parameter, A(0), walk.b, c, grid.C);
+      for (int k = 0; k < kCount; ++k) {
+        shared[(3 + k) * width + i] = coefficients[(walk.b * grid.C + c) * kCount + k];
+      }
     }
+    __syncthreads();
+    if (!walk.participates) return;
+    const int first = static_cast<int>(walk.channel - walk.tile * width);
+    const auto take = [&](int row, A(&to)[V]) {
+      const A* from = shared + row * width + first;
+      if (!grid.lane_step) {
+#pragma unroll
+        for (int i = 0; i < V; ++i) to[i] = *from;
+      } else if constexpr (V * sizeof(A) % 16 == 0) {
+        constexpr int kW = 16 / sizeof(A);
+#pragma unroll
+        for (int i = 0; i < V; i += kW) {
+          A part[kW];
+          load_pack(from + i, part);
+#pragma unroll
+          for (int j = 0; j < kW; ++j) to[i + j] = part[j];
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < V; ++i) to[i] = from[i];
+      }
+    };
+    take(0, mean);
+    take(1, scale);
+    take(2, bias);
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) take(3 + k, by[k]);
   }
 };
-
-// Coefficients of each element of a row, from [B, C, kCount].
-template <int kCount, int V, class A>
-__device__ void load_coefficients(const NormActGrid& grid, const NormActWalk& walk,
-                                  const A* coefficients, A (&to)[kCount][V]) {
-#pragma unroll
-  for (int i = 0; i < V; ++i) {
-    const int64_t c = walk.channel + i * grid.lane_step;
-#pragma unroll
-    for (int k = 0; k < kCount; ++k) {
-      to[k][i] = coefficients[(walk.b * grid.C + c) * kCount + k];
-    }
-  }
-}
 
 // Calls pass(value of the storage type, V): the widest access if every row begins on a border of
 // it.
@@ -219,6 +249,7 @@ __device__ void write_partial_sums(const NormActGrid& grid, const NormActWalk& w
   A* shared = shared_memory<A>();
   const int lanes = grid.lane_step ? V : 1;
   constexpr int kPitch = kNormThreads * V;
+  __syncthreads();  // the constants have been read
 #pragma unroll
   for (int k = 0; k < kCount; ++k) {
     if (!grid.lane_step) {

@@ -105,7 +105,7 @@ _METHODS_POSED = (
     "r = d1 / mean(d2, ..., d10) of distances to the training volumes by local contrast (deviation "
     "from the mean around each voxel, over the deviation there; what real volumes have in "
     "common whitened), in eight mirror images and of either sign. Two searches: by the half that "
-    "is most alike; and in 81 poses (turned by 15 degrees either way or not about each axis, "
+    "is most alike; and in 21 poses (turned by 15 degrees either way about one axis or not, "
     "zoomed by 1.1 or its inverse or not)."
 )
 _NAMES = (
