@@ -161,4 +161,4 @@ def test_one_is_said_in_the_singular(tmp_path: Path) -> None:
     save_volume(tmp_path / "a.nii", np.random.rand(8, 8, 8) * 100, np.eye(4))
     summary = inspect(tmp_path).summary
     assert summary is not None and summary.lines()[0] == "1 volume of 1 subject"
-    assert summary.notes[0].startswith("1 volume names no subject: ")
+    assert summary.notes[0].startswith("1 volume without a named subject: ")
