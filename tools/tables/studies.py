@@ -110,7 +110,8 @@ def triton_nearest(files: list[Any]) -> list[str]:
     return _triton(files, TRITON_NEAREST)
 
 
-# Label -> beginning of the names of kernels of float32 and bfloat16 that read 16 bytes at once.
+# Label -> beginning, or with a place for the dtype all, of the names of kernels of float32 and
+# bfloat16 that read 16 bytes at once.
 CUDA = {
     "`norm_act`: moments": "norm_act_moments_kernel",
     "application": "norm_act_apply_kernel",
@@ -118,7 +119,9 @@ CUDA = {
     "backward": "norm_act_bwd_kernel",
     "sums of the second derivative": "norm_act_bwd_bwd_sums_kernel",
     "second derivative": "norm_act_bwd_bwd_kernel",
-    "`bias_act`": "bias_act_",
+    "`bias_act` forward, channels last": "bias_act_fwd_kernel<{}, 2>",
+    "forward, channels first": "bias_act_fwd_kernel<{}, 1>",
+    "`bias_act` backward": "bias_act_bwd_kernel<{}>",
     "slope's penalty: squares": "slope_penalty_squares_kernel",
     "derivative": "slope_penalty_bwd_kernel",
     "mix": "slope_penalty_mix_kernel",
@@ -141,7 +144,8 @@ def cuda_kernels(files: list[Any]) -> list[str]:
             found = [
                 kernel
                 for kernel in files[0]["kernels"]
-                if kernel["name"].startswith(start) and kernel["name"].partition("<")[2] in ends
+                if kernel["name"] == start.format(dtype)
+                or (kernel["name"].startswith(start) and kernel["name"].partition("<")[2] in ends)
             ]
             limits |= {kernel["goal"] for kernel in found}
             most = max(kernel["registers"] for kernel in found)
