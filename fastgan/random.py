@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-__all__ = ["Draws"]
+__all__ = ["Draws", "placed"]
 
 
 class Draws:
@@ -46,3 +46,13 @@ class Draws:
     def normal(self, step: int, purpose: str, shape: Sequence[int]) -> torch.Tensor:
         """Standard normal float32 CPU tensor of `shape`."""
         return torch.from_numpy(self.numpy(step, purpose).standard_normal(shape, dtype=np.float32))
+
+
+def placed(drawn: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`drawn`, which was made on the host, on `device`; the host waits for no copy to a GPU.
+
+    From pageable memory it would: the driver first copies to a buffer of its own.
+    """
+    if device.type != "cuda" or drawn.device.type != "cpu":
+        return drawn.to(device)
+    return drawn.pin_memory().to(device, non_blocking=True)

@@ -65,7 +65,7 @@ def test_rejects_cuda_mode(toolchain: ModuleType, value: str) -> None:
 
 
 def test_default_archs_are_those_the_compiler_has(toolchain: ModuleType) -> None:
-    assert toolchain.parse_cuda_archs({}, AVAILABLE) == ["80", "90a", "100"]
+    assert toolchain.parse_cuda_archs({}, AVAILABLE) == ["80", "90a", "100", "120"]
     assert toolchain.parse_cuda_archs({}, ("80", "90")) == ["80", "90a"]
     with pytest.raises(toolchain.BuildError, match="nvcc has none of"):
         toolchain.parse_cuda_archs({}, ("70",))

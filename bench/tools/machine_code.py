@@ -108,7 +108,7 @@ LIMITS = [
     Limit(r"norm_act_bwd_sums_kernel<\w+, [248]>", 64, 112, 128, 0, GOAL),
     Limit(r"norm_act_bwd_kernel<\w+, [248]>", 64, 128, 128, 128, GOAL),
     Limit(r"slope_penalty_squares_kernel<\w+, [248]>", 40, 64, 128, 0, GOAL),
-    Limit(r"slope_penalty_(bwd|mix)_kernel<\w+, [248]>", 40, 64, 128, 128, 32 << 10),
+    Limit(r"slope_penalty_(bwd|mix)_kernel<\w+, [248]>", 40, 64, 128, 128, GOAL),
     Limit(r"bias_act_fwd_kernel<\w+, [02]>", 40, 64, 128, 128, GOAL, BITS),
     Limit(r"bias_act_fwd_kernel<\w+, 1>", 40, 64, 128, 128, GOAL, BITS | ELEMENTS),
     Limit(r"bias_act_bwd_kernel<", 40, 64, 128, 128, GOAL, BITS),

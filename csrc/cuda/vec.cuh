@@ -85,15 +85,15 @@ __device__ __forceinline__ void store_pack(T* __restrict__ to, const Compute<T> 
 }
 
 // To global memory, as one access of 16 bytes: of a struct the compiler makes four of 4 bytes for
-// half of the rows of a loop.
+// half of the rows of a loop. Not for what the same kernel reads again: the compiler may move reads
+// across, which is how several rows are under way at once.
 template <int V, class T>
 __device__ __forceinline__ void store_global(T* __restrict__ to, const Compute<T> (&from)[V]) {
 #ifdef __CUDA_ARCH__
   if constexpr (sizeof(T) * V == 16) {
     const auto words = __builtin_bit_cast(Words, packed<V, T>(from));
     asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
-                 "r"(words.at[0]), "r"(words.at[1]), "r"(words.at[2]), "r"(words.at[3])
-                 : "memory");
+                 "r"(words.at[0]), "r"(words.at[1]), "r"(words.at[2]), "r"(words.at[3]));
     return;
   }
 #endif

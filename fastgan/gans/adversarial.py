@@ -19,7 +19,7 @@ from fastgan.gans.objectives import find_objective
 from fastgan.gans.penalties import Penalty
 from fastgan.gans.settings import AdversarialSettings
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
-from fastgan.random import Draws
+from fastgan.random import Draws, placed
 
 __all__ = ["AdversarialGAN"]
 
@@ -232,7 +232,7 @@ class AdversarialGAN(Variant):
             labels = batch.labels.to(device)
         return self.critic_loss(
             batch.volumes.to(device),
-            z.to(device),
+            placed(z, device),
             labels,
             rng=draws.numpy(step, f"augment/{purpose}"),
             mixing=draws.torch_generator(step, f"mix/{purpose}"),
@@ -246,7 +246,7 @@ class AdversarialGAN(Variant):
         z = draws.normal(step, "latent/generator", (size, self.latent_dim))
         labels = self.labels.draw(size, draws.numpy(step, "labels/generator"))
         rng = draws.numpy(step, "augment/generator")
-        return self.generator_loss(z.to(self.device), _to(labels, self.device), rng=rng)
+        return self.generator_loss(placed(z, self.device), _to(labels, self.device), rng=rng)
 
     def _balance_metrics(self, metrics: dict[str, Tensor], norms: Tensor) -> dict[str, Tensor]:
         """E_P f - E_Q f = 2 lambda E[n (n - 1)] where scaling the critic gains nothing."""
@@ -272,4 +272,4 @@ def _score(critic: nn.Module, x: Tensor, labels: Tensor | None) -> Tensor:
 
 
 def _to(labels: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if labels is None else labels.to(device)
+    return None if labels is None else placed(labels, device)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fastgan.measures.augmentation_limits import BRIGHTNESS, CONTRAST, LARGEST_SHIFT
 from fastgan.nn.choices import check_choice
+from fastgan.random import placed
 
 __all__ = ["AUGMENTATIONS", "Augment"]
 
@@ -91,4 +92,4 @@ class Augment:
 
 
 def _tensor(array: np.ndarray, like: Tensor) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(like.device).to(like.dtype)
+    return placed(torch.from_numpy(np.ascontiguousarray(array)).to(like.dtype), like.device)

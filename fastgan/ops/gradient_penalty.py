@@ -11,6 +11,7 @@ from torch import Tensor
 from fastgan.errors import ConfigError
 from fastgan.ops.checks import accumulator, floating, require
 from fastgan.ops.slope_penalty import slope_penalty_fwd, slope_penalty_mix
+from fastgan.random import placed
 
 __all__ = ["GradientPenalty", "gradient_penalty"]
 
@@ -95,8 +96,7 @@ def gradient_penalty(
 def _mixed(real: Tensor, fake: Tensor, generator: torch.Generator | None) -> Tensor:
     device = real.device if generator is None else generator.device
     share = torch.rand(real.shape[0], dtype=accumulator(real), device=device, generator=generator)
-    # From a CPU generator: a copy that the device's stream orders, so nothing waits.
-    x: Tensor = slope_penalty_mix(real, fake, share.to(real.device, non_blocking=True))
+    x: Tensor = slope_penalty_mix(real, fake, placed(share, real.device))
     return x
 
 

@@ -6,6 +6,8 @@ size; operators on less than a hundredth of a volume are launches without bytes.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,10 +63,18 @@ def measure(call: Any) -> tuple[int, float]:
     return traffic.launches, round(traffic.each, 1)
 
 
+def shown(label: str, dtype: torch.dtype, launches: int, each: float) -> None:
+    """The page says so, behind what it was before."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "gpu.md").read_text(encoding="utf-8")
+    name = str(dtype).removeprefix("torch.")
+    row = rf"^\| {re.escape(label)} \| {name} \| \d+, {launches} \| [\d.]+, {each:g} \|"
+    assert re.search(row, page, re.M), row
+
+
 # Launches, and bytes an element where 4, 6 and 10 are ideal (bfloat16), 8, 12 and 20 (float32); the
 # goals of 2, 3 and 6 times those are missed, docs/gpu.md says by how much.
 NORM = {
-    torch.bfloat16: {"forward": (13, 18), "backward": (31, 34), "second": (77, 86)},
+    torch.bfloat16: {"forward": (11, 18), "backward": (31, 34), "second": (77, 86)},
     torch.float32: {"forward": (12, 28), "backward": (33, 68), "second": (79, 148)},
 }
 FORMS = [torch.channels_last_3d, torch.contiguous_format]
@@ -85,6 +95,8 @@ def test_norm_act(dtype, form) -> None:
     for name, (launches, each) in found.items():
         most_launches, most_bytes = NORM[dtype][name]
         assert launches <= most_launches and each <= most_bytes, (name, launches, each)
+        label = {"forward": "norm forward", "second": "second derivative"}.get(name, name)
+        shown(label, dtype, launches, each)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -97,6 +109,8 @@ def test_bias_act(form) -> None:
     }
     assert found["forward"] <= (5, 13.2)
     assert found["backward"] <= (5, 6.1)
+    shown("`bias_act` forward", torch.bfloat16, *found["forward"])
+    shown("`bias_act` backward", torch.bfloat16, *found["backward"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

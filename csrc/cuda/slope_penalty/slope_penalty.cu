@@ -51,6 +51,45 @@ cudaError_t by_width(const SlopePenaltyShape& shape, bool aligned, const Pass& p
   return error;
 }
 
+// Packs that a thread reads at once.
+constexpr int kPacks = 4;
+
+// Calls use(values of each tensor, offset) for a thread's packs in their order; so many are read
+// before the first of them is used.
+template <int V, class T, int kTensors, class Use>
+__device__ __forceinline__ void for_packs(const SliceGrid& grid, const T* const (&from)[kTensors],
+                                          const Use& use) {
+  using Packs = Stored<T, V>;
+  constexpr int kStep = kThreads * V;
+  const int64_t end = grid.end();
+  const auto used = [&](const Packs(&packs)[kTensors], int64_t at) {
+    Compute<T> values[kTensors][V];
+#pragma unroll
+    for (int k = 0; k < kTensors; ++k) {
+#pragma unroll
+      for (int i = 0; i < V; ++i) values[k][i] = value_of<T, V>(packs[k], i);
+    }
+    use(values, at);
+  };
+  int64_t at = grid.first(V);
+  for (; at + (kPacks - 1) * kStep < end; at += kPacks * kStep) {
+    Packs packs[kPacks][kTensors];
+#pragma unroll
+    for (int n = 0; n < kPacks; ++n) {
+#pragma unroll
+      for (int k = 0; k < kTensors; ++k) packs[n][k] = load_stored<V>(from[k] + at + n * kStep);
+    }
+#pragma unroll
+    for (int n = 0; n < kPacks; ++n) used(packs[n], at + n * kStep);
+  }
+  for (; at < end; at += kStep) {
+    Packs packs[kTensors];
+#pragma unroll
+    for (int k = 0; k < kTensors; ++k) packs[k] = load_stored<V>(from[k] + at);
+    used(packs, at);
+  }
+}
+
 template <class T>
 struct SquaresParams {
   SliceGrid grid;
@@ -64,14 +103,10 @@ __global__ void __launch_bounds__(kThreads)
     slope_penalty_squares_kernel(const __grid_constant__ SquaresParams<T> p) {
   using A = Compute<T>;
   A sums[V] = {};
-  const int64_t end = p.grid.end();
-#pragma unroll 4
-  for (int64_t at = p.grid.first(V); at < end; at += kThreads * V) {
-    A g[V];
-    load_pack(p.slope + at, g);
+  for_packs<V, T>(p.grid, {p.slope}, [&](const A(&g)[1][V], int64_t) {
 #pragma unroll
-    for (int i = 0; i < V; ++i) sums[i] += g[i] * g[i];
-  }
+    for (int i = 0; i < V; ++i) sums[i] += g[0][i] * g[0][i];
+  });
   double sum = 0;
 #pragma unroll
   for (int i = 0; i < V; ++i) sum += sums[i];
@@ -124,15 +159,11 @@ __global__ void __launch_bounds__(kThreads)
   using A = Compute<T>;
   const A factor = *p.g * slope_penalty_factor(p.norms[p.grid.sample()], p.target, p.one_sided,
                                                static_cast<A>(p.grid.B));
-  const int64_t end = p.grid.end();
-#pragma unroll 4
-  for (int64_t at = p.grid.first(V); at < end; at += kThreads * V) {
-    A value[V];
-    load_pack(p.slope + at, value);
+  for_packs<V, T>(p.grid, {p.slope}, [&](A(&value)[1][V], int64_t at) {
 #pragma unroll
-    for (int i = 0; i < V; ++i) value[i] *= factor;
-    store_global(p.d_slope + at, value);
-  }
+    for (int i = 0; i < V; ++i) value[0][i] *= factor;
+    store_global(p.d_slope + at, value[0]);
+  });
 }
 
 template <class T>
@@ -150,16 +181,11 @@ __global__ void __launch_bounds__(kThreads)
     slope_penalty_mix_kernel(const __grid_constant__ MixParams<T> p) {
   using A = Compute<T>;
   const A share = p.share[p.grid.sample()];
-  const int64_t end = p.grid.end();
-#pragma unroll 4
-  for (int64_t at = p.grid.first(V); at < end; at += kThreads * V) {
-    A real[V], fake[V];
-    load_pack(p.real + at, real);
-    load_pack(p.fake + at, fake);
+  for_packs<V, T>(p.grid, {p.real, p.fake}, [&](A(&value)[2][V], int64_t at) {
 #pragma unroll
-    for (int i = 0; i < V; ++i) fake[i] += share * (real[i] - fake[i]);
-    store_global(p.x + at, fake);
-  }
+    for (int i = 0; i < V; ++i) value[1][i] += share * (value[0][i] - value[1][i]);
+    store_global(p.x + at, value[1]);
+  });
 }
 
 }  // namespace
