@@ -17,13 +17,19 @@ ANSWERS: dict[Verdict, str] = {
     "warn": "Yes, for what is said below, by those who know the warnings: none of the judgements "
     "failed.",
     "fail": "No, not before what failed is resolved.",
-    "cannot tell": "Not on this report alone: a question that matters has no answer yet.",
+    "cannot tell": "Not on this report alone: what is unknown below has no answer yet.",
 }
-PURPOSE = (
-    "Adding to the training set of a network that is then tested on real patients. Not for "
-    "diagnosis, not in place of patients in a test, not to be passed on as if no patient could be "
+PURPOSE = "adding to the training set of a network that is then tested on real patients."
+NEVER = (
+    " Never: for diagnosis, in place of patients in a test, or passed on as if no patient could be "
     "recognised."
 )
+PURPOSES: dict[Verdict, str] = {
+    "pass": f"For {PURPOSE}{NEVER}",
+    "warn": f"For {PURPOSE}{NEVER}",
+    "fail": f"For nothing. Once what failed is resolved and judged anew: {PURPOSE}{NEVER}",
+    "cannot tell": f"For nothing yet. If the open questions are answered: {PURPOSE}{NEVER}",
+}
 MEANINGS: dict[Verdict, str] = {
     "fail": "There is evidence of the fault.",
     "cannot tell": "There is no answer: too few patients, or a fault that was planted on purpose "
@@ -36,7 +42,7 @@ MEANINGS: dict[Verdict, str] = {
 HARMS = {
     "memorization": "A copied patient may be recognised by whoever gets the volumes.",
     "labels": "A wrong label teaches a network the wrong disease.",
-    "leakage": "What patients on both sides of the split make too good, no later test corrects.",
+    "leakage": "A patient on both sides of the split makes tests look better than they are.",
     "shortcuts": "A network that reads a mark instead of the disease fails where there is none.",
     "sites": "What differs between hospitals may be learned in place of the disease.",
     "quality": "Volumes unlike patients, or too much like each other, teach little or wrongly.",
@@ -49,7 +55,7 @@ TERMS = {
     "power": "the share of planted faults that were found; 80 % or more is asked.",
     "p-value": "how often chance alone gives a result as strong; small means not chance.",
     "Holm": "a correction that keeps the chance of any false alarm in the whole report at 5 %.",
-    "95 % interval": "values of which the data rule out none; narrow with many patients.",
+    "95 % interval": "the values that the data do not contradict; narrow with many patients.",
     "AUC": "how well two groups are told apart: 0.5 is guessing, 1 is always right.",
     "coverage": "the share of patients that have a generated volume near them.",
     "permutation": "patients exchanged at random, to see what chance gives.",
@@ -82,7 +88,7 @@ def page(
     text: str = _template().render(
         record=record,
         answer=ANSWERS[record.verdict],
-        purpose=PURPOSE,
+        purpose=PURPOSES[record.verdict],
         counts={name: verdicts.count(name) for name in MEANINGS if name in verdicts},
         meanings=MEANINGS,
         first=_first(record),
