@@ -12,6 +12,8 @@ from fastgan.errors import ConfigError
 __all__ = [
     "Triple",
     "accumulator",
+    "check_affine",
+    "check_groups",
     "dense",
     "floating",
     "memory_format",
@@ -92,3 +94,27 @@ def memory_format(x: Tensor) -> torch.memory_format:
 def dense(x: Tensor) -> Tensor:
     """Return x itself where it is contiguous in its memory format, else a copy that is."""
     return x.contiguous(memory_format=memory_format(x))
+
+
+def check_groups(op: str, x: Tensor, num_groups: int, eps: float) -> None:
+    """Refuse groups that do not divide the channels of x [B, C, ...], or of one element."""
+    batch, channels = x.shape[:2]
+    divides = num_groups >= 1 and channels % num_groups == 0
+    require(divides, op, f"num_groups must divide C = {channels}", num_groups)
+    require(eps > 0, op, "eps must be > 0", eps)
+    require(
+        x.numel() == 0 or x.numel() > batch * num_groups,
+        op,
+        "a group must have more than one element, or nothing of x is left",
+        f"{list(x.shape)} with num_groups {num_groups}",
+    )
+
+
+def check_affine(op: str, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
+    """Refuse a weight or bias that is not [C] or [B, C] beside x [B, C, ...]."""
+    for name, parameter in (("weight", weight), ("bias", bias)):
+        if parameter is not None:
+            require_tensors(op, **{name: parameter})
+            fits = parameter.shape in (x.shape[1:2], x.shape[:2])
+            require(fits, op, f"{name} must be [C] or [B, C]", list(parameter.shape))
+            same_place(op, name, parameter, x, master=True)

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops.checks import accumulator, dense, floating, memory_format, require
+from fastgan.ops.checks import accumulator, check_groups, dense, floating, memory_format, require
 from fastgan.ops.implementations import dispatch
-from fastgan.ops.norm_act import check_groups
 from fastgan.ops.registration import Grads, operator
 
 __all__ = ["group_statistics"]

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastgan.ops.checks import floating, require, require_tensors
+from fastgan.ops.checks import check_affine, check_groups, floating, require, require_tensors
 from fastgan.ops.conv3d import checked_conv3d, conv3d
 from fastgan.ops.conv_transpose3d import checked_conv_transpose3d, conv_transpose3d
 from fastgan.ops.group_statistics import group_statistics
-from fastgan.ops.norm_act import check_affine, check_groups, norm_act_apply, split_statistics
+from fastgan.ops.norm_act import norm_act_apply, split_statistics
 from fastgan.ops.norm_act_conv_passes import norm_act_conv_fprop
 
 __all__ = ["norm_act_conv", "norm_act_conv_transpose"]
