@@ -9,8 +9,8 @@ ckpt-<step>/ and run.html, which shows all of them.
 from __future__ import annotations
 
 import json
+import math
 import os
-import platform
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-import fastgan
 from fastgan import config as configuration
 from fastgan.config import Config
 from fastgan.durable import replace_file, sweep_partials, sync_folder, write_error
@@ -29,6 +25,7 @@ from fastgan.errors import BadFile, CorruptFile, StateError
 from fastgan.guarded import append_to, read_plain, refuse_special, typed
 from fastgan.train import checkpoint, lock
 from fastgan.train.checkpoint import Checkpoint, steps
+from fastgan.train.environment import environment
 from fastgan.train.made_with import (
     FINGERPRINT,
     FREE_KEYS,
@@ -43,7 +40,7 @@ from fastgan.train.made_with import (
 )
 from fastgan.train.run_key import make_key
 
-__all__ = ["RunFolder", "environment", "require_place"]
+__all__ = ["RunFolder", "require_place"]
 
 METRICS = 1 << 30
 """Bytes of a metrics.jsonl: ten million rows."""
@@ -292,7 +289,7 @@ class RunFolder:
     def append_metrics(self, row: Mapping[str, Any], sync: bool = False) -> None:
         """Add one line to metrics.jsonl; values that are not finite become null."""
         finite = {
-            key: None if isinstance(value, float) and not np.isfinite(value) else value
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in row.items()
         }
         line = json.dumps(finite, allow_nan=False).encode() + b"\n"
@@ -319,23 +316,6 @@ def require_place(out: Path) -> None:
     place = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
         raise BadFile(f"{out}: cannot write run folders there: {place} is no folder to write to")
-
-
-def environment() -> dict[str, Any]:
-    """Versions and hardware, without the machine's or the user's name."""
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "fastgan": fastgan.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-        "devices": devices,
-        "machine": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
-        "threads": torch.get_num_threads(),
-    }
 
 
 def _make_numbered(out: Path, name: str) -> Path:

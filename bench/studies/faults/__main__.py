@@ -24,7 +24,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from bench.studies.faults import calls, hostile, kills, syscalls, writers
+from bench.studies.faults import calls, hostile, kills, sanitizers, syscalls, writers
 from bench.studies.faults.corruption import Corruption
 from bench.studies.faults.stage import Stage
 from fastgan.durable import replace_file
@@ -120,7 +120,7 @@ class Study:
     def _trial(self, kind: str, seconds: float) -> Callable[[int], Counter[str]] | None:
         if kind == "sanitized":
             minutes = min(seconds, 60.0) / 60.0
-            return lambda _: calls.sanitized(minutes, ROOT / "build")
+            return lambda _: sanitizers.sanitized(minutes, ROOT / "build")
         if kind == "syscalls" and not syscalls.available():
             print("syscalls: no strace that may trace; left out", flush=True)
             return None

@@ -1,4 +1,4 @@
-"""Calls of a sanitized build of the extension, for so many minutes: see `calls.sanitized`."""
+"""Calls of a sanitized build of the extension, for so many minutes: see `sanitizers.sanitized`."""
 
 from __future__ import annotations
 
