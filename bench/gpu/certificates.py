@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from bench.gpu.clock import Row, Setting
 from fastgan.cli.bench import certificate_states
-from fastgan.ops import certify, production
+from fastgan.ops.proof import certify, production
 
 
 def rows(setting: Setting) -> Iterator[Row]:

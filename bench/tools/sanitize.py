@@ -23,7 +23,7 @@ FOUND = 9
 NAMES = ("norm_act", "bias_act", "slope_penalty", "conv_single", "nearest")
 TRIALS = """
 import torch
-from fastgan.ops import certify
+from fastgan.ops.proof import certify
 from fastgan.ops.implementations import dispatch
 
 device = torch.device("cuda")

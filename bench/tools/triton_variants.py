@@ -43,9 +43,9 @@ def count(*operators: str) -> dict[str, dict[str, int]]:
 def _variants(operator: str) -> dict[str, int]:
     import torch
 
-    from fastgan.ops.certify import TRIALS
     from fastgan.ops.implementations.dispatch import implementation
     from fastgan.ops.implementations.triton import norm_act, runtime
+    from fastgan.ops.proof.certify import TRIALS
 
     assert torch.float64 not in norm_act.DTYPES
     runtime.interpreted = True  # from here on they take tensors of the CPU

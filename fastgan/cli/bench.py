@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         BadFile, ResourceLimit: the certificate cannot be written.
     """
     from fastgan.cli.process import keep_freed_memory
-    from fastgan.ops.timing import times
+    from fastgan.ops.proof.timing import times
     from fastgan.train.device import resolve
 
     device = resolve(options.device)
@@ -104,8 +104,8 @@ def certificate_states(
 
     import fastgan
     from fastgan.cli.doctor import driver, version
-    from fastgan.ops.certify import certify
     from fastgan.ops.implementations import certificates, dispatch
+    from fastgan.ops.proof.certify import certify
 
     x = torch.empty(1, 1, 2, 2, 2, device=device)
     results: dict[str, Any] = {}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastgan.cli import bench
-from fastgan.ops import certify, timing
+from fastgan.ops.proof import certify, timing
 
 
 def test_table(cli, monkeypatch) -> None:

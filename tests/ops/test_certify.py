@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from fastgan.ops import certify as trials
-from fastgan.ops import error_ratios
-from fastgan.ops.certify import certify
 from fastgan.ops.implementations import dispatch
 from fastgan.ops.implementations.cpu import bias_act as native_bias_act
 from fastgan.ops.implementations.cpu import nearest as native_nearest
 from fastgan.ops.implementations.cpu import norm_act as native
+from fastgan.ops.proof import certify as trials
+from fastgan.ops.proof import error_ratios
+from fastgan.ops.proof.certify import certify
 from fastgan.ops.tensor_float import tensor_float32
 from fastgan.reference import slope_penalty as slope_reference
 

@@ -208,7 +208,7 @@ def test_the_child_itself(trial, monkeypatch, tmp_path) -> None:
 
 
 def test_memory_that_others_hold_is_no_verdict(monkeypatch) -> None:
-    from fastgan.ops import trial as child
+    from fastgan.ops.proof import trial as child
 
     def full(*args: Any, **kwargs: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")

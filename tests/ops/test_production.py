@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from fastgan.ops import certify, production
-from fastgan.ops.error_ratios import WORST
 from fastgan.ops.implementations import dispatch
 from fastgan.ops.implementations.cpu import bias_act as native_bias_act
 from fastgan.ops.implementations.cpu import conv3d as native_conv3d
 from fastgan.ops.implementations.cpu import nearest as native_nearest
 from fastgan.ops.implementations.cpu import norm_act as native_norm_act
+from fastgan.ops.proof import certify, production
+from fastgan.ops.proof.error_ratios import WORST
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastgan.ops import certify, implementation, production
-from fastgan.ops.trial import SHAPES
+from fastgan.ops import implementation
+from fastgan.ops.proof import certify, production
+from fastgan.ops.proof.trial import SHAPES
 
 CPU = torch.device("cpu")
 # Of an H100, low: bytes a second of eager kernels, seconds that the host takes for one of them.

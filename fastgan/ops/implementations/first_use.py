@@ -38,7 +38,7 @@ _GRACE = 20.0
 # The child finds what this process finds, wherever either was started.
 _CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from fastgan.ops.trial import main; main()"
+    "from fastgan.ops.proof.trial import main; main()"
 )
 _STARTED = time.time()
 _turn = threading.Lock()

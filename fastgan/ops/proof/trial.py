@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from fastgan.errors import ResourceLimit
-from fastgan.ops.certify import certify
-from fastgan.ops.timing import times
+from fastgan.ops.proof.certify import certify
+from fastgan.ops.proof.timing import times
 
 __all__ = ["main", "tried"]
 

@@ -21,12 +21,12 @@ from torch.nn import functional
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.checks import accumulator
 from fastgan.ops.conv3d import conv3d
-from fastgan.ops.error_ratios import DTYPES, ORDERS, Case, Result, compare, derivatives
 from fastgan.ops.fold import fold, unfold
 from fastgan.ops.implementations.dispatch import implementation, module
 from fastgan.ops.nearest import nearest
 from fastgan.ops.norm_act import norm_act
-from fastgan.ops.production import LARGE, joined
+from fastgan.ops.proof.error_ratios import DTYPES, ORDERS, Case, Result, compare, derivatives
+from fastgan.ops.proof.production import LARGE, joined
 from fastgan.ops.slope_penalty import slope_penalty_fwd, slope_penalty_mix
 from fastgan.ops.smooth import smooth
 from fastgan.ops.tensor_float import tensor_float32
@@ -56,7 +56,7 @@ def certify(
     """
     trial = TRIALS.get(op)
     if trial is None:
-        return Result({}, [f"no trial of {op} is written (fastgan.ops.certify.TRIALS)"])
+        return Result({}, [f"no trial of {op} is written (fastgan.ops.proof.certify.TRIALS)"])
     with implementation(name), _poisoned(), tensor_float32(False):
         found = trial(torch.Generator().manual_seed(shapes), device, shapes)
         if large and op in LARGE:

@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from fastgan.ops import conv3d_passes
 from fastgan.ops.bias_act import bias_act
-from fastgan.ops.error_ratios import Case, Result, compare
 from fastgan.ops.implementations.dispatch import implementation
 from fastgan.ops.nearest import nearest
 from fastgan.ops.norm_act import norm_act
+from fastgan.ops.proof.error_ratios import Case, Result, compare
 from fastgan.ops.slope_penalty import slope_penalty_fwd, slope_penalty_mix
 
 __all__ = ["LARGE"]
