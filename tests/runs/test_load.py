@@ -12,28 +12,10 @@ import torch
 import fastgan
 from fastgan.cli.main import main
 from fastgan.config import DataConfig
-from fastgan.data import open_dataset, read_volume, save_volume
+from fastgan.data import open_dataset, read_volume
 from fastgan.errors import BadFile, ConfigError
 from fastgan.train import RunFolder
-
-SMALL: dict[str, Any] = {
-    "latent_dim": 2,
-    "generator_channels": (4, 4),
-    "critic_channels": (4, 4),
-    "critic_steps": 1,
-}
-FIT: dict[str, Any] = {"steps": 1, "batch_size": 2, "device": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight CT volumes of 2 mm, of two classes in folders of their own."""
-    folder, rng = tmp_path_factory.mktemp("scans"), np.random.default_rng(0)
-    for i in range(8):
-        values = rng.uniform(-1000.0, 400.0, (8, 8, 8)).astype(np.float32)
-        (folder / "ab"[i % 2]).mkdir(exist_ok=True)
-        save_volume(folder / "ab"[i % 2] / f"v{i}.nii.gz", values, np.diag([2.0, 2, 2, 1]))
-    return folder
+from tests.runs.conftest import FIT, SMALL
 
 
 @pytest.fixture(scope="module")

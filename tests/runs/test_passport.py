@@ -26,23 +26,11 @@ from fastgan.runs.replay import replay
 from fastgan.runs.verify import Verified, verify
 from fastgan.train import RunFolder, checkpoint
 from fastgan.train.run_key import holds, public_key, sign
-
-SMALL: dict[str, Any] = {
-    "latent_dim": 2,
-    "generator_channels": (4, 4),
-    "critic_channels": (4, 4),
-    "critic_steps": 1,
-}
-FIT: dict[str, Any] = {"steps": 1, "batch_size": 2, "device": "cpu"}
+from tests.runs.conftest import FIT, SMALL
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    scans, rng = tmp_path_factory.mktemp("scans"), np.random.default_rng(0)
-    for i in range(8):
-        values = rng.uniform(-1000.0, 400.0, (8, 8, 8)).astype(np.float32)
-        (scans / "ab"[i % 2]).mkdir(exist_ok=True)
-        save_volume(scans / "ab"[i % 2] / f"v{i}.nii.gz", values, np.diag([2.0, 2, 2, 1]))
+def run(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = DataConfig(source=str(scans), shape=(8, 8, 8), modality="ct", conditional=True)
     dataset = open_dataset(data, "train")
     out = tmp_path_factory.mktemp("runs")
