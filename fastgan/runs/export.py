@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.config import parse
-from fastgan.data.formats.extras import library
+from fastgan.data.formats.extras import library, quiet
 from fastgan.data.normalise import Normalisation, denormalise
 from fastgan.durable import put_file
 from fastgan.errors import ConfigError, CorruptFile, NumericsError, ResourceLimit
@@ -224,7 +221,7 @@ def _program(network: Exported, inputs: tuple[Tensor, ...]) -> torch.export.Expo
             with plain_operators():
                 return self.exported(x, label)  # type: ignore[no-any-return]
 
-    with _quiet():
+    with quiet("torch.onnx"):
         return torch.export.export(Plain().eval(), inputs, strict=False)
 
 
@@ -232,7 +229,7 @@ def _torch(
     network: Exported, inputs: tuple[Tensor, ...], facts: dict[str, Any]
 ) -> tuple[bytes, Again]:
     file = io.BytesIO()
-    with _quiet():
+    with quiet("torch.onnx"):
         torch.export.save(
             _program(network, inputs), file, extra_files={"fastgan.json": json.dumps(facts)}
         )
@@ -245,7 +242,7 @@ def _onnx(
 ) -> tuple[bytes, Again]:
     import onnxruntime
 
-    with _quiet():
+    with quiet("torch.onnx"):
         program = torch.onnx.export(_program(network, inputs), dynamo=True, verbose=False)
     assert program is not None
     model = program.model_proto
@@ -295,17 +292,3 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     if content.get("gan", {}).get("variant") == "cyclegan":
         content["data"]["source_b"] = "(exported)"
     return content
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter remarks on libraries that it has no need of here."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

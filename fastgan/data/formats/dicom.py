@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgan.data.formats.dicom_header import Slice, is_dicom, quiet, read_slice
+from fastgan.data.formats.dicom_header import Slice, is_dicom, read_slice
 from fastgan.data.formats.dicom_series import Grid, grid_of, series_of
+from fastgan.data.formats.extras import quiet
 from fastgan.data.formats.shapes import check_extents
 from fastgan.data.formats.stored import Head, Stored, check_promise
 from fastgan.data.stream import opened
@@ -133,7 +134,7 @@ def _pixels(one: Slice, digest: hashlib._Hash) -> NDArray[np.integer]:
     where = f"{one.path}: pixels"
     check_promise(shape, one.bytes_each, len(content), bool(one.compressed), where)
     try:
-        with quiet():
+        with quiet("pydicom"):
             pixels = dcmread(io.BytesIO(content)).pixel_array
     except FastganError:
         raise

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastgan.data.formats.extras import library
+from fastgan.data.formats.extras import library, quiet
 from fastgan.data.stream import open_regular
 from fastgan.errors import BadFile, CorruptFile, FastganError, UnsafeFile
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Frame", "Slice", "is_dicom", "quiet", "read_slice"]
+__all__ = ["Frame", "Slice", "is_dicom", "read_slice"]
 
 MARK = b"DICM"
 PREAMBLE = 128
@@ -105,20 +101,6 @@ def read_slice(path: Path) -> Slice:
     return _read(path, facts.st_size, facts.st_mtime_ns)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep from the user what pydicom remarks on values that it reads all the same."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 @lru_cache(maxsize=1 << 16)
 def _read(path: Path, size: int, time: int) -> Slice:
     library("pydicom", "dicom", path)
@@ -134,7 +116,7 @@ def _read(path: Path, size: int, time: int) -> Slice:
         if start.startswith(PROGRAMS):
             raise UnsafeFile(f"{path}: its preamble makes it a program as well; do not run it")
         try:
-            with quiet():
+            with quiet("pydicom"):
                 file.seek(0)
                 # Deflated headers unpack to any size: only the part before them is read.
                 meta = read_partial(file, lambda tag, *_: tag >= 0x00030000).file_meta
