@@ -10,8 +10,10 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
+import torch
 
 from bench.studies.faults import syscalls
 from bench.studies.faults.__main__ import Study
@@ -27,9 +29,14 @@ BAD += ("silent", "executions", "writes outside")
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    place = tmp_path_factory.mktemp("faults")
-    return Study(place, place / "results.json")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    place, threads = tmp_path_factory.mktemp("faults"), torch.get_num_threads()
+    yield Study(place, place / "results.json")
+    torch.set_num_threads(threads)
+
+
+def _work_of_many_threads() -> None:
+    torch.nn.functional.conv3d(torch.ones(2, 8, 32, 32, 32), torch.ones(8, 8, 3, 3, 3))
 
 
 def _clean(found: Counter[str]) -> None:
@@ -101,6 +108,8 @@ def test_a_child_tells_how_it_ended() -> None:
     assert outcome_of(lambda: "well").text == "well"
     assert outcome_of(typed).kind == "refused"
     assert outcome_of(untyped).kind == "untyped"
+    _work_of_many_threads()
+    assert outcome_of(_work_of_many_threads, 20.0).kind == "done"
     assert outcome_of(lambda: os.kill(os.getpid(), signal.SIGSEGV)).kind == "crash"
     assert outcome_of(lambda: time.sleep(60), 0.2).kind == "hang"
     child = Child(lambda: time.sleep(60))

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+import torch
 
 from bench.studies.faults import calls, hostile, kills, sanitizers, syscalls, writers
 from bench.studies.faults.corruption import Corruption
@@ -67,6 +67,7 @@ class Study:
     """
 
     def __init__(self, place: Path, out: Path) -> None:
+        torch.set_num_threads(1)  # as in its children, whose bits are compared with the parent's
         self.place, self.out = place, out
         self.stage = Stage(place / "stage")
         self.stage.place.mkdir()

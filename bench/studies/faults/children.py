@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from fastgan.errors import FastganError
 
 DONE, REFUSED, UNTYPED = 0, 40, 41
@@ -97,6 +99,7 @@ def outcome_of(work: Callable[[], object], seconds: float = 60.0) -> Outcome:
 
 def _live(work: Callable[[], object], write: int, gate: int | None) -> None:
     faulthandler.disable()  # a crash is told by the parent
+    torch.set_num_threads(1)  # a fork has none of its parent's pool, and would wait for them
     code, text = UNTYPED, ""
     try:
         nothing = os.open(os.devnull, os.O_RDWR)
