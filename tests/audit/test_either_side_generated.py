@@ -89,20 +89,43 @@ def test_distance_of_twins(apart, verdict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("top", "verdict"), [(33, "pass"), (32, "cannot tell"), (24, "cannot tell"), (23, "warn")]
+    ("patients", "made", "top", "verdict"),
+    [
+        (200, 60, 9, "pass"),
+        (200, 60, 8, "cannot tell"),
+        (2000, 3000, 450, "pass"),
+        (2000, 3000, 449, "warn"),
+    ],
 )
-def test_share_of_a_kind_of_patient(top, verdict, monkeypatch) -> None:
-    """60 of 300 generated volumes are expected in the patients' highest fifth.
+def test_share_of_a_kind_of_patient(patients, made, top, verdict, monkeypatch) -> None:
+    """A fifth of the generated volumes is expected in the patients' highest fifth.
 
-    33 are at least a third of that (95 %), 23 at most three quarters (95 % over all parts).
+    9 of 60 are at least a third of that (95 %), 449 of 3000 less than three quarters.
     """
-    patients = np.linspace(0, 1, 200)
-    made = np.r_[np.linspace(0.81, 0.999, top), np.linspace(0, 0.79, 300 - top)]
-    monkeypatch.setattr(
-        "fastgan.audit.quality.kinds.axes_of", lambda *_: ({"axis": (patients, made)}, None)
+    pair = (
+        np.linspace(0, 1, patients),
+        np.r_[np.linspace(0.805, 0.999, top), np.linspace(0, 0.795, made - top)],
     )
-    case = evidence(noise(150, 0), noise(50, 1), noise(300, 2))
+    monkeypatch.setattr("fastgan.audit.quality.kinds.axes_of", lambda *_: ({"axis": pair}, None))
+    case = evidence(noise(20, 0), noise(20, 1), noise(made, 2))
     assert unplanted(judge_kinds(case, Options(quick=True))) == verdict
+
+
+@pytest.mark.parametrize(("missed", "verdict"), [(0.5, "cannot tell"), (0.7, "pass")])
+def test_correlation_at_which_a_missing_fifth_must_be_found(missed, verdict, monkeypatch) -> None:
+    """In pictures; in masks, whose size is measured, the trait is the axis."""
+    told = lambda *given: given[3] not in (missed, None)  # noqa: E731
+    monkeypatch.setattr("fastgan.audit.quality.left_out._found", told)
+    pair = np.linspace(0, 1, 200), np.linspace(0, 1, 300)
+    monkeypatch.setattr("fastgan.audit.quality.kinds.axes_of", lambda *_: ({"axis": pair}, None))
+    case = evidence(noise(20, 0), noise(20, 1), noise(300, 2))
+    assert verdict_of(judge_kinds(case, Options(planted=20))) == verdict
+    (only,) = (
+        c
+        for c in judge_kinds(replace(case, modality="mask"), Options(planted=20)).controls
+        if c.expected == "found"
+    )
+    assert only.name.endswith("left out, by an axis") and only.decisive
 
 
 @pytest.mark.parametrize(
