@@ -29,6 +29,14 @@ QUALITY = (
         "bench/results/audit/power-quality.json",
     ),
     Rule(
+        "quality.repetition.rare",
+        10.0,
+        "distinct volumes per training patient",
+        "that patients themselves are worth at least: where some are much alike, twins have to lie "
+        "closer; five times what passes, as patients' pairs are few",
+        "bench/results/audit/size-quality.json",
+    ),
+    Rule(
         "quality.repetition.few",
         1.0,
         "distinct volumes per training patient",
