@@ -19,6 +19,7 @@ from fastgan.guarded import typed
 from fastgan.random import Draws
 from fastgan.runs.cohorts import aligned_cohort, as_files, cohort_of, generated_cohort
 from fastgan.runs.facts import named_source
+from fastgan.runs.insider import insider_of_run
 from fastgan.train import load_generator, load_translator
 from fastgan.train.checkpoint import Checkpoint
 from fastgan.train.device import resolve
@@ -74,6 +75,7 @@ def evidence_of_run(
     return replace(
         evidence,
         draw=_generator(folder, found, training, device),
+        insider=lambda: insider_of_run(folder, found, device),
         about=_about(folder, found) | dict(evidence.about),
     )
 

@@ -26,7 +26,10 @@ from fastgan.audit.rules import whole
 
 # The outcomes of controls are dictated, so more runs and permutations teach nothing.
 OPTIONS = Options(planted=20, permutations=499)
-WINGS = ("memorization", "labels", "leakage", "shortcuts", "sites", "quality", "translation")
+WINGS = (
+    *("memorization", "membership", "labels", "leakage", "shortcuts", "sites", "quality"),
+    "translation",
+)
 REAL = {"found": controls.found, "quiet": controls.quiet}
 DECIDED = ("pass", "warn", "fail")
 
