@@ -22,6 +22,7 @@ __all__ = [
     "Evidence",
     "Insider",
     "Options",
+    "Score",
     "Translate",
     "no_insider",
     "require_labels",
@@ -55,17 +56,18 @@ Each is a function of its own volume and class alone."""
 class Insider:
     """What somebody can do who holds the networks of a run.
 
-    The two scores raise AuditError where the networks ask for classes and None is given.
+    Scores raise AuditError where the networks ask for classes and None is given.
     """
 
     critic: Score
     """How real the critic finds a volume; higher is more real."""
     inverse: Score
     """Root mean square distance to the nearest volume that the generator is brought to draw."""
-    overtrained: Callable[[Floats, Integers | None, float], Insider]
-    """Networks of the same kind and settings, trained from their beginning on the given volumes
-    with their classes alone, for so long that they know them; AuditError where that would take
-    more than the given seconds."""
+    overtrained: Callable[[Floats, Integers | None, float], Score]
+    """A critic like it after training on the given volumes and classes alone, for so long that it
+    knows them; AuditError where that would take more than the given seconds."""
+    blank: Score
+    """A critic like it before any training: it has seen nobody."""
 
 
 def no_insider() -> Insider:

@@ -25,7 +25,7 @@ from fastgan.audit.membership.exposure import Exposure, exposure_of
 from fastgan.audit.membership.figures import curves_and_scores
 from fastgan.audit.membership.patients import Patients, patients_of
 from fastgan.audit.membership.planted import (
-    overtrained_controls,
+    critic_controls,
     posing_control,
     pulled_controls,
     raised_controls,
@@ -141,7 +141,7 @@ def _checkpoint(reals: Reals, contest: Contest, evidence: Evidence, options: Opt
     found = exposure_of(
         insider.ATTACKS, insider.insider_scores(held, reals), member, contest, options
     )
-    by_generator = found.p_each[insider.INVERSION] <= options.alpha
+    by_generator = len(insider.ATTACKS) * found.p_each[insider.INVERSION] <= options.alpha
     advice = (
         "Share neither the generator nor the critic"
         if by_generator
@@ -165,10 +165,10 @@ def _checkpoint(reals: Reals, contest: Contest, evidence: Evidence, options: Opt
         return finding
     decisive = raised_controls(found.scores, contest, options)
     try:
-        known, others = overtrained_controls(held, reals, options)
+        known, blank = critic_controls(held, reals, options)
     except AuditError as error:
         return replace(finding, accepted=cannot_tell(str(error).rstrip(".")))
-    quiet = (resplit(found.scores, member, options), others)
+    quiet = (resplit(found.scores, member, options), blank)
     return _measured(finding, [*decisive, known], quiet)
 
 

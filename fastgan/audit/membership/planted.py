@@ -13,18 +13,18 @@ import numpy as np
 from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit import controls
 from fastgan.audit.controls import hits, power_level
-from fastgan.audit.evidence import Insider, Options
+from fastgan.audit.evidence import Insider, Options, Score
 from fastgan.audit.judgement import Control
 from fastgan.audit.membership.contest import Contest, deal, midranks
 from fastgan.audit.membership.distances import Reals
-from fastgan.audit.membership.insider import insider_scores
 from fastgan.audit.membership.outsider import Outsider
+from fastgan.audit.membership.patients import Patients
 from fastgan.audit.rules import limit, whole
 
 __all__ = [
     "AREAS",
     "PULLS",
-    "overtrained_controls",
+    "critic_controls",
     "posing_control",
     "pulled_controls",
     "raised_controls",
@@ -42,10 +42,12 @@ FEW = (0.02, 0.05, 0.1)
 SPLITS = whole("membership.splits")
 SPLIT_RUNS = 10
 """Runs after each random split, and after the real one."""
-OTHERS_TOLD = limit("membership.others_told")
+UNTRAINED = limit("membership.untrained")
 LONGEST = limit("membership.overtraining_seconds")
-OVERTRAINED = 12
-"""Patients whom networks are trained on alone: few enough to be known within some hundred steps."""
+OVERTRAINED = 20
+"""Patients whom a critic is trained on alone: few enough to be known within some hundred steps."""
+MOST_ASKED = 200
+"""Others whom it is asked about; more cost time."""
 
 
 def pulled_controls(outsider: Outsider, contest: Contest, options: Options) -> list[Control]:
@@ -131,30 +133,44 @@ def _alarms(outsider: Outsider, member: Bools, options: Options, rng: np.random.
     return float(np.mean(np.array(p) <= options.alpha))
 
 
-def overtrained_controls(held: Insider, reals: Reals, options: Options) -> list[Control]:
-    """Networks trained on few training patients alone: those are found, and nobody else is told.
+def critic_controls(held: Insider, reals: Reals, options: Options) -> list[Control]:
+    """A critic trained on few patients knows them, and one that was never trained knows nobody.
+
+    The few are held-out patients, asked about beside other held-out ones: the run saw neither.
 
     Raises:
         AuditError: it would take too long.
     """
     patients = reals.patients
     rng = options.rng("membership/overtrained")
-    inside = np.flatnonzero(patients.member)
-    few = np.zeros(patients.n, bool)
-    few[rng.choice(inside, min(OVERTRAINED, len(inside) // 2), replace=False)] = True
-    rows: Integers = np.flatnonzero(few[patients.owner])
+    drawn = rng.permutation(np.flatnonzero(~patients.member))
+    count = min(OVERTRAINED, len(drawn) // 2)
+    asked = np.sort(drawn[: count + MOST_ASKED])
+    few = np.isin(np.arange(patients.n), drawn[:count])
+    rows = np.flatnonzero(few[patients.owner])
     labels = None if patients.labels is None else patients.labels[rows]
-    copy = held.overtrained(patients.values[rows], labels, LONGEST)
-    scores = insider_scores(copy, reals)
-    known = Contest.draw(int(few.sum()), patients.n, rng, options.permutations)
-    name = f"networks of this run trained on {few.sum()} patients alone"
-    found = _found(name, np.array([known.p(scores, few)]), options, decisive=True)
-    rest = patients.member[~few]
-    others = Contest.draw(int(rest.sum()), len(rest), rng, options.permutations)
-    p = others.p(scores[:, ~few], rest)
-    name = "the same networks asked about everybody else, trained on by the run or held out"
-    quiet = controls.quiet(name, *hits([p], OTHERS_TOLD), at_most=0.0, by="rate")
+    critic = held.overtrained(patients.values[rows], labels, LONGEST)
+    scores = _asked(critic, patients, asked)
+    known = Contest.draw(count, len(asked), rng, options.permutations)
+    name = f"this critic trained on {count} held-out patients alone, asked about other ones"
+    found = _found(name, np.array([known.p(scores[None], few[asked])]), options, decisive=True)
+    everybody = np.arange(patients.n)
+    blank = _asked(held.blank, patients, everybody)
+    others = Contest.draw(patients.n_members, patients.n, rng, options.permutations)
+    p = others.p(blank[None], patients.member)
+    name = "a critic of this kind that was never trained"
+    quiet = controls.quiet(name, *hits([p], UNTRAINED), at_most=0.0, by="rate")
     return [found, quiet]
+
+
+def _asked(critic: Score, patients: Patients, who: Integers) -> Floats:
+    """[k] scores of some patients [k], in order of their numbers."""
+    rows = np.flatnonzero(np.isin(patients.owner, who))
+    labels = None if patients.labels is None else patients.labels[rows]
+    owner = np.searchsorted(who, patients.owner[rows])
+    sums = np.bincount(owner, critic(patients.values[rows], labels), len(who))
+    out: Floats = sums / np.bincount(owner, minlength=len(who))
+    return out
 
 
 def _found(name: str, p: Floats, options: Options, *, decisive: bool) -> Control:

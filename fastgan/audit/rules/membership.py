@@ -32,18 +32,18 @@ MEMBERSHIP = (
         CHOICE,
     ),
     Rule(
-        "membership.others_told",
+        "membership.untrained",
         0.01,
         "p-value",
-        "at which networks trained on few patients tell who else was trained on by the run, which "
-        "they cannot know: then it is the split that is told",
+        "at which a critic that was never trained tells who was trained on: then it is the split "
+        "that is told, not a membership",
         CHOICE,
     ),
     Rule(
         "membership.overtraining_seconds",
         600,
         "seconds",
-        "that training a copy of the networks on few patients may take; beyond it the question of "
+        "that training the critic on few patients may take; beyond it the question of "
         "the checkpoint cannot be told",
         CHOICE,
     ),
