@@ -9,9 +9,23 @@ import numpy as np
 import pytest
 
 from fastgan.audit.evidence import Cohort, Evidence, Insider
+from fastgan.audit.membership import planted
 from fastgan.errors import AuditError
 
 SHAPE = (6, 6, 6)
+
+
+@pytest.fixture
+def all_splits() -> None:
+    """Asks for as many random splits as an audit makes."""
+
+
+@pytest.fixture(autouse=True)
+def few_splits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the work of the control by random splits, where a test is of something else."""
+    if "all_splits" not in request.fixturenames:
+        monkeypatch.setattr(planted, "SPLITS", 19)
+        monkeypatch.setattr(planted, "SPLIT_RUNS", 5)
 
 
 def volumes(count: int, seed: int) -> np.ndarray:

@@ -40,7 +40,7 @@ def test_volumes_pulled_to_training_are_found_and_end_with_3(clean) -> None:
     assert "Share none of them" in one.sentence and "R1" in one.sentence
 
 
-def test_a_generator_that_knows_nobody_passes_with_its_power(clean) -> None:
+def test_a_generator_that_knows_nobody_passes_with_its_power(clean, all_splits) -> None:
     found = audit(clean(200, 160, seed=1, generated=150), WHOLE, only=["membership"])
     one = next(s for s in found.settled if s.finding.key == "membership.volumes")
     assert one.verdict == "pass", one.sentence
@@ -90,7 +90,7 @@ def test_copies_that_are_mirrored_are_seen_where_training_mirrored(clean) -> Non
     assert areas["flip",] > 0.75 and areas[None] > 0.75 and areas[()] < 0.65
 
 
-def test_a_split_by_site_is_noticed(clean) -> None:
+def test_a_split_by_site_is_noticed(clean, all_splits) -> None:
     """Training patients of one kind, held-out ones of another: told apart without any leak."""
     evidence = clean(80, 60, seed=4)
     shifted = replace(evidence.training, values=np.clip(evidence.training.values + 0.2, -1, 1))
