@@ -139,7 +139,7 @@ class ContrastSpace:
         spread = spread + _LEAST_SPREAD * x.std() + 1e-6
         rest = (x - mean) / spread
         # Over all mirror images values of different parity are uncorrelated, so each of the eight
-        # parities has directions of its own: the same, at a sixtieth of the cost.
+        # parities has directions of its own: the same, at a small part of the cost.
         powers, vectors = [], []
         for basis in _parities(shape):
             along = rest @ basis.T
