@@ -65,9 +65,9 @@ $(VENV)/ready-docs: pyproject.toml
 
 demo: $(VENV)/ready
 	$(BIN)/fastgan demo --setting $(SETTING) --out $(OUT)
-# A test that hangs fails, and says where.
 
-	$(BIN)/python -m pytest --timeout 900
+# A test that hangs fails, and says where.
+test: $(VENV)/ready-dev
 	$(BIN)/python -m pytest --timeout 900
 
 # What is built fetches nothing when it is looked at.
