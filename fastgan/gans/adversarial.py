@@ -19,6 +19,7 @@ from fastgan.gans.objectives import find_objective
 from fastgan.gans.penalties import Penalty
 from fastgan.gans.settings import AdversarialSettings
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
+from fastgan.ops.tensor_float import tensor_float32
 from fastgan.random import Draws, placed
 
 __all__ = ["AdversarialGAN"]
@@ -202,7 +203,8 @@ class AdversarialGAN(Variant):
         else:
             chosen = self.labels.check(labels, count)
         device = next(generator.parameters()).device
-        with torch.no_grad():
+        # A volume is a function of weights and seed, on whatever device and as the run was trained.
+        with torch.no_grad(), tensor_float32(False):
             volumes: Tensor = generator(z.to(device), _to(chosen, device))
         return volumes.clamp(-1.0, 1.0)
 
