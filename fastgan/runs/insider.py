@@ -17,6 +17,7 @@ from fastgan.audit.evidence import Insider, Score
 from fastgan.data.normalise import on_grid
 from fastgan.errors import AuditError, NotAsked, StateError
 from fastgan.gans import AdversarialGAN
+from fastgan.ops.tensor_float import tensor_float32
 from fastgan.random import Draws
 from fastgan.train.build import variant_of
 from fastgan.train.checkpoint import Checkpoint
@@ -158,10 +159,11 @@ class _Networks:
         def score(values: Floats, labels: Integers | None) -> Floats:
             asked = self._labels(labels, len(values))
             out = []
-            for start in range(0, len(values), size):
-                rows = slice(start, start + size)
-                known = None if asked is None else asked[rows]
-                out.append(part(self._seen(values[rows]).to(self.device), known).cpu())
+            with tensor_float32(False):
+                for start in range(0, len(values), size):
+                    rows = slice(start, start + size)
+                    known = None if asked is None else asked[rows]
+                    out.append(part(self._seen(values[rows]).to(self.device), known).cpu())
             scores: Floats = torch.cat(out).double().numpy()
             return scores
 
