@@ -11,6 +11,7 @@ from fastgan.errors import ConfigError
 from fastgan.guarded import typed
 from fastgan.utility.cohort import Cohort, open_cohort
 from fastgan.utility.conclude import Conclusion, conclude, record
+from fastgan.utility.folds import deal
 from fastgan.utility.gather import missing_folds
 from fastgan.utility.generators import Make, generated_by_gan
 from fastgan.utility.planning import foreseen, seconds_left, shown
@@ -76,8 +77,9 @@ def task_of(
     """
     cohort, external = open_cohort(study, cache_dir=out.parent / "cache")
     _require_columns(study, cohort)
-    task = Task.of(study, cohort, external, open_store(out, study, cohort, external), make, say)
-    return task
+    deal(cohort, study)  # refuses before a folder is made
+    store = open_store(out, study, cohort, external)
+    return Task.of(study, cohort, external, store, make, say)
 
 
 def _require_columns(study: Study, cohort: Cohort) -> None:

@@ -90,5 +90,5 @@ def test_a_class_that_is_missing_is_refused() -> None:
 
 
 def test_thinning_to_nobody_is_refused() -> None:
-    with pytest.raises(AuditError, match="thin: 0.01 leaves 0 positive patients"):
+    with pytest.raises(AuditError, match=r"thin: 0\.01 leaves 0 positive patients"):
         deal(COHORT, study(thin=0.01))
