@@ -161,6 +161,11 @@ def test_rooms_of_the_audit(path: Path) -> None:
         assert other in allowed, f"{path}:{line}: audit.{own} must not import audit.{other}"
 
 
+def test_utility_takes_the_statistics_of_the_audit_alone() -> None:
+    for path in sorted((PACKAGE / "utility").glob("*.py")):
+        assert {room for room, _ in rooms_imported(path)} <= {"statistics"}, path
+
+
 def test_every_room_of_the_audit_has_a_rule_and_they_are_few() -> None:
     rooms = {p.name.removesuffix(".py") for p in (PACKAGE / "audit").iterdir()}
     rooms -= {"__init__", "__pycache__"}
