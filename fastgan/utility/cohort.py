@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +18,7 @@ from fastgan.data.normalise import denormalise, normalise
 from fastgan.errors import ConfigError
 from fastgan.utility.settings import Study
 
-__all__ = ["Cohort", "as_files", "bands", "column_of", "open_cohort"]
+__all__ = ["Cohort", "as_files", "bands", "column_of", "in_order", "open_cohort"]
 
 UNKNOWN = "unknown"
 
@@ -141,6 +143,21 @@ def bands(values: Sequence[float | str | None], cuts: Sequence[float]) -> list[s
         UNKNOWN if v is None else names[int(np.searchsorted(edges, float(v), side="right"))]
         for v in values
     ]
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Different names of groups, bands of numbers from the lowest.
+
+    >>> in_order(["100 and more", "20 to 100", "below 20", "unknown"])
+    ['below 20', '20 to 100', '100 and more', 'unknown']
+    """
+
+    def place(name: str) -> tuple[bool, bool, float, str]:
+        number = re.match(r"-?[\d.]+(e[+-]?\d+)?", name)
+        first = float(number[0]) if number else math.inf
+        return name == UNKNOWN, not name.startswith("below "), first, name
+
+    return sorted(set(names), key=place)
 
 
 def _cohort(dataset: Dataset, study: Study) -> Cohort:

@@ -11,7 +11,7 @@ import fastgan
 from fastgan.arrays import Floats
 from fastgan.audit.statistics import bootstrap_interval
 from fastgan.random import Draws
-from fastgan.utility.cohort import bands
+from fastgan.utility.cohort import bands, in_order
 from fastgan.utility.gather import Scored, gather, trts
 from fastgan.utility.metrics import METRICS
 from fastgan.utility.planning import foreseen
@@ -77,9 +77,8 @@ def conclude(task: Task) -> Conclusion:
     """
     study = task.study
     scored = gather(task)
-    share = 1.0 / (study.folds - 1)
     areas: dict[Arm, Floats] = {arm: scored[arm].metrics["AUC"] for arm in study.arms}
-    comparisons = compared(areas, share)
+    comparisons = compared(areas, task.share)
     gans = [arm for arm in GAN_ARMS if arm in study.arms]
     groups = {arm: _groups(task, scored, arm, len(gans)) for arm in gans} if study.groups else {}
     diverged = {name: one.diverged for name, one in scored.items()}
@@ -89,7 +88,7 @@ def conclude(task: Task) -> Conclusion:
         scored,
         groups,
         _coverage(task),
-        tuple(_worth(scored, comparisons, arm, share, study.curve) for arm in gans),
+        tuple(_worth(scored, comparisons, arm, task.share, study.curve) for arm in gans),
         {arm: _outside(task, scored, arm) for arm in gans} if task.external is not None else {},
         trts(task),
         foreseen(task),
@@ -134,7 +133,7 @@ def _coverage(task: Task) -> tuple[tuple[str, str, int, float, float], ...]:
     rows = [("", "all", len(at), float(real.mean()), float(made.mean()))]
     for column, names in _named_groups(task).items():
         own = np.array([names[i] for i in at])
-        for name in sorted(set(names)):
+        for name in in_order(names):
             here = own == name
             if here.any():
                 shares = float(real[here].mean()), float(made[here].mean())

@@ -43,7 +43,7 @@ def corrected_t(differences: Floats, share: float) -> Difference:
 
     Args:
         differences: [J] of the folds, J >= 2.
-        share: n_test / n_train in patients, 1 / (K - 1) of K folds.
+        share: n_test / n_train in patients, 1 / (K - 1) of K folds of which none is thinned.
 
     Source: Nadeau and Bengio 2003, "Inference for the generalization error", equation 3.
 

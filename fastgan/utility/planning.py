@@ -45,8 +45,7 @@ def foreseen(task: Task) -> str:
     variance = a * (1 - a) + (positive - 1) * (q1 - a * a) + (negative - 1) * (q2 - a * a)
     variance /= positive * negative
     deviation = math.sqrt(2.0 * (1.0 - SUPPOSED_CORRELATION) * variance)
-    share = 1.0 / (study.folds - 1)
-    least = detectable(deviation, len(task.folds), share, ALPHA / 2.0 / max(gans, 1))
+    least = detectable(deviation, len(task.folds), task.share, ALPHA / 2.0 / max(gans, 1))
     seen = f"a gain of {least:.3f} AUC" if least < 1.0 - a else "no gain that is possible"
     return (
         f"{len(task.folds)} folds, {positive:.0f} positive and {negative:.0f} negative volumes "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastgan.pictures.html import template
+from fastgan.terminal import counted
 from fastgan.utility.conclude import Conclusion
 from fastgan.utility.metrics import METRICS
 from fastgan.utility.settings import GAN_ARMS, PARTNER
@@ -37,6 +38,7 @@ def page(task: Task, found: Conclusion) -> str:
         positive=int(task.cohort.positive.sum()),
         trained=int(np.mean([len(fold.fit) for fold in task.folds])),
         trained_positive=int(np.mean([task.cohort.positive[f.fit].sum() for f in task.folds])),
+        trials=counted(len(task.study.trials.real), "trial"),
         metrics=METRICS,
         arms=list(_arms(task, found)),
         curve=list(_curve(task, found)),

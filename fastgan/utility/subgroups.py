@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from fastgan.arrays import Bools, Floats, Integers, Texts
+from fastgan.utility.cohort import in_order
 from fastgan.utility.corrected_t import student_quantile
 
 __all__ = ["LEAST", "Group", "GroupTable", "judge_groups", "pairwise"]
@@ -110,7 +111,7 @@ def judge_groups(
     weights = np.concatenate([np.ones((1, len(names))), drawn])
     cells: list[tuple[str, str, int, int, Floats]] = []
     for column, groups in columns.items():
-        for name in sorted({value for fold in groups for value in fold}):
+        for name in in_order(value for fold in groups for value in fold):
             inside = [np.array([value == name for value in fold], bool) for fold in groups]
             table = _areas(kernels, truth, owner, inside, weights)
             patients = [

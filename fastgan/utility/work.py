@@ -63,6 +63,13 @@ class Task:
         return any(arm in GAN_ARMS for arm in self.study.arms)
 
     @property
+    def share(self) -> float:
+        """Patients tested for each one trained on, as the corrected t needs it."""
+        who = self.cohort.subjects
+        tested = [len(np.unique(who[fold.test])) for fold in self.folds]
+        return sum(tested) / sum(len(np.unique(who[fold.fit])) for fold in self.folds)
+
+    @property
     def spacing(self) -> Sequence[float]:
         """Millimetres along D, H, W."""
         return (1.0, 1.0, 1.0) if self.cohort.dataset is None else self.cohort.dataset.spacing

@@ -220,3 +220,17 @@ def test_groups_and_coverage_of_a_study(tmp_path: Path) -> None:
     # Copies of patients cover as patients do: whoever is near one is near its copy.
     whole = next(row for row in found.coverage if row[1] == "all")
     assert whole[2] == 240 and whole[4] >= whole[3] - 0.1 and whole[3] > 0.5
+
+
+def test_the_share_of_the_corrected_t_is_that_of_the_patients(tmp_path: Path) -> None:
+    def task(settings: Any) -> Task:
+        return Task.of(
+            settings, PATIENTS, None, open_store(tmp_path, settings, PATIENTS, None), copies
+        )
+
+    settings = study(folds=4)
+    assert task(settings).share == pytest.approx(1 / 3)
+    thin = study(folds=4, thin=0.2)
+    (tmp_path / "study.json").unlink()
+    # Of 12 ill and 24 well patients of a training part, 6 ill at most are a fifth.
+    assert task(thin).share == pytest.approx(12 / 30)
