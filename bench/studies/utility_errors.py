@@ -48,11 +48,12 @@ LOSSES = (0.1, 0.2, 0.3)
 """Of AUC, in a third of the patients."""
 
 
-def study_of(folds: int, seeds: int) -> Study:
+def study_of(folds: int, seeds: int, repeats: int) -> Study:
     return Study.model_validate(
         {
             "positive": "ill",
             "folds": folds,
+            "repeats": repeats,
             "seeds": seeds,
             "run": {"data": {"conditional": True}},
             "learner": {"kind": "block-means", "steps": 25, "batch_size": 16},
@@ -71,10 +72,10 @@ def scans(
 
 
 def simulated(
-    number: int, folds: int, seeds: int, gain: float = 0.0, lost: float = 0.0
+    number: int, folds: int, seeds: int, repeats: int = 1, gain: float = 0.0, lost: float = 0.0
 ) -> tuple[dict[Arm, np.ndarray], dict[Arm, list[np.ndarray]], Cohort, Any]:
     """One study: AUC [folds, seeds] and logits of every arm."""
-    study = study_of(folds, seeds)
+    study = study_of(folds, seeds, repeats)
     rng = Draws(number).numpy(0, "utility errors")
     positive = rng.random(PATIENTS) < 0.4
     group = rng.integers(0, 3, PATIENTS)
@@ -155,14 +156,14 @@ def rate(found: list[bool]) -> dict[str, Any]:
     }
 
 
-def size(studies: int, folds: int, seeds: int) -> dict[str, Any]:
+def size(studies: int, folds: int, seeds: int, repeats: int = 1) -> dict[str, Any]:
     """Shares of studies without an effect that say there is one."""
     found: dict[str, list[bool]] = {
         name: []
         for name in ("helps", "harms", "one comparison, corrected", "paired t", "seeds as folds")
     } | {"a group is harmed": []}
     for number in range(studies):
-        areas, logits, cohort, parts = simulated(number, folds, seeds)
+        areas, logits, cohort, parts = simulated(number, folds, seeds, repeats)
         means = {arm: one.mean(1) for arm, one in areas.items()}
         share = 1.0 / (folds - 1)
         said = [j.verdict for j in judge(compared(means, share), 0.02, {}, {})]
@@ -183,7 +184,7 @@ def power(studies: int, folds: int, gain: float) -> dict[str, Any]:
     """How often an arm helps, by how much better it is."""
     helps, gains = [], []
     for number in range(studies):
-        areas, *_ = simulated(100_000 + number, folds, 1, gain)
+        areas, *_ = simulated(100_000 + number, folds, 1, gain=gain)
         means = {arm: one.mean(1) for arm, one in areas.items()}
         said = judge(compared(means, 1.0 / (folds - 1)), 0.02, {}, {})
         helps.append(any(j.verdict == "helps" for j in said))
@@ -213,8 +214,9 @@ def main() -> None:
     args = parser.parse_args()
     count = max(args.studies // (10 if args.quick else 1), 10)
     result: dict[str, Any] = {"setting": setting(), "patients": PATIENTS, "size": [], "power": []}
-    for folds, seeds in ((5, 1), (5, 5), (10, 1)):
-        result["size"].append({"folds": folds, "seeds": seeds, **size(count, folds, seeds)})
+    for folds, seeds, repeats in ((5, 1, 1), (5, 5, 1), (10, 1, 1), (5, 1, 4)):
+        facts = {"folds": folds, "seeds": seeds, "repeats": repeats}
+        result["size"].append({**facts, **size(count, folds, seeds, repeats)})
         print(json.dumps(result["size"][-1]), flush=True)
     for folds in (5, 10):
         for gain in GAINS:

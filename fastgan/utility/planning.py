@@ -6,6 +6,7 @@ import io
 import math
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from fastgan.train.build import variant_of
 from fastgan.train.progress import Progress, clock
 from fastgan.utility.arms import diet_of
 from fastgan.utility.corrected_t import detectable
-from fastgan.utility.folds import inner_splits
+from fastgan.utility.folds import Fold, inner_splits
 from fastgan.utility.learners import learn
 from fastgan.utility.settings import GAN_ARMS
 from fastgan.utility.verdicts import ALPHA
@@ -54,17 +55,15 @@ def foreseen(task: Task) -> str:
     )
 
 
-def seconds_left(task: Task) -> float:
-    """Seconds that what is not done will probably take on this machine, alone.
+def seconds_left(task: Task, folds: Sequence[Fold]) -> float:
+    """Seconds that what is not done of these folds will probably take on this machine.
 
-    A few steps of each kind of training are made and timed. Folds run elsewhere take their share.
+    A few steps of each kind of training are made and timed.
     """
     study, fold = task.study, task.folds[0]
     names = names_of_results(study)
-    left = {
-        f.number: [n for n in names if task.store.read(f.number, n) is None] for f in task.folds
-    }
-    open_folds = [f for f in task.folds if left[f.number]]
+    left = {f.number: [n for n in names if task.store.read(f.number, n) is None] for f in folds}
+    open_folds = [f for f in folds if left[f.number]]
     if not open_folds:
         return 0.0
     step = {kind: _classifier_step(task, kind) for kind in ("oversampled", "classic")}

@@ -50,11 +50,11 @@ def conduct(
     if fold is not None and not 0 <= fold < len(task.folds):
         raise ConfigError(f"--fold: 0 to {len(task.folds) - 1} are there, got {fold}")
     say(foreseen(task))
-    if missing_folds(task):
-        say(f"about {shown(seconds_left(task))} of work left on this machine, folds one by one")
-    for one in task.folds:
-        if fold is None or one.number == fold:
-            run_fold(task, one)
+    asked = [one for one in task.folds if fold in (None, one.number)]
+    if set(missing_folds(task)) & {one.number for one in asked}:
+        say(f"about {shown(seconds_left(task, asked))} of work left, if this machine is idle")
+    for one in asked:
+        run_fold(task, one)
     if fold is not None:
         say(f"fold {fold} is finished; missing: {_listed(missing_folds(task))}")
         return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import NormalDist
 from typing import Literal
 
@@ -43,11 +44,11 @@ class Group:
     negative: int
     auc: float | None
     auc_real: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    standing: Standing
-    needed: int | None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    standing: Standing = "cannot tell"
+    needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,37 @@ class GroupTable:
         """The group of the lowest AUC."""
         known = [g for g in self.groups if g.auc is not None]
         return min(known, key=lambda g: g.auc or 0.0) if known else None
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A group before it is judged: [2, 1 + draws] areas of the arm and of real volumes alone."""
+
+    column: str
+    name: str
+    positive: int
+    negative: int
+    areas: Floats
+
+    @property
+    def fewest(self) -> int:
+        return min(self.positive, self.negative)
+
+    @property
+    def difference(self) -> Floats:
+        gained: Floats = self.areas[0] - self.areas[1]
+        return gained
+
+    @property
+    def drawn(self) -> Floats:
+        """[draws] away from the difference as it is."""
+        away: Floats = self.difference[1:] - self.difference[0]
+        return away
+
+    @cached_property
+    def error(self) -> float:
+        """Of the difference; drawing n patients again loses 1 / n of their variance."""
+        return float(np.nanstd(self.drawn, ddof=1)) * math.sqrt(self.fewest / (self.fewest - 1))
 
 
 def pairwise(logits: Floats, truth: Bools) -> Floats:
@@ -109,28 +141,22 @@ def judge_groups(
     owner = np.split(who, np.cumsum([len(t) for t in truth])[:-1])
     drawn = rng.multinomial(len(names), np.full(len(names), 1.0 / len(names)), DRAWS)
     weights = np.concatenate([np.ones((1, len(names))), drawn])
-    cells: list[tuple[str, str, int, int, Floats]] = []
+    cells: list[_Cell] = []
     for column, groups in columns.items():
         for name in in_order(value for fold in groups for value in fold):
             inside = [np.array([value == name for value in fold], bool) for fold in groups]
-            table = _areas(kernels, truth, owner, inside, weights)
-            patients = [
+            counts = [
                 len(
                     {
                         o
                         for own, t, at in zip(owner, truth, inside, strict=True)
-                        for o in own[at & t]
+                        for o in own[at & (t == of)]
                     }
-                ),
-                len(
-                    {
-                        o
-                        for own, t, at in zip(owner, truth, inside, strict=True)
-                        for o in own[at & ~t]
-                    }
-                ),
+                )
+                for of in (True, False)
             ]
-            cells.append((column, name, patients[0], patients[1], table))
+            areas = _areas(kernels, truth, owner, inside, weights)
+            cells.append(_Cell(column, name, counts[0], counts[1], areas))
     return GroupTable(_bounded(cells, margin, level))
 
 
@@ -154,82 +180,37 @@ def _areas(
     return out
 
 
-def _bounded(
-    cells: Sequence[tuple[str, str, int, int, Floats]], margin: float, level: float
-) -> tuple[Group, ...]:
-    told: dict[int, tuple[float, float, Floats]] = {}
-    for place, (_, _, positive, negative, table) in enumerate(cells):
-        if min(positive, negative) >= LEAST:
-            difference = table[0] - table[1]
-            drawn = difference[1:][np.isfinite(difference[1:])]
-            error = float(drawn.std(ddof=1)) * math.sqrt(_lost(min(positive, negative)))
-            centred = np.nan_to_num(difference[1:] - difference[0])
-            told[place] = (float(difference[0]), error, centred)
-    scaled = [c / e if e > 0.0 else np.zeros_like(c) for _, e, c in told.values()]
-    normal = NormalDist()
-    reach = normal.inv_cdf(1.0 - level)
-    lower = upper = reach
+def _bounded(cells: Sequence[_Cell], margin: float, level: float) -> tuple[Group, ...]:
+    enough = [cell for cell in cells if cell.fewest >= LEAST]
+    scaled = [
+        np.nan_to_num(c.drawn / c.error) if c.error > 0.0 else np.zeros_like(c.drawn)
+        for c in enough
+    ]
+    lower = upper = NormalDist().inv_cdf(1.0 - level)
     if scaled:
-        # Of one group the quantile of Student's t alone; of several what their largest reaches.
-        lower = max(reach, float(np.quantile(np.max(scaled, axis=0), 1.0 - level)))
-        upper = max(reach, float(np.quantile(np.max(np.negative(scaled), axis=0), 1.0 - level)))
-    found = []
-    for place, (column, name, positive, negative, table) in enumerate(cells):
-        known = [float(v) if np.isfinite(v) else None for v in table[:, 0]]
-        if place not in told:
-            count = positive + negative
-            needed = math.ceil(LEAST * count / max(min(positive, negative), 1))
-            found.append(
-                Group(
-                    column,
-                    name,
-                    positive,
-                    negative,
-                    known[0],
-                    known[1],
-                    None,
-                    None,
-                    None,
-                    "cannot tell",
-                    max(needed, 2 * LEAST),
-                )
-            )
-            continue
-        difference, error, _ = told[place]
-        freedom = min(positive, negative) - 1
-        down, up = (_student(q, freedom) * error for q in (lower, upper))
-        low, high = difference - down, difference + up
-        standing: Standing = "cannot tell"
-        needed = 0
-        if high < 0.0:
-            standing = "harmed"
-        elif low > -margin:
-            standing = "not worse"
-        else:
-            # The bound would clear the margin if nothing were lost, with power 80 %.
-            times = ((down + normal.inv_cdf(POWER) * error) / margin) ** 2
-            needed = max(math.ceil(times * (positive + negative)), positive + negative + 1)
-        found.append(
-            Group(
-                column,
-                name,
-                positive,
-                negative,
-                known[0],
-                known[1],
-                difference,
-                low,
-                high,
-                standing,
-                needed or None,
-            )
-        )
-    return tuple(found)
+        # Of one group the normal quantile alone; of several what their largest reaches.
+        lower = max(lower, float(np.quantile(np.max(scaled, axis=0), 1.0 - level)))
+        upper = max(upper, float(np.quantile(np.max(np.negative(scaled), axis=0), 1.0 - level)))
+    return tuple(_group(cell, lower, upper, margin) for cell in cells)
 
 
-def _lost(count: int) -> float:
-    """As n / (n - 1), what drawing n patients again loses of their variance."""
-    return count / (count - 1)
+def _group(cell: _Cell, lower: float, upper: float, margin: float) -> Group:
+    count = cell.positive + cell.negative
+    known = [float(v) if np.isfinite(v) else None for v in cell.areas[:, 0]]
+    bare = Group(cell.column, cell.name, cell.positive, cell.negative, known[0], known[1])
+    if cell.fewest < LEAST:
+        needed = math.ceil(LEAST * count / max(cell.fewest, 1))
+        return replace(bare, needed=max(needed, 2 * LEAST))
+    difference, freedom = float(cell.difference[0]), cell.fewest - 1
+    down, up = (_student(quantile, freedom) * cell.error for quantile in (lower, upper))
+    found = replace(bare, difference=difference, low=difference - down, high=difference + up)
+    if difference + up < 0.0:
+        return replace(found, standing="harmed")
+    if difference - down > -margin:
+        return replace(found, standing="not worse")
+    # The bound would clear the margin if nothing were lost, with power 80 %.
+    reach = down + NormalDist().inv_cdf(POWER) * cell.error
+    return replace(found, needed=max(math.ceil((reach / margin) ** 2 * count), count + 1))
 
 
 def _student(quantile: float, freedom: int) -> float:

@@ -149,43 +149,28 @@ def _made(task: Task, fold: Fold, at: Integers, number: int) -> tuple[Generated 
         unseen |= set(task.external.subjects.tolist())
     name = f"generator-{number}"
     folder = task.store.fold(fold.number) / name
+    file = folder / "generated.npz"
     seed = fold.number * (1 + task.study.inner.splits) + number
-    made: list[Generated] = []
+
+    def train() -> Generated:
+        return task.make(task.study, task.cohort, at, frozenset(unseen), folder, seed)
 
     def work() -> dict[str, Any]:
+        task.say(f"fold {fold.number} {name}: training")
         folder.mkdir(parents=True, exist_ok=True)
         begun = time.monotonic()
         try:
-            file = folder / "generated.npz"
-            forbidden = frozenset(unseen)
-            made.append(
-                kept(
-                    file,
-                    task.cohort,
-                    lambda: task.make(task.study, task.cohort, at, forbidden, folder, seed),
-                )
-            )
+            made = kept(file, task.cohort, train)
         except NumericsError as error:
             return {"diverged": str(error)}
-        return {"volumes": len(made[0].positive), "seconds": time.monotonic() - begun}
+        return {"volumes": len(made.positive), "seconds": time.monotonic() - begun}
 
-    known = task.store.read(fold.number, name)
-    if known is None:
-        task.say(f"fold {fold.number} {name}: training")
-        known = task.store.once(fold.number, name, work)
-        task.say(f"fold {fold.number} {name}: {known.get('diverged') or 'done'}")
+    known = task.store.once(fold.number, name, work)
     if "diverged" in known:
         return None, str(known["diverged"])
-    if not made:
-        made.append(kept(folder / "generated.npz", task.cohort, _lost(folder)))
-    return made[0], ""
-
-
-def _lost(folder: Any) -> Callable[[], Generated]:
-    def refuse() -> Generated:
-        raise StateError(f"{folder}: generated.npz is gone; delete {folder}.json, too")
-
-    return refuse
+    if not file.exists():
+        raise StateError(f"{file}: is gone; delete {folder}.json, too, and it is made anew")
+    return kept(file, task.cohort, train), ""
 
 
 def _tuned(task: Task, fold: Fold, arm: Arm) -> float:

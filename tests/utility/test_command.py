@@ -33,7 +33,7 @@ def test_a_study_killed_twice_and_gone_on_with_gives_the_same_numbers(
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main(["utility", "--config", str(config), "--out", str(whole)]) == 4
     said = capfd.readouterr()
-    assert "of work left on this machine" in said.err
+    assert "of work left, if this machine is idle" in said.err
     assert "would be found with a power of 80 %" in said.err or "no gain" in said.err
     assert said.out.rstrip().endswith(f"report {whole / 'utility.html'}")
     assert "verdict: cannot tell" in said.out
@@ -172,3 +172,20 @@ def test_the_holdout_of_a_manifest_may_be_the_external_test(tmp_path: Path) -> N
     everybody, none = open_cohort(settings.model_copy(update={"external": None}))
     assert none is None and len(everybody) == 48
     assert np.isin(outside.subjects, everybody.subjects).all()
+
+
+def test_the_time_left_is_of_the_folds_that_are_asked_for(tmp_path: Path) -> None:
+    from fastgan.utility.planning import seconds_left
+    from fastgan.utility.study import task_of
+    from fastgan.utility.work import names_of_results
+
+    settings = load(
+        written(tmp_path, archive(tmp_path / "a.npz"), arms=["real", "oversampled", "classic"])
+    )
+    task = task_of(settings, tmp_path / "out", lambda line: None)
+    assert seconds_left(task, task.folds) > 0.0
+    for name in names_of_results(settings):
+        (tmp_path / "out" / "fold-0").mkdir(exist_ok=True)
+        task.store.write(0, name, {})
+    assert seconds_left(task, task.folds[:1]) == 0.0
+    assert seconds_left(task, task.folds) > 0.0

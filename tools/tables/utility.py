@@ -32,7 +32,12 @@ def size(files: list[Any]) -> list[str]:
     rows = []
     for name, (nominal, told) in SIZES.items():
         rows.append([told, nominal, *(_rate(one[name]) for one in files[0]["size"])])
-    head = [f"{one['folds']} folds, {one['seeds']} seeds" for one in files[0]["size"]]
+    head = [
+        f"{one['folds']} folds, {one['seeds']} seeds, {one['repeats']} repeats".replace(
+            "1 seeds", "1 seed"
+        ).replace("1 repeats", "1 repeat")
+        for one in files[0]["size"]
+    ]
     return table(["a study without an effect says", "promised at most", *head], rows)
 
 
