@@ -205,7 +205,7 @@ def record(task: Task, found: Conclusion) -> dict[str, Any]:
             }
             for name, one in found.scored.items()
         },
-        "tstr": _plain(found.scored[TSTR].metrics["AUC"].mean()) if TSTR in found.scored else None,
+        "tstr": _plain(found.scored[TSTR].metrics["AUC"].mean()),
         "trts": found.trts,
         "groups": {arm: [asdict(g) for g in table.groups] for arm, table in found.groups.items()},
         "coverage": [list(row) for row in found.coverage],

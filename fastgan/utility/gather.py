@@ -54,9 +54,7 @@ def gather(task: Task) -> dict[str, Scored]:
         StateError: a fold is not finished.
     """
     study = task.study
-    kinds: list[str] = [*study.arms]
-    if task.generates:
-        kinds.append(TSTR)
+    kinds: list[str] = [*study.arms, TSTR]
     partners = [PARTNER[arm] for arm in GAN_ARMS if arm in study.arms]
     kinds += [f"{arm}-of{share:g}" for share in study.curve for arm in partners]
     return {kind: _scored(task, kind) for kind in kinds}

@@ -80,7 +80,7 @@ def seconds_left(task: Task, folds: Sequence[Fold]) -> float:
                 kind = "classic" if arm in augmented else "oversampled"
                 total += step[kind] * count * study.inner.splits
     total *= study.learner.steps
-    if not task.generates or task.cohort.dataset is None:
+    if task.cohort.dataset is None:
         return total
     numbers = range(1 + study.inner.splits)
     needed = sum(

@@ -79,7 +79,7 @@ def text(task: Task, found: Conclusion) -> str:
 
 def _arms(task: Task, found: Conclusion) -> Iterator[tuple[str, list[float], str]]:
     """(arm, means over folds, strengths chosen) in the order of the table."""
-    for name in (*task.study.arms, *([TSTR] if TSTR in found.scored else [])):
+    for name in (*task.study.arms, TSTR):
         one = found.scored[name]
         chosen = "" if name == TSTR else ", ".join(f"{value:g}" for value in one.chosen)
         yield name, [float(one.metrics[key].mean()) for key in METRICS], chosen

@@ -157,6 +157,8 @@ def require_sound(study: Study, where: str) -> None:
         raise ConfigError(f"{where}: arms: one is named twice in {', '.join(study.arms)}")
     if "real" not in study.arms:
         raise ConfigError(f"{where}: arms: 'real' is what the others are held against; add it")
+    if not set(study.arms) & set(GAN_ARMS):
+        raise ConfigError(f"{where}: arms: none takes generated volumes; add 'gan'")
     for arm in study.arms:
         partner = PARTNER.get(arm)
         if partner is not None and partner not in study.arms:

@@ -58,11 +58,6 @@ class Task:
         return cls(study, cohort, external, folds, store, make, say)
 
     @property
-    def generates(self) -> bool:
-        """Whether an arm takes generated volumes."""
-        return any(arm in GAN_ARMS for arm in self.study.arms)
-
-    @property
     def share(self) -> float:
         """Patients tested for each one trained on, as the corrected t needs it."""
         who = self.cohort.subjects
@@ -86,8 +81,7 @@ class Task:
 def names_of_results(study: Study) -> list[str]:
     """Every classifier that a fold trains, tuning left out: the names of its units."""
     names = [f"{arm}-seed{s}" for s in range(study.seeds) for arm in study.arms]
-    if any(arm in GAN_ARMS for arm in study.arms):
-        names += [f"{TSTR}-seed{s}" for s in range(study.seeds)]
+    names += [f"{TSTR}-seed{s}" for s in range(study.seeds)]
     partners = [PARTNER[arm] for arm in GAN_ARMS if arm in study.arms]
     return names + [
         f"{arm}-of{share:g}-seed{s}"
@@ -124,9 +118,7 @@ def run_fold(task: Task, fold: Fold) -> None:
 
 
 def _generated(task: Task, fold: Fold) -> Generated | None:
-    """The outer generator's volumes; None where no arm takes any, or it diverged."""
-    if not task.generates:
-        return None
+    """The outer generator's volumes; None where it diverged."""
     made, _ = _made(task, fold, fold.fit, 0)
     if made is not None:
         task.store.once(

@@ -101,7 +101,8 @@ def test_an_external_site_is_tested_and_never_trained_on(tmp_path: Path) -> None
         ({"flods": 3}, "unknown key 'flods'; did you mean 'folds'?"),
         ({"arms": ["oversampled", "gan"]}, "'real' is what the others are held against"),
         ({"arms": ["real", "gan"]}, "'gan' needs 'oversampled'"),
-        ({"arms": ["real", "real"]}, "one is named twice"),
+        ({"arms": ["real", "classic"]}, "none takes generated volumes; add 'gan'"),
+        ({"arms": ["real", "real", "gan"]}, "one is named twice"),
         ({"trials": {"real": [0.1]}}, "every arm gets equally many"),
         ({"trials": {"gan": [0.1, 0.5, 2.0]}}, "trials.gan: a share is at most 1"),
         ({"run": {"data": {"conditional": False}}}, "a study needs classes"),
@@ -179,9 +180,7 @@ def test_the_time_left_is_of_the_folds_that_are_asked_for(tmp_path: Path) -> Non
     from fastgan.utility.study import task_of
     from fastgan.utility.work import names_of_results
 
-    settings = load(
-        written(tmp_path, archive(tmp_path / "a.npz"), arms=["real", "oversampled", "classic"])
-    )
+    settings = load(written(tmp_path, archive(tmp_path / "a.npz")))
     task = task_of(settings, tmp_path / "out", lambda line: None)
     assert seconds_left(task, task.folds) > 0.0
     for name in names_of_results(settings):

@@ -195,12 +195,6 @@ def test_names_of_results_are_what_is_counted() -> None:
     names = names_of_results(study())
     assert len(names) == len(set(names)) == 2 * 3 + 2 + 2
     assert {"tstr-seed0", "oversampled-of0.5-seed1"} < set(names)
-    assert names_of_results(study(arms=["real", "oversampled"])) == [
-        "real-seed0",
-        "oversampled-seed0",
-        "real-seed1",
-        "oversampled-seed1",
-    ]
 
 
 def test_groups_and_coverage_of_a_study(tmp_path: Path) -> None:
