@@ -29,11 +29,13 @@ ALLOWED = {
     "pictures": PLAIN,
     "train": PLAIN | {"config", "ops", "nn", "measures", "models", "gans", "data", "pictures"},
     "audit": PLAIN | {"config", "ops", "nn", "measures", "models", "data", "pictures"},
+    "utility": PLAIN
+    | {"config", "strict_yaml", "models", "gans", "data", "measures", "pictures", "train", "audit"},
     "runs": PLAIN | {"config", "ops", "nn", "measures", "models", "gans", "data", "pictures"},
-    "cli": PLAIN | {"config", "ops", "data", "pictures", "train", "audit", "runs"},
+    "cli": PLAIN | {"config", "ops", "data", "pictures", "train", "audit", "utility", "runs"},
     "__main__": {"cli"},
     "arrays": set(),
-    "strict_yaml": {"errors"},
+    "strict_yaml": {"errors", "guarded"},
     "config": PLAIN | {"strict_yaml", "gans"},
     "durable": {"errors", "guarded"},
     "guarded": {"errors", "terminal"},
@@ -160,6 +162,11 @@ def test_rooms_of_the_audit(path: Path) -> None:
     for other, line in rooms_imported(path):
         allowed = ROOMS.get(own, set()) | {own}
         assert other in allowed, f"{path}:{line}: audit.{own} must not import audit.{other}"
+
+
+def test_utility_takes_the_statistics_of_the_audit_alone() -> None:
+    for path in sorted((PACKAGE / "utility").glob("*.py")):
+        assert {room for room, _ in rooms_imported(path)} <= {"statistics"}, path
 
 
 def test_every_room_of_the_audit_has_a_rule_and_they_are_few() -> None:

@@ -31,6 +31,7 @@ VERBS = {
     "export": "write a generator for programs without fastgan",
     "translate": "bring volumes of one domain of a cyclegan to the other",
     "audit": "judge whether generated volumes may be used",
+    "utility": "measure whether generated volumes help a classifier, and whom they harm",
     "bench": "time the operators on this machine, or certify their GPU kernels",
     "completion": "print what lets bash or zsh complete commands and flags",
 }
