@@ -20,6 +20,7 @@ from fastgan.gans.penalties import Penalty
 from fastgan.gans.settings import AdversarialSettings
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
 from fastgan.random import Draws, placed
+from fastgan.spans import span
 
 __all__ = ["AdversarialGAN"]
 
@@ -158,7 +159,8 @@ class AdversarialGAN(Variant):
             metrics |= self._class_metrics(on_real, on_fake, labels)
         if penalised:
             real, fake = both.chunk(2)
-            value, norms = self.penalty.evaluate(critic, real, fake, labels, mixing)
+            with span("penalty"):
+                value, norms = self.penalty.evaluate(critic, real, fake, labels, mixing)
             loss = loss + self.penalty.factor * value
             metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
             metrics |= self._balance_metrics(metrics, norms)

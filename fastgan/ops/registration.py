@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 import fastgan
+from fastgan.spans import ranged
 
 __all__ = ["KERNELS", "NAMESPACE", "Grads", "operator", "wanted"]
 
@@ -91,6 +92,7 @@ def operator(
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     op = getattr(getattr(torch.ops, NAMESPACE), name).default
     KERNELS[op] = kernel
+    kernel = ranged(name, kernel)
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_LIBRARY)
     node = _node(name, op, setup_context, backward)
 

@@ -14,6 +14,7 @@ from fastgan.config import Config
 from fastgan.errors import ConfigError, ResourceLimit, StateError
 from fastgan.gans import Phase, Variant
 from fastgan.random import Draws
+from fastgan.spans import span
 from fastgan.train import checkpoint
 from fastgan.train.batches import Batches, TrainingSet
 from fastgan.train.build import describe
@@ -29,7 +30,6 @@ from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.samples import write_samples
 from fastgan.train.signals import Interruption
-from fastgan.train.spans import span
 from fastgan.train.state import module_tensors, restore
 
 __all__ = ["Training"]
@@ -86,6 +86,10 @@ class Training:
                 on other devices `watch.settle` raises it, at the next report or checkpoint.
             ResourceLimit: the device's memory does not hold the step.
         """
+        with span("step"):
+            self._advance()
+
+    def _advance(self) -> None:
         step = self.steps_done
         self._last_loss = defaultdict(list)
         self.batches.drawn = {}
@@ -117,19 +121,23 @@ class Training:
         with span(phase.name):
             with forward_precision(self.config.train.precision, self.device):
                 loss, metrics = phase.loss()
-            torch.autograd.backward(loss)
-        with span("optimiser"):
-            skip = self.watch.judge(
-                self.steps_done + 1, phase.name, loss, optimiser.gradients(), self.batches.drawn
-            )
-            train = self.config.train
-            over = train.decay_steps or train.steps
-            optimiser.step(skip, lr_factor(self.steps_done, over, train.lr_decay))
-            if phase.after is not None:
-                with torch.no_grad():
-                    phase.after()
+            with span("backward"):
+                torch.autograd.backward(loss)
+            with span("optimiser"):
+                self._apply(phase, optimiser, loss)
         self._last_loss[phase.name].append((loss.detach(), metrics))
         self.batches.drawn = {}
+
+    def _apply(self, phase: Phase, optimiser: PhaseOptimiser, loss: Tensor) -> None:
+        skip = self.watch.judge(
+            self.steps_done + 1, phase.name, loss, optimiser.gradients(), self.batches.drawn
+        )
+        train = self.config.train
+        over = train.decay_steps or train.steps
+        optimiser.step(skip, lr_factor(self.steps_done, over, train.lr_decay))
+        if phase.after is not None:
+            with torch.no_grad():
+                phase.after()
 
     def _optimiser(self, phase: str, updates: tuple[str, ...]) -> PhaseOptimiser:
         if phase not in self._optimisers:

@@ -9,12 +9,12 @@ import torch
 
 from fastgan.errors import ConfigError, ResourceLimit
 from fastgan.random import Draws
+from fastgan.spans import span
 from fastgan.train import checkpoint, fit, load_averages
 from fastgan.train.batches import Batches
 from fastgan.train.device import peak_memory, repeatable, resolve
 from fastgan.train.precision import forward_precision
 from fastgan.train.progress import Progress
-from fastgan.train.spans import span
 
 
 def test_one_step_by_hand(tiny, tmp_path, quiet):
