@@ -16,7 +16,7 @@ from fastgan.gans.settings import CycleSettings
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
 from fastgan.measures.patch_distance import patch_distance
 from fastgan.measures.structure import ALARMS, structure_metrics
-from fastgan.random import Draws
+from fastgan.random import Draws, placed
 
 __all__ = ["CycleGAN"]
 
@@ -185,7 +185,7 @@ class CycleGAN(Variant):
         """The critic's scores of x [B, C, D, H, W] behind the noise."""
         if self.critic_noise:
             noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
-            x = x + self.critic_noise * noise.to(x.device, x.dtype)
+            x = x + self.critic_noise * placed(noise.to(x.dtype), x.device)
         scores: Tensor = self.modules[critic](x)
         return scores
 
