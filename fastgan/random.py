@@ -66,8 +66,8 @@ def placed(drawn: Tensor, device: torch.device) -> Tensor:
 def placed_together(drawn: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     """Tensors of the host on `device`, by name; to a GPU in one copy that nothing waits for.
 
-    They are packed into a block of pinned memory, which is copied beside the kernels that run; those
-    launched from now on find it there. On a CPU they are what they were.
+    They are packed into a block of pinned memory, which is copied beside the kernels that run;
+    those launched from now on find it there. On a CPU they are what they were.
     """
     if device.type == "cpu":
         return dict(drawn)

@@ -136,7 +136,7 @@ class AdversarialGAN(Variant):
             watched: compute collapse and per-class metrics, too.
 
         Returns:
-            Scalar, and detached scalars: score_real, score_fake, the objective's own; with a
+            Scalar, and, where the variant is `measured`, detached scalars: score_real, score_fake, the objective's own; with a
             penalty: penalty (unweighted), gradient_norm (mean); for WGAN-GP balance_gap,
             balance_penalty, balance_ratio (1 at a stationary point, 0 where undefined); watched:
             similarity_real, similarity_fake, collapse, score_gap/<class> (NaN for a class that
@@ -151,6 +151,7 @@ class AdversarialGAN(Variant):
             )
         with torch.no_grad():
             fake = self.modules["generator"](z, labels).to(real.dtype)
+        watched = watched and self.measured
         metrics = collapse_metrics(real, fake) if watched else {}
         # What couples samples does so within groups that divide a half, so both share one pass. The
         # penalty's mix stays apart: its input gradient would sweep over all three, which takes half
@@ -159,7 +160,8 @@ class AdversarialGAN(Variant):
         twice = None if labels is None else torch.cat([labels, labels])
         on_real, on_fake = _score(critic, both, twice).chunk(2)
         loss = self.objective.critic_loss(on_real, on_fake)
-        metrics |= self.objective.metrics(on_real, on_fake)
+        if self.measured:
+            metrics |= self.objective.metrics(on_real, on_fake)
         if watched and labels is not None:
             metrics |= self._class_metrics(on_real, on_fake, labels)
         if penalised:
@@ -167,8 +169,9 @@ class AdversarialGAN(Variant):
             with span("penalty"):
                 value, norms = self.penalty.evaluate(critic, real, fake, labels, share)
             loss = loss + self.penalty.factor * value
-            metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
-            metrics |= self._balance_metrics(metrics, norms)
+            if self.measured:
+                metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
+                metrics |= self._balance_metrics(metrics, norms)
         return loss, metrics
 
     def generator_loss(
@@ -177,7 +180,8 @@ class AdversarialGAN(Variant):
         """Loss of the generator; arguments and returns as in `critic_loss`."""
         fake = self.augment(self.modules["generator"](z, labels), rng)
         scores = _score(self.modules["critic"], fake, labels)
-        return self.objective.generator_loss(scores), {"score_fake": scores.detach().mean()}
+        metrics = {"score_fake": scores.detach().mean()} if self.measured else {}
+        return self.objective.generator_loss(scores), metrics
 
     def sample(
         self,

@@ -177,8 +177,9 @@ class CycleGAN(Variant):
             both = torch.cat([real, fake.to(real.dtype)])
             on_real, on_fake = self._score(f"D_{domain}", both, rng).chunk(2)
             loss = loss + self.objective.critic_loss(on_real, on_fake)
-            found = self.objective.metrics(on_real, on_fake)
-            metrics |= {f"{name}_{domain}": value for name, value in found.items()}
+            if self.measured:
+                found = self.objective.metrics(on_real, on_fake)
+                metrics |= {f"{name}_{domain}": value for name, value in found.items()}
         return loss, metrics
 
     def _score(self, critic: str, x: Tensor, rng: np.random.Generator) -> Tensor:

@@ -25,7 +25,7 @@ from fastgan.train.ema import Ema
 from fastgan.train.made_with import facts_of, settings_of
 from fastgan.train.numerics import Watch, require_bounded
 from fastgan.train.optim import PhaseOptimiser, lr_factor
-from fastgan.train.precision import forward_precision, step_precision
+from fastgan.train.precision import phase_precision, step_precision
 from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.samples import write_samples
@@ -75,6 +75,7 @@ class Training:
             name: [p for p in module.parameters() if p.requires_grad]
             for name, module in variant.modules.items()
         }
+        self._weights = [weight for part in self._trainable.values() for weight in part]
         self._training_now: tuple[str, ...] | None = None
         self._last_loss: dict[str, list[tuple[Tensor, Mapping[str, Tensor]]]] = {}
 
@@ -119,7 +120,7 @@ class Training:
         self._train_only(tuple(phase.updates))
         optimiser.clear()
         with span(phase.name):
-            with forward_precision(self.config.train.precision, self.device):
+            with phase_precision(self.config.train.precision, self.device, self._weights):
                 loss, metrics = phase.loss()
             with span("backward"):
                 torch.autograd.backward(loss)
@@ -262,13 +263,14 @@ class Training:
         clock, seen = time.perf_counter(), self.batches.count
         first = self.steps_done + 1
         while self.steps_done < train.steps and not interruption:
-            self.advance()
-            step = self.steps_done
+            step = self.steps_done + 1
             last = step == train.steps
-            progress.advance(step)
             # Whether a row is kept depends on the step alone, not on where a run was resumed.
             logged = step % train.log_every == 0 or step == 1 or last
-            if logged or step == first:
+            self.variant.measured = logged or step == first
+            self.advance()
+            progress.advance(step)
+            if self.variant.measured:
                 self.watch.settle()
                 metrics = self.metrics()
                 now, count = time.perf_counter(), self.batches.count

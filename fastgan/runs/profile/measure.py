@@ -186,6 +186,8 @@ def _training(config: Config, warm_up: int) -> Iterator[Training]:
         try:
             for _ in range(warm_up):
                 training.advance()
+            # As most steps are: metrics are computed for those alone that are logged.
+            variant.measured = False
             yield training
             # What the steps have said of NaN and infinity, none of which they may have met.
             training.watch.settle()
