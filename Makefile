@@ -66,8 +66,9 @@ $(VENV)/ready-docs: pyproject.toml
 demo: $(VENV)/ready
 	$(BIN)/fastgan demo --setting $(SETTING) --out $(OUT)
 
+# A test that hangs fails, and says where.
 test: $(VENV)/ready-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --timeout 900
 
 # What is built fetches nothing when it is looked at.
 docs: $(VENV)/ready-docs

@@ -20,6 +20,7 @@ from fastgan.gans.penalties import Penalty
 from fastgan.gans.settings import AdversarialSettings
 from fastgan.gans.step_draws import StepDraws, UpdateDraws
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
+from fastgan.ops.tensor_float import tensor_float32
 from fastgan.random import Draws
 from fastgan.spans import span
 
@@ -213,8 +214,10 @@ class AdversarialGAN(Variant):
         else:
             chosen = self.labels.check(labels, count)
         device = next(generator.parameters()).device
-        with torch.no_grad():
-            volumes: Tensor = generator(z.to(device), None if chosen is None else chosen.to(device))
+        there = None if chosen is None else chosen.to(device)
+        # A volume is a function of weights and seed, on whatever device and as the run was trained.
+        with torch.no_grad(), tensor_float32(False):
+            volumes: Tensor = generator(z.to(device), there)
         return volumes.clamp(-1.0, 1.0)
 
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:

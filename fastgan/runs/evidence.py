@@ -16,6 +16,7 @@ from fastgan.data import Dataset, open_dataset, open_unpaired
 from fastgan.data.ledger import KEY, refuse_trained
 from fastgan.errors import AuditError, ConfigError
 from fastgan.guarded import typed
+from fastgan.ops.tensor_float import tensor_float32
 from fastgan.random import Draws
 from fastgan.runs.cohorts import aligned_cohort, as_files, cohort_of, generated_cohort
 from fastgan.runs.facts import named_source
@@ -159,7 +160,7 @@ def _translator(folder: RunFolder, found: Checkpoint, device: str) -> Translate:
 
     def translate(volumes: np.ndarray) -> np.ndarray:
         out = np.empty_like(volumes)
-        with torch.no_grad():
+        with torch.no_grad(), tensor_float32(False):
             for start in range(0, len(volumes), BATCH):
                 part = torch.from_numpy(volumes[start : start + BATCH, None]).to(place)
                 part = part.contiguous(memory_format=torch.channels_last_3d)

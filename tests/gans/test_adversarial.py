@@ -13,6 +13,7 @@ from torch import Tensor
 from fastgan.errors import ConfigError
 from fastgan.gans import AdversarialGAN, Penalty
 from fastgan.gans.augment import Moves
+from fastgan.ops.tensor_float import tensor_float32
 from fastgan.random import Draws
 from tests.gans.small_game import CONDITIONAL, SHAPE, batches, step, variant
 
@@ -184,6 +185,16 @@ def test_each_phase_draws_an_augmentation_of_its_own() -> None:
             phase.loss()
     # Two critic phases and one of the generator, twice.
     assert len(drawn) == len(set(drawn)) == 6
+
+
+def test_samples_are_float32_whatever_training_rounds_to() -> None:
+    gan, seen = variant(), []
+    generator = gan.modules["generator"]
+    generator.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    with tensor_float32(True):
+        gan.sample(1)
+        assert torch.backends.cudnn.allow_tf32
+    assert seen == [False]
 
 
 def test_sample_clips_the_headroom_of_the_generator() -> None:
