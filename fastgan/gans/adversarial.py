@@ -20,6 +20,7 @@ from fastgan.gans.penalties import Penalty
 from fastgan.gans.settings import AdversarialSettings
 from fastgan.gans.step_draws import StepDraws, UpdateDraws
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
+from fastgan.models import Generator
 from fastgan.ops.tensor_float import tensor_float32
 from fastgan.random import Draws
 from fastgan.spans import span
@@ -137,9 +138,10 @@ class AdversarialGAN(Variant):
             watched: compute collapse and per-class metrics, too.
 
         Returns:
-            Scalar, and, where the variant is `measured`, detached scalars: score_real, score_fake, the objective's own; with a
-            penalty: penalty (unweighted), gradient_norm (mean); for WGAN-GP balance_gap,
-            balance_penalty, balance_ratio (1 at a stationary point, 0 where undefined); watched:
+            Scalar, and detached scalars, none unless `measured`: score_real, score_fake, the
+            objective's own; with a penalty: penalty (unweighted), gradient_norm (mean); for WGAN-GP
+            balance_gap, balance_penalty, balance_ratio (1 at a stationary point, 0 where
+            undefined); watched:
             similarity_real, similarity_fake, collapse, score_gap/<class> (NaN for a class that
             is not in the batch).
         """
@@ -259,8 +261,10 @@ class AdversarialGAN(Variant):
         """What an update draws on the host, beside `size` real volumes of `dtype`."""
         latent = draws.normal(step, f"latent/{purpose}", (size, self.latent_dim))
         of_moves = draws.numpy(step, f"augment/{purpose}")
-        generator = self.modules["generator"]
-        volume = (generator.channels, *generator.shape) if self.augment.names else ()
+        volume: tuple[int, ...] = ()
+        if self.augment.names:
+            generator = cast(Generator, self.modules["generator"])
+            volume = (generator.channels, *generator.shape)
         if purpose == "generator":
             moves = self.augment.draw(of_moves, (size, *volume), latent.dtype)
             labels = self.labels.draw(size, draws.numpy(step, "labels/generator"))

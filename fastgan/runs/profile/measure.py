@@ -30,7 +30,7 @@ from fastgan.train.loop import Training
 from fastgan.train.precision import resolve_precision
 from fastgan.train.run_folder import RunFolder
 
-__all__ = ["MEASURED", "TRACE", "Profile", "Row", "annotate", "profile"]
+__all__ = ["MEASURED", "TRACE", "Profile", "Row", "annotate", "profile", "training_steps"]
 
 TRACE = "trace.json"
 MEASURED = "measured"
@@ -110,7 +110,7 @@ def profile(config: Config, out: Path, *, steps: int = 3, warm_up: int = 2) -> P
         ConfigError, BadFile and others: what the training itself would refuse.
         ResourceLimit: memory ran out.
     """
-    with _training(config, warm_up) as training:
+    with training_steps(config, warm_up) as training:
         clock, period = Clock(training.device), period_of(config)
         steps = -(-steps // period) * period
         before = copy_rate(training.device)
@@ -161,7 +161,7 @@ def annotate(config: Config, *, steps: int = 3, warm_up: int = 2) -> None:
         raise ConfigError(
             "profile: ranges need nvtx; install it with pip install 'fastgan[profile]'"
         ) from error
-    with _training(config, warm_up) as training, span(MEASURED), annotated_operators():
+    with training_steps(config, warm_up) as training, span(MEASURED), annotated_operators():
         for _ in range(steps):
             training.advance()
         # So that no kernel ends after the range does.
@@ -169,7 +169,7 @@ def annotate(config: Config, *, steps: int = 3, warm_up: int = 2) -> None:
 
 
 @contextlib.contextmanager
-def _training(config: Config, warm_up: int) -> Iterator[Training]:
+def training_steps(config: Config, warm_up: int) -> Iterator[Training]:
     """A training that has `warm_up` steps behind it and leaves nothing."""
     device = resolve(config.train.device)
     config = config.settled()

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from fastgan.runs.profile.path import Path
 
-__all__ = ["Counts", "Traffic"]
+__all__ = ["Counts", "Traffic", "is_idle"]
 
 # Operators whose result the host has to see before it goes on.
 WAITS = {
@@ -21,7 +21,10 @@ WAITS = {
     *("unique_dim", "unique_consecutive", "bincount", "repeat_interleave"),
 }
 # Neither read nor write, although their results are no views by their schema.
-IDLE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
+IDLE = {
+    *("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"),
+    *("promote_types", "_record_function_enter_new", "_record_function_exit"),
+}
 # Write their first argument and do not read it.
 OVERWRITE = {"copy_", "fill_", "zero_"}
 
@@ -58,10 +61,9 @@ class Traffic(TorchDispatchMode, Path):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        views = any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns)
-        if name in IDLE or views:
+        if is_idle(func):
             return result
+        name = func.overloadpacket.__name__
         counts = self.spans[self.here]
         counts.calls += 1
         counts.bytes += _moved(name, args, kwargs, result)
@@ -85,6 +87,12 @@ class Traffic(TorchDispatchMode, Path):  # type: ignore[no-untyped-call]
             counts.pageable += not free
         else:
             counts.waits[f"{name} to the host"] += 1
+
+
+def is_idle(func: Any) -> bool:
+    """Whether an operator only looks at memory in another way, or reserves some."""
+    views = any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns)
+    return views or func.overloadpacket.__name__ in IDLE
 
 
 def _moved(name: str, args: Any, kwargs: Any, result: Any) -> int:
