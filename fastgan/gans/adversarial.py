@@ -141,9 +141,8 @@ class AdversarialGAN(Variant):
             Scalar, and detached scalars, none unless `measured`: score_real, score_fake, the
             objective's own; with a penalty: penalty (unweighted), gradient_norm (mean); for WGAN-GP
             balance_gap, balance_penalty, balance_ratio (1 at a stationary point, 0 where
-            undefined); watched:
-            similarity_real, similarity_fake, collapse, score_gap/<class> (NaN for a class that
-            is not in the batch).
+            undefined); watched: similarity_real, similarity_fake, collapse, score_gap/<class> (NaN
+            for a class that is not in the batch).
         """
         critic = self.modules["critic"]
         group = getattr(critic, "group", 0)

@@ -137,6 +137,8 @@ def _steps(training: Training, clock: Clock, patience: float) -> tuple[int, floa
     _, cold = clock.time(training.advance)
     if cold > patience:
         return 0, cold
+    # As most steps are: metrics are computed for those alone that are logged.
+    training.variant.measured = False
     for _ in range(WARM - 1):
         training.advance()
     periods: list[float] = []

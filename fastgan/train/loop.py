@@ -91,8 +91,7 @@ class Training:
             self._advance()
 
     def _advance(self) -> None:
-        step = self.steps_done
-        self._last_loss = defaultdict(list)
+        step, self._last_loss = self.steps_done, defaultdict(list)
         self.batches.drawn = {}
         phases = self.variant.phases(
             step, lambda purpose: self.batches.next(step, purpose), self.draws
@@ -284,6 +283,7 @@ class Training:
                 self._save_soon = False
             if logged or step % train.sample_every == 0:
                 refresh()
+        self.variant.measured = True
         if self._saved != self.steps_done:
             self.save()
 
