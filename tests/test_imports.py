@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fastgan"
 
 # Each may import itself and what is named here (fastgan/*.py beside fastgan/__init__.py included).
-PLAIN = {"arrays", "durable", "errors", "guarded", "random", "terminal"}
+PLAIN = {"arrays", "durable", "errors", "guarded", "random", "spans", "terminal"}
 ALLOWED = {
     "reference": PLAIN,
     "kernels": PLAIN,
@@ -42,6 +42,7 @@ ALLOWED = {
     "terminal": set(),
     "errors": set(),
     "random": set(),
+    "spans": set(),
 }
 ALLOWED["runs"] |= {"train", "audit"}
 ALLOWED["cli"] |= {"ops.implementations"}
