@@ -1,6 +1,6 @@
 """How often a utility study is wrong where generated volumes do nothing, and what it finds.
 
-    python bench/studies/utility_errors.py [--studies 1000] [--quick]
+    python bench/studies/utility_errors.py [--studies 1000] [--parts size power groups]
 
 Every arm reads a scan of its own of each patient, with most of the noise in common and all equally
 informative, so no arm is better in truth, and folds share patients as in any cross-validation. Arms
@@ -46,6 +46,9 @@ GAINS = (0.0, 0.05, 0.1, 0.15, 0.2)
 """Added to the distance of the classes, in standard deviations of a block."""
 LOSSES = (0.1, 0.2, 0.3)
 """Of AUC, in a third of the patients."""
+DESIGNS = ((5, 1, 1), (5, 5, 1), (10, 1, 1), (5, 1, 4))
+"""Folds, seeds and repeats."""
+PARTS = ("size", "power", "groups")
 
 
 def study_of(folds: int, seeds: int, repeats: int) -> Study:
@@ -145,6 +148,12 @@ def plain_t(values: np.ndarray) -> float:
     return 2.0 * student_tail(abs(values.mean()) / error, len(values) - 1)
 
 
+def told(found: dict[str, Any]) -> dict[str, Any]:
+    """`found`, printed."""
+    print(json.dumps(found), flush=True)
+    return found
+
+
 def rate(found: list[bool]) -> dict[str, Any]:
     low, high = clopper_pearson(int(sum(found)), len(found))
     count = int(sum(found))
@@ -177,7 +186,8 @@ def size(studies: int, folds: int, seeds: int, repeats: int = 1) -> dict[str, An
         found["seeds as folds"].append(plain_t(every) <= 0.05)
         table = groups_of(logits, cohort, parts, number, 0.05)
         found["a group is harmed"].append(any(g.standing == "harmed" for g in table.groups))
-    return {name: rate(values) for name, values in found.items()}
+    facts = {"folds": folds, "seeds": seeds, "repeats": repeats}
+    return told({**facts, **{name: rate(values) for name, values in found.items()}})
 
 
 def power(studies: int, folds: int, gain: float) -> dict[str, Any]:
@@ -189,7 +199,7 @@ def power(studies: int, folds: int, gain: float) -> dict[str, Any]:
         said = judge(compared(means, 1.0 / (folds - 1)), 0.02, {}, {})
         helps.append(any(j.verdict == "helps" for j in said))
         gains.append(float((means["gan"] - means["oversampled"]).mean()))
-    return {"folds": folds, "auc_gained": float(np.mean(gains)), **rate(helps)}
+    return told({"folds": folds, "auc_gained": float(np.mean(gains)), **rate(helps)})
 
 
 def group_power(studies: int, lost: float) -> dict[str, Any]:
@@ -210,22 +220,21 @@ def group_power(studies: int, lost: float) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=1000)
-    parser.add_argument("--quick", action="store_true", help="a tenth, written nowhere")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="other parts in it are kept")
     args = parser.parse_args()
-    count = max(args.studies // (10 if args.quick else 1), 10)
-    result: dict[str, Any] = {"setting": setting(), "patients": PATIENTS, "size": [], "power": []}
-    for folds, seeds, repeats in ((5, 1, 1), (5, 5, 1), (10, 1, 1), (5, 1, 4)):
-        facts = {"folds": folds, "seeds": seeds, "repeats": repeats}
-        result["size"].append({**facts, **size(count, folds, seeds, repeats)})
-        print(json.dumps(result["size"][-1]), flush=True)
-    for folds in (5, 10):
-        for gain in GAINS:
-            result["power"].append(power(max(count // 3, 10), folds, gain))
-            print(json.dumps(result["power"][-1]), flush=True)
-    result["groups"] = [group_power(max(count // 3, 10), lost) for lost in LOSSES]
-    print(json.dumps(result["groups"]), flush=True)
-    if not args.quick:
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
+    result |= {"setting": setting(), "patients": PATIENTS}
+    fewer = max(args.studies // 3, 10)
+    for part in args.parts:
+        if part == "size":
+            found = [size(args.studies, *design) for design in DESIGNS]
+        elif part == "power":
+            found = [power(fewer, folds, gain) for folds in (5, 10) for gain in GAINS]
+        else:
+            found = [group_power(fewer, lost) for lost in LOSSES]
+        result[part] = found
+        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
