@@ -206,11 +206,11 @@ FAMILIES = ("fields", "lung", "head")
 
 
 def quality_sizes(files: list[Any]) -> list[str]:
-    """Alarms of each question of quality where nothing is wrong, by family and volumes a patient."""
+    """Alarms of each question of quality where nothing is wrong, by family of data."""
     rows = [row for row in _rows(files) if "p_above" in row]
-    holm = _holm(rows)
+    corrected = holm_of(rows)
     found = {
-        (row["finding"].split(".")[1], row["volumes"], row["family"]): (row, holm[i])
+        (row["finding"].split(".")[1], row["volumes"], row["family"]): (row, corrected[i])
         for i, row in enumerate(rows)
     }
     lines = []
@@ -230,8 +230,11 @@ def lesion_axes(files: list[Any]) -> list[str]:
     return table(
         ["family", "class", "best axis", "correlation", "people"],
         [
-            [row["family"], row["class"], row["axis"], f"{row['correlation']:.2f}"]
-            + [f"{row['people']}"]
+            [
+                *(row["family"], row["class"], row["axis"]),
+                f"{row['correlation']:.2f}",
+                f"{row['people']}",
+            ]
             for row in _rows(files)
         ],
     )
