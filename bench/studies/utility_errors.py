@@ -214,7 +214,8 @@ def group_power(studies: int, lost: float) -> dict[str, Any]:
         named.append("0" in harmed)
         other.append(bool(harmed - {"0"}))
         passed.append(any(g.standing == "not worse" and g.name == "0" for g in table.groups))
-    return {"auc_lost": lost, "named": rate(named), "another": rate(other), "passed": rate(passed)}
+    rates = {"named": rate(named), "another": rate(other), "passed": rate(passed)}
+    return told({"auc_lost": lost, **rates})
 
 
 def main() -> None:
