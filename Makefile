@@ -66,8 +66,9 @@ $(VENV)/ready-docs: pyproject.toml
 demo: $(VENV)/ready
 	$(BIN)/fastgan demo --setting $(SETTING) --out $(OUT)
 
+# A test that hangs fails, and says where. Threads that wait leave the cores to the other process.
 test: $(VENV)/ready-dev
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadgroup --timeout 900
 
 # What is built fetches nothing when it is looked at.
 docs: $(VENV)/ready-docs

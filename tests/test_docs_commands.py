@@ -94,9 +94,26 @@ def check_python(words: list[str]) -> None:
     elif words[0].endswith(".py"):
         assert (ROOT / words[0]).exists(), f"no script {words[0]}"
         source = (ROOT / words[0]).read_text(encoding="utf-8")
+        assert runs_by_path(source), f"{words[0]} is a module: python -m"
         for word in words[1:]:
             if word.startswith("--"):
                 assert f'"{word.partition("=")[0]}"' in source, f"{words[0]}: no flag {word}"
+
+
+def runs_by_path(source: str) -> bool:
+    """Whether a script finds what it imports: Python looks beside it, not in the clone's root."""
+    within = re.search(r"^\s*(from|import) (bench|tests|tools|examples)\b", source, re.MULTILINE)
+    return within is None or "sys.path.insert" in source
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("bench/**/*.py")), ids=name_of)
+def test_scripts_say_how_they_are_run(script: Path) -> None:
+    source = script.read_text(encoding="utf-8")
+    here = script.relative_to(ROOT).as_posix()
+    assert f"python {here}" not in source or runs_by_path(source), "python -m ..."
+    for said in re.findall(r"python -m (bench\.[\w.]+)", source):
+        there = ROOT / said.replace(".", "/")
+        assert there.with_suffix(".py").exists() or (there / "__main__.py").exists(), said
 
 
 def check_pip(words: list[str]) -> None:

@@ -20,8 +20,11 @@ __all__ = [
     "Cohort",
     "Draw",
     "Evidence",
+    "Insider",
     "Options",
+    "Score",
     "Translate",
+    "no_insider",
     "require_labels",
     "subjects_by",
 ]
@@ -42,6 +45,38 @@ The same number is the same latent whatever the class."""
 
 Translate = Callable[[Floats], Floats]
 """Volumes of domain A as domain B: [N, D, H, W] in [-1, 1] -> the same."""
+
+Score = Callable[[Floats, Integers | None], Floats]
+"""One number a volume: (volumes [N, D, H, W] in [-1, 1], classes [N] or None) -> [N].
+
+Each is a function of its own volume and class alone."""
+
+
+@dataclass(frozen=True)
+class Insider:
+    """What somebody can do who holds the networks of a run.
+
+    Scores raise AuditError where the networks ask for classes and None is given.
+    """
+
+    critic: Score
+    """How real the critic finds a volume; higher is more real."""
+    inverse: Score
+    """Root mean square distance to the nearest volume that the generator is brought to draw."""
+    overtrained: Callable[[Floats, Integers | None, float], Score]
+    """A critic like it after training on the given volumes and classes alone, for so long that it
+    knows them; AuditError where that would take more than the given seconds."""
+    blank: Score
+    """A critic like it before any training: it has seen nobody."""
+
+
+def no_insider() -> Insider:
+    """Nobody holds any networks.
+
+    Raises:
+        NotAsked: always.
+    """
+    raise NotAsked("no checkpoint with a critic is at hand, the generated volumes are all there is")
 
 
 @dataclass(frozen=True)
@@ -162,6 +197,9 @@ class Evidence:
     translate: Translate | None = None
     """The translator A to B of a cyclegan; then `training` and `holdout` are of domain A and
     `generated` are translations of `holdout`, in the same order."""
+    insider: Callable[[], Insider] = no_insider
+    """Loads the networks of the run that is audited; NotAsked, with the reason, where there are
+    none, AuditError where they cannot be used."""
     target: Cohort | None = None
     """Held-out volumes of domain B, where there is a translator."""
     truth: Cohort | None = None

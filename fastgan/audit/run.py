@@ -27,6 +27,7 @@ __all__ = ["EXIT_CODES", "JUDGEMENTS", "Audit", "audit"]
 
 JUDGEMENTS = {
     "memorization": "does the generator repeat training volumes?",
+    "membership": "could somebody find out who was in the training set?",
     "labels": "do labels stay true under augmentation and generation?",
     "leakage": "do files give away the label, or patients sit on both sides?",
     "shortcuts": "can the label be read off marks, borders or columns?",

@@ -1,16 +1,23 @@
-"""`fastgan bench`: time the operators on this machine, or certify their kernels on its GPU."""
+"""`fastgan bench`: time the operators here, compare with earlier times, or certify GPU kernels."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastgan.durable import replace_file
 from fastgan.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+    from fastgan.ops.proof.timing import Time
+
+ROUNDS = 25
+"""How often each pass runs: among fewer, none may have the machine to itself."""
 
 __all__ = ["add_arguments", "certificate", "certificate_states", "run"]
 
@@ -26,40 +33,97 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="where the certificate goes (default: into the installed package, where it counts)",
+        help="where the times go, in pytest-benchmark's form; of --certify, the certificate "
+        "(default: into the installed package, where it counts)",
+    )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE",
+        help="times of an earlier --out: end with 3 where an operator lost ground",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.25,
+        metavar="SHARE",
+        help="of its ratio to the reference that a pass may lose (default 0.25)",
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a table of times, or certify; 1 if a kernel computes wrongly.
+    """Print a table of times, or certify.
+
+    Returns:
+        1 if a kernel computes wrongly, 3 if one lost ground against --compare.
 
     Raises:
-        ConfigError: --certify without a GPU, --out without --certify.
-        BadFile, ResourceLimit: the certificate cannot be written.
+        ConfigError: --certify without a GPU or with --compare, a tolerance that cannot be.
+        BadFile, ResourceLimit: a file that cannot be read or written.
     """
     from fastgan.cli.process import keep_freed_memory
-    from fastgan.ops.proof.timing import times
+    from fastgan.ops.proof import baseline
     from fastgan.train.device import resolve
 
     device = resolve(options.device)
     if options.certify:
         if device.type != "cuda":
             raise ConfigError("bench: --certify needs a GPU that this torch can use, got cpu")
+        if options.compare is not None:
+            raise ConfigError("bench: --compare is of times, not of a certificate")
         return _certify(device, options.out)
-    if options.out is not None:
-        raise ConfigError("bench: --out is the place of a certificate and needs --certify")
+    if not 0 < options.tolerance < 1:
+        raise ConfigError(f"bench: --tolerance is a share between 0 and 1, got {options.tolerance}")
+    before = None if options.compare is None else baseline.read_baseline(options.compare)
     keep_freed_memory()
+    rows = list(_shown(device))
+    if options.out is not None:
+        content = json.dumps(baseline.report(rows, device), indent=1).encode()
+        replace_file(options.out, content + b"\n")
+        print(options.out)
+    if before is None:
+        return 0
+    return _compare(before, rows, device, options.tolerance)
+
+
+def _shown(device: torch.device, ops: Collection[str] | None = None) -> Iterator[Time]:
+    """Times, each printed as it comes."""
+    from fastgan.ops.proof.timing import times
+
     print(f"{'operator':<14}{'pass':<10}{'implementation':<16}{'ms':>9}  times the reference")
-    for row in times(device):
-        print(f"{row.op:<14}{row.what:<10}{row.name:<16}{row.ms:9.2f}  {row.ratio:.2f}")
-    return 0
+    for row in times(device, ops=ops, rounds=ROUNDS):
+        print(f"{row.op:<14}{row.what:<10}{row.name:<16}{row.ms:9.2f}  {row.ratio:.2f}", flush=True)
+        yield row
+
+
+def _compare(
+    before: dict[str, Any], rows: list[Time], device: torch.device, tolerance: float
+) -> int:
+    from fastgan.ops.proof import baseline
+
+    def again(ops: set[str]) -> Iterator[Time]:
+        print(f"slower than before, measured again: {', '.join(sorted(ops))}")
+        yield from _shown(device, ops)
+
+    if unlike := baseline.unlike(before, device):
+        print(f"the baseline is of another machine, where ratios may differ: {unlike}")
+    lost = 0
+    for change in baseline.changes(before, rows, again, tolerance):
+        if change.now is None:
+            print(f"{change.key}: {change.before[0]:.2f} times the reference, now not there")
+        elif change.share < 1 - tolerance:
+            print(
+                f"{change.key}: {change.before[0]:.2f} times the reference, now {change.now[0]:.2f}"
+            )
+        else:
+            continue
+        lost += 1
+    print(f"{lost} lost more than {tolerance:.0%} of their ratio to the reference")
+    return 3 if lost else 0
 
 
 def _certify(device: torch.device, out: Path | None) -> int:
-    import json
-
-    from fastgan.durable import replace_file
     from fastgan.ops.implementations import certificates
 
     found = certificate(device)

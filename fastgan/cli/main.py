@@ -24,6 +24,7 @@ VERBS = {
     "demo": "train, generate and judge on the bundled data, in minutes",
     "inspect": "look at a data set and propose a configuration",
     "plan": "measure what a configuration costs here, and fit it into a budget",
+    "profile": "time and count the parts of a training step",
     "train": "train a GAN, or resume a run",
     "generate": "write volumes from a trained generator",
     "verify": "say of every volume of a folder whether it is as it was generated",

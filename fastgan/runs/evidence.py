@@ -16,9 +16,11 @@ from fastgan.data import Dataset, open_dataset, open_unpaired
 from fastgan.data.ledger import KEY, refuse_trained
 from fastgan.errors import AuditError, ConfigError
 from fastgan.guarded import typed
+from fastgan.ops.tensor_float import tensor_float32
 from fastgan.random import Draws
 from fastgan.runs.cohorts import aligned_cohort, as_files, cohort_of, generated_cohort
 from fastgan.runs.facts import named_source
+from fastgan.runs.insider import insider_of_run
 from fastgan.train import load_generator, load_translator
 from fastgan.train.checkpoint import Checkpoint
 from fastgan.train.device import resolve
@@ -74,6 +76,7 @@ def evidence_of_run(
     return replace(
         evidence,
         draw=_generator(folder, found, training, device),
+        insider=lambda: insider_of_run(folder, found, device),
         about=_about(folder, found) | dict(evidence.about),
     )
 
@@ -159,7 +162,7 @@ def _translator(folder: RunFolder, found: Checkpoint, device: str) -> Translate:
 
     def translate(volumes: np.ndarray) -> np.ndarray:
         out = np.empty_like(volumes)
-        with torch.no_grad():
+        with torch.no_grad(), tensor_float32(False):
             for start in range(0, len(volumes), BATCH):
                 part = torch.from_numpy(volumes[start : start + BATCH, None]).to(place)
                 part = part.contiguous(memory_format=torch.channels_last_3d)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError, NumericsError, ResourceLimit
+from fastgan.ops.tensor_float import tensor_float32
 
 __all__ = ["check_fit", "sliding_window", "window_starts", "window_weights"]
 
@@ -142,7 +143,7 @@ def _blend(
             for place in group
         ]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), tensor_float32(False):
                 made = network(torch.stack([volume[box] for box in boxes]).to(device))
             made = made.to("cpu", torch.float32)
         except torch.OutOfMemoryError:

@@ -13,7 +13,14 @@ from fastgan.train.record import require_record
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.state import module_tensors, restore
 
-__all__ = ["DIRECTIONS", "load_averages", "load_generator", "load_translator", "require_generator"]
+__all__ = [
+    "DIRECTIONS",
+    "load_averages",
+    "load_critic",
+    "load_generator",
+    "load_translator",
+    "require_generator",
+]
 
 DIRECTIONS = {"A_to_B": "G_AB", "B_to_A": "G_BA"}
 
@@ -43,6 +50,17 @@ def load_generator(folder: RunFolder, found: Checkpoint) -> AdversarialGAN:
     assert isinstance(variant, AdversarialGAN)
     load_averages(variant, found)
     return variant
+
+
+def load_critic(variant: AdversarialGAN, found: Checkpoint) -> None:
+    """Fill the critic of a game from a checkpoint.
+
+    Raises:
+        StateError: the checkpoint is of another architecture; nothing is changed.
+    """
+    live = module_tensors({"critic": variant.modules["critic"]})
+    restore(live, {"critic": found.parts.get("critic", {})}, str(found.path))
+    variant.modules["critic"].eval()
 
 
 def load_translator(folder: RunFolder, found: Checkpoint, direction: str) -> nn.Module:

@@ -23,10 +23,14 @@ from fastgan.audit.judgement import Settled, settle
 from fastgan.audit.labels.classifier import train_ensemble
 from fastgan.audit.phantoms.volumes import CLASSES, Lesion, Recipe, phantoms
 from fastgan.audit.rules import whole
+from tests.audit.membership.conftest import known_by
 
 # The outcomes of controls are dictated, so more runs and permutations teach nothing.
 OPTIONS = Options(planted=20, permutations=499)
-WINGS = ("memorization", "labels", "leakage", "shortcuts", "sites", "quality", "translation")
+WINGS = (
+    *("memorization", "membership", "labels", "leakage", "shortcuts", "sites", "quality"),
+    "translation",
+)
 REAL = {"found": controls.found, "quiet": controls.quiet}
 DECIDED = ("pass", "warn", "fail")
 
@@ -58,6 +62,8 @@ def suited(wing: str, clean: Evidence) -> Evidence:
         return translating(clean)
     if wing == "memorization":
         return clean
+    if wing == "membership":
+        return known_by(clean)
     if wing == "labels":
         return readable()
     some = np.isin(clean.training.subjects, np.unique(clean.training.subjects)[:70])

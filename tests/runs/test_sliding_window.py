@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.errors import ConfigError, NumericsError, ResourceLimit
+from fastgan.ops.tensor_float import tensor_float32
 from fastgan.runs.sliding_window import sliding_window, window_starts, window_weights
 
 CASES = [
@@ -50,6 +51,18 @@ def test_identity_gives_the_volume_back(extents, window, overlap) -> None:
     assert out.dtype == torch.float32 and out.shape == volume.shape
     assert (out - volume).abs().max() < 1e-6
     assert torch.equal(volume, kept)
+
+
+def test_windows_are_translated_in_float32() -> None:
+    seen = []
+
+    def network(x: Tensor) -> Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return x
+
+    with tensor_float32(True):
+        sliding_window(network, torch.zeros(1, 4, 4, 4), (4, 4, 4))
+    assert seen == [False]
 
 
 @pytest.mark.parametrize(("extents", "window", "overlap"), CASES, ids=ident)

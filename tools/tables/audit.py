@@ -7,7 +7,7 @@ from typing import Any
 
 from tools.tables.markdown import table
 
-__all__ = ["RENDERERS"]
+__all__ = ["RENDERERS", "SIZE_HEADER", "holm_of", "size_row"]
 
 STUDIES = ("permutation", "exchange", "copies", "few_copies")  # in the order of the page
 SITE_TESTS = (
@@ -32,8 +32,8 @@ def _rows(files: list[Any]) -> list[dict[str, Any]]:
     return [row for file in files for row in file["rows"]]
 
 
-def _holm(rows: list[dict[str, Any]]) -> dict[int, float]:
-    """Adjusted p of each row, by its place."""
+def holm_of(rows: list[dict[str, Any]]) -> dict[int, float]:
+    """Place of each row -> p of so many rejections, adjusted over all rows."""
     order = sorted(range(len(rows)), key=lambda i: float(rows[i]["p_above"]))
     adjusted, largest = {}, 0.0
     for rank, i in enumerate(order):
@@ -42,7 +42,8 @@ def _holm(rows: list[dict[str, Any]]) -> dict[int, float]:
     return adjusted
 
 
-def _size_row(row: dict[str, Any], holm: str) -> list[str]:
+def size_row(row: dict[str, Any], holm: str) -> list[str]:
+    """Cells of one test, under `SIZE_HEADER`."""
     return [
         row["test"],
         row["data"],
@@ -68,14 +69,14 @@ def sizes(files: list[Any]) -> list[str]:
     shares = [row for row in rows if row["test"] == "share nearest to training"]
     place = next(i for i, row in enumerate(study) if row["study"] == "copies")
     rows = [*study[:place], *shares, *study[place:]]
-    holm = _holm(rows)
-    return table(SIZE_HEADER, [_size_row(row, f"{holm[i]:.2f}") for i, row in enumerate(rows)])
+    holm = holm_of(rows)
+    return table(SIZE_HEADER, [size_row(row, f"{holm[i]:.2f}") for i, row in enumerate(rows)])
 
 
 def intervals(files: list[Any]) -> list[str]:
     """How often a 95 % interval misses the truth."""
     rows = [row for row in _rows(files) if row["study"] == "interval"]
-    return table(SIZE_HEADER, [_size_row(row, "") for row in rows])
+    return table(SIZE_HEADER, [size_row(row, "") for row in rows])
 
 
 def site_sizes(files: list[Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """Which kinds of copies the questions of memorization find, on data they were not made with.
 
-    python bench/studies/audit/power_copies.py [--family fields] [--sizes 16 24 32] [--sets 2]
-    python bench/studies/audit/power_copies.py --table
+    python -m bench.studies.audit.power_copies [--family fields] [--sizes 16 24 32] [--sets 2]
+    python -m bench.studies.audit.power_copies --table
 
 Clean data sets of the three families of `bench.studies.truth`, 200 patients and 300 generated
 volumes, and the bundled nodules as masks; the audit's own controls, 60 planted copies a kind. A

@@ -1,7 +1,7 @@
 """How often the questions of memorization raise an alarm on clean data, by the real searches.
 
-    python bench/studies/audit/size_memorization.py [--runs 1000] [--family fields]
-    python bench/studies/audit/size_memorization.py --table
+    python -m bench.studies.audit.size_memorization [--runs 1000] [--family fields]
+    python -m bench.studies.audit.size_memorization --table
 
 Clean data sets of the three families of `bench.studies.truth` at 16^3, of about 120 training and
 held-out volumes with 1, 2 or 4 of a patient, and 100 generated ones. A line of JSON a set in

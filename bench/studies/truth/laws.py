@@ -116,6 +116,8 @@ class RandomFields:
 class Lung:
     """Bundled nodules, turned, zoomed and bent, blended into lung of one chest CT, in HU.
 
+    The lung is of another place in another pose, zoomed and bent, for each patient.
+
     Where the CT is not at hand: coloured noise of its mean, deviation and spectrum.
     """
 
@@ -153,8 +155,12 @@ class Lung:
         if self._lung is None:
             own["texture"] = fields(count, self.size, sources.LUNG_EXPONENT, rng)
         else:
+            # It is one chest: unless each patient's is zoomed and bent, two whose places lie a few
+            # millimetres apart are near-copies of each other.
             own["centre"] = self._lung.centres(count, rng)
-            own["pose"] = axis_turns(count, rng) @ turns(count, 8.0, rng)
+            zoomed = np.exp(0.1 * rng.standard_normal((count, 1, 1)))
+            own["pose"] = axis_turns(count, rng) @ turns(count, 20.0, rng) * zoomed
+            own["breath"] = bent(count, 24, 3.0, rng)
         return own
 
     def scans(self, people: People, owner: Integers, rng: np.random.Generator) -> Floats:
@@ -171,7 +177,7 @@ class Lung:
             air = sources.LUNG_MEAN + sources.LUNG_DEVIATION * texture
         else:
             centre = own["centre"] + 0.7 * rng.standard_normal((count, 3))
-            air = _fitted(self._lung.cubes(centre, own["pose"], _steps(size)), size)
+            air = _fitted(self._lung.cubes(centre, own["pose"], own["breath"], _steps(size)), size)
         tissue = own["level"][:, None, None, None] + 0.1 * (air - sources.LUNG_MEAN)
         noise = self.noise * rng.standard_normal(air.shape)
         out: Floats = (air + form * (tissue - air) + noise).astype(np.float32)

@@ -82,10 +82,10 @@ class Chest:
         out: Floats = (at + rng.uniform(-0.5, 0.5, at.shape)) * self.spacing
         return out
 
-    def cubes(self, centre: Floats, pose: Floats, steps: int = 48) -> Floats:
-        """[N, steps, steps, steps] about places in mm, turned by pose."""
+    def cubes(self, centre: Floats, pose: Floats, bend: Floats, steps: int = 48) -> Floats:
+        """[N, steps, steps, steps] about places in mm, turned by pose, bent as in `cubes`."""
         linear = pose / self.spacing[None, :, None]
-        return cubes(self.values, centre / self.spacing, linear, None, steps)
+        return cubes(self.values, centre / self.spacing, linear, bend, steps)
 
 
 def _read(path: Path) -> nib.Nifti1Image:

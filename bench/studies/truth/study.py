@@ -60,13 +60,14 @@ SHORT = (
 # lines came out.
 _SECONDS = {
     "memorization": 3.2,
+    "membership": 6.0,
     "labels": 11.0,
     "leakage": 0.5,
     "shortcuts": 15.0,
     "sites": 11.0,
     "quality": 4.0,
 }
-_GROWS = {"memorization": 1.0, "labels": 0.9, "shortcuts": 0.5, "quality": 0.5}
+_GROWS = {"memorization": 1.0, "membership": 0.2, "labels": 0.9, "shortcuts": 0.5, "quality": 0.5}
 """Exponent of the number of voxels."""
 
 

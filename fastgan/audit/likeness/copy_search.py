@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,15 @@ class Found:
     def rows(self, chosen: Integers | Bools) -> Found:
         """Of the chosen queries."""
         return Found(self.distance[chosen], self.index[chosen], self.mirror[chosen])
+
+    @staticmethod
+    def joined(parts: Sequence[Found]) -> Found:
+        """Of all queries of the parts, one part after the other."""
+        return Found(
+            np.concatenate([part.distance for part in parts]),
+            np.concatenate([part.index for part in parts]),
+            np.concatenate([part.mirror for part in parts]),
+        )
 
 
 class CopySearch:

@@ -60,7 +60,7 @@ class DeformedSearch:
     Args:
         values: [M, D, H, W].
         groups: [M] number of each volume's subject.
-        space: of all real volumes.
+        space: of real volumes, queries not among them.
     """
 
     def __init__(self, values: Floats, groups: Integers, space: ContrastSpace) -> None:
@@ -94,7 +94,7 @@ class DeformedSearch:
         """
         parts = [self._search(*part) for part in self._parts(values, k, groups)]
         still, half, posed = ([p[i] for p in parts] for i in range(3))
-        return Deformed(_joined(still), _joined(half), _joined(posed))
+        return Deformed(Found.joined(still), Found.joined(half), Found.joined(posed))
 
     def unturned(
         self, values: Floats, k: int = NEIGHBOURS, groups: Integers | None = None
@@ -107,7 +107,7 @@ class DeformedSearch:
         parts = []
         for maps, k_left, own in self._parts(values, k, groups):
             parts.append(_nearest(*self._whole.nearest_image(pooled(maps)), k_left, own))
-        return _joined(parts)
+        return Found.joined(parts)
 
     def _parts(
         self, values: Floats, k: int, groups: Integers | None
@@ -158,14 +158,6 @@ def _nearest(best: torch.Tensor, how: torch.Tensor, k: int, own: torch.Tensor | 
     best = best if own is None else best.masked_fill(own, -2.0)
     order = torch.argsort(best, dim=1, descending=True, stable=True)[:, :k]
     return Found(_distance(best.gather(1, order)), order.numpy(), how.gather(1, order).numpy())
-
-
-def _joined(parts: list[Found]) -> Found:
-    return Found(
-        np.concatenate([p.distance for p in parts]),
-        np.concatenate([p.index for p in parts]),
-        np.concatenate([p.mirror for p in parts]),
-    )
 
 
 @dataclass(frozen=True)

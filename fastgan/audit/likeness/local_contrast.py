@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fastgan.arrays import Floats
+from fastgan.arrays import Floats, Integers
 from fastgan.audit.likeness.moves import MIRRORS
 
 __all__ = ["SIDE", "ContrastSpace", "local_contrast", "pooled", "rotation", "turned"]
@@ -122,7 +122,7 @@ class ContrastSpace:
 
     @staticmethod
     def fit(maps: torch.Tensor) -> ContrastSpace:
-        """From the maps [N, d, h, w] of all real volumes, of both sides of the split."""
+        """From the maps [N, d, h, w] of real volumes, of both sides of the split."""
         maps = maps[:: math.ceil(len(maps) / _MOST_FITTED)]
         rng = np.random.default_rng(0)
         rows = [pooled(maps)]
@@ -138,16 +138,28 @@ class ContrastSpace:
         spread = (x - mean).square().mean(dim=0)[images].mean(dim=0).sqrt()
         spread = spread + _LEAST_SPREAD * x.std() + 1e-6
         rest = (x - mean) / spread
-        together = rest.T @ rest / len(rest)
-        even = torch.zeros_like(together)
-        for image in images:
-            even += together[image][:, image] / len(images)
-        count = max(0, min(_DIRECTIONS, int(_OF_A_VOLUME * len(maps)), len(even) - 2))
-        power, vectors = torch.linalg.eigh(even)
-        power = power[len(even) - count :].clamp(min=0)
-        kept = _KEPT * even.diagonal().mean() + 1e-12
-        directions = vectors[:, len(even) - count :].T.contiguous()
-        return ContrastSpace(shape, mean, spread, directions, 1 - torch.sqrt(kept / (power + kept)))
+        # Over all mirror images values of different parity are uncorrelated, so each of the eight
+        # parities has directions of its own: the same, at a small part of the cost.
+        powers, vectors = [], []
+        for basis in _parities(shape):
+            along = rest @ basis.T
+            power, vector = torch.linalg.eigh(along.T @ along / len(along))
+            powers.append(power)
+            vectors.append(vector.T @ basis)
+        ranked, order = torch.cat(powers).clamp(min=0).sort(descending=True)
+        count = max(0, min(_DIRECTIONS, int(_OF_A_VOLUME * len(maps)), len(ranked) - 2))
+        kept = _KEPT * ranked.mean() + 1e-12
+        taken = 1 - torch.sqrt(kept / (ranked[:count] + kept))
+        return ContrastSpace(shape, mean, spread, torch.cat(vectors)[order[:count]], taken)
+
+    @staticmethod
+    def without_each(maps: torch.Tensor, fold: Integers) -> tuple[ContrastSpace, ...]:
+        """For each fold, the space of the maps [N, d, h, w] that are not of it.
+
+        A space is the narrower for what it was fitted to: these lie nearer to each other in it
+        than others do, or farther. So nobody is looked up in a space that knows them.
+        """
+        return tuple(ContrastSpace.fit(maps[fold != i]) for i in range(fold.max() + 1))
 
     def place(self, rows: torch.Tensor) -> torch.Tensor:
         """Vectors [N, F] of rows [N, F]; their cosines are how alike two are."""
@@ -157,6 +169,16 @@ class ContrastSpace:
         """Vectors [N, F] with less of the leading directions."""
         out: torch.Tensor = rest - ((rest @ self.directions.T) * self.taken) @ self.directions
         return out
+
+
+def _parities(shape: tuple[int, ...]) -> list[torch.Tensor]:
+    """Orthonormal bases [f, F] of rows that are even or odd along each axis, all F together."""
+    axes = []
+    for n in shape:
+        one = torch.eye(n)
+        even, odd = (one + one.flip(1))[: n - n // 2], (one - one.flip(1))[: n // 2]
+        axes.append([part / part.norm(dim=1, keepdim=True) for part in (even, odd) if len(part)])
+    return [torch.kron(torch.kron(a, b), c) for a, b, c in itertools.product(*axes)]
 
 
 def _mirror_images(shape: tuple[int, ...]) -> torch.Tensor:

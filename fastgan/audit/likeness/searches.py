@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from fastgan.arrays import Floats, Integers
 from fastgan.audit.likeness.copy_search import NEIGHBOURS, CopySearch, Found
@@ -53,19 +56,46 @@ class Searches:
     Args:
         values: [M, D, H, W].
         groups: [M] number of each volume's subject.
-        space: of all real volumes.
+        spaces: one for each fold of the queries.
     """
 
-    def __init__(self, values: Floats, groups: Integers, space: ContrastSpace) -> None:
+    def __init__(self, values: Floats, groups: Integers, spaces: Sequence[ContrastSpace]) -> None:
         self._by_voxels = CopySearch(values, groups)
-        self._by_contrast = DeformedSearch(values, groups, space)
+        self._by_contrast = [DeformedSearch(values, groups, space) for space in spaces]
 
-    def search(self, values: Floats, k: int = NEIGHBOURS, groups: Integers | None = None) -> Near:
+    def search(
+        self,
+        values: Floats,
+        k: int = NEIGHBOURS,
+        groups: Integers | None = None,
+        folds: Integers | None = None,
+    ) -> Near:
         """The k nearest targets of volumes [N, D, H, W], without those of a query's own group [N].
+
+        Args:
+            values: [N, D, H, W].
+            k: neighbours.
+            groups: [N] subject of each query; None leaves out none.
+            folds: [N] of the queries, each looked up in its fold's space; None: by turns, for
+                queries that no space was fitted to.
 
         Raises:
             AuditError: fewer than k targets are left for a query.
         """
         plain, mirrored = self._by_voxels.search(values, k, groups)
-        found = self._by_contrast.search(values, k, groups)
-        return Near(plain, mirrored, found.still, found.half, found.posed)
+        if folds is None:
+            folds = np.arange(len(values)) % len(self._by_contrast)
+        order, found = [], []
+        for fold, search in enumerate(self._by_contrast):
+            rows = np.flatnonzero(folds == fold)
+            if len(rows):
+                order.append(rows)
+                found.append(
+                    search.search(values[rows], k, None if groups is None else groups[rows])
+                )
+        back = np.argsort(np.concatenate(order))
+        still, half, posed = (
+            Found.joined([getattr(one, name) for one in found]).rows(back)
+            for name in ("still", "half", "posed")
+        )
+        return Near(plain, mirrored, still, half, posed)

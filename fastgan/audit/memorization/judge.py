@@ -99,14 +99,15 @@ _METHODS = (
     "r = d1 / mean(d2, ..., d10) of distances to the training volumes. Three searches: by voxels, "
     "each volume moved so that its body is centred, once as it lies and once in its best of eight "
     "mirror images; by local contrast (deviation from the mean around each voxel, over the "
-    "deviation there; what real volumes have in common whitened), mirrored and of either sign."
+    "deviation there; what volumes of other patients have in common whitened), mirrored and of "
+    "either sign."
 )
 _METHODS_POSED = (
     "r = d1 / mean(d2, ..., d10) of distances to the training volumes by local contrast (deviation "
-    "from the mean around each voxel, over the deviation there; what real volumes have in "
-    "common whitened), in eight mirror images and of either sign. Two searches: by the half that "
-    "is most alike; and in 21 poses (turned by 15 degrees either way about one axis or not, "
-    "zoomed by 1.1 or its inverse or not)."
+    "from the mean around each voxel, over the deviation there; what volumes of other patients "
+    "have in common whitened), in eight mirror images and of either sign. Two searches: by the "
+    "half that is most alike; and in 21 poses (turned by 15 degrees either way about one axis or "
+    "not, zoomed by 1.1 or its inverse or not)."
 )
 _NAMES = (
     "Names of subjects are believed: one patient under two names may lie on both sides of the "

@@ -21,6 +21,8 @@ __all__ = ["Searched", "searched"]
 
 # Training volumes whose own neighbours are looked up; more would not sharpen the null much.
 _MOST_NULL = 1000
+# Of subjects: each is looked up in a space that was fitted to the others.
+_FOLDS = 4
 # Held-out neighbours of a held-out volume, so that half of the subjects can be taken away.
 _HELD_NEIGHBOURS = 32
 
@@ -95,9 +97,12 @@ def searched(evidence: Evidence, options: Options) -> Searched:
     if len(ours) > _MOST_NULL:
         rng = options.rng("memorization/null")
         left_out = np.sort(rng.choice(len(ours), _MOST_NULL, replace=False))
-    space = ContrastSpace.fit(torch.cat([local_contrast(ours), local_contrast(behind)]))
-    in_training = Searches(ours, training_subject, space)
-    in_holdout = Searches(behind, holdout_subject, space)
+    trained_fold, held_fold = _folds(training_subject, holdout_subject, options)
+    maps = torch.cat([local_contrast(ours), local_contrast(behind)])
+    spaces = ContrastSpace.without_each(maps, np.concatenate([trained_fold, held_fold]))
+    in_training = Searches(ours, training_subject, spaces)
+    in_holdout = Searches(behind, holdout_subject, spaces)
+    null, null_fold = ours[left_out], trained_fold[left_out]
     others = len(behind) - int(np.bincount(holdout_subject).max())
     if others < 1:
         raise AuditError("memorization: needs held-out volumes of at least 2 subjects")
@@ -116,10 +121,10 @@ def searched(evidence: Evidence, options: Options) -> Searched:
         in_training,
         in_holdout,
         left_out,
-        in_training.search(ours[left_out], groups=training_subject[left_out]),
-        in_holdout.search(ours[left_out], min(NEIGHBOURS, len(behind))),
-        in_training.search(behind),
-        in_holdout.search(behind, min(_HELD_NEIGHBOURS, others), holdout_subject),
+        in_training.search(null, groups=training_subject[left_out], folds=null_fold),
+        in_holdout.search(null, min(NEIGHBOURS, len(behind)), folds=null_fold),
+        in_training.search(behind, folds=held_fold),
+        in_holdout.search(behind, min(_HELD_NEIGHBOURS, others), holdout_subject, held_fold),
         in_training.search(drawn),
         in_holdout.search(drawn, 1),
         np.flatnonzero(varies),
@@ -128,6 +133,15 @@ def searched(evidence: Evidence, options: Options) -> Searched:
         across,
         evidence.spacing,
     )
+
+
+def _folds(
+    training_subject: Integers, holdout_subject: Integers, options: Options
+) -> tuple[Integers, Integers]:
+    """[M], [H] the fold of each volume, the same for all of a subject's."""
+    known, held = int(training_subject.max()) + 1, int(holdout_subject.max()) + 1
+    drawn = options.rng("memorization/folds").permutation(known + held) % _FOLDS
+    return drawn[training_subject], drawn[known + holdout_subject]
 
 
 def _once(training: Cohort, holdout: Cohort) -> tuple[Cohort, Cohort, Integers, int, int]:

@@ -56,7 +56,7 @@ CONTEXT = {
 """The context that Croissant 1.0 prescribes."""
 COLUMNS = ("path", "label", "subject", "split", "modality")
 OF_BIAS = ("shortcuts", "sites", "labels")
-OF_PRIVACY = ("memorization", "leakage")
+OF_PRIVACY = ("memorization", "membership", "leakage")
 NO_PERSON = "Made by a generative network; no volume is an image of a person."
 
 

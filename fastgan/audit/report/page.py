@@ -41,6 +41,8 @@ MEANINGS: dict[Verdict, str] = {
 """Worst first."""
 HARMS = {
     "memorization": "A copied patient may be recognised by whoever gets the volumes.",
+    "membership": "Whoever finds out that a patient was trained on learns where and why it was "
+    "treated.",
     "labels": "A wrong label teaches a network the wrong disease.",
     "leakage": "A patient on both sides of the split makes tests look better than they are.",
     "shortcuts": "A network that reads a mark instead of the disease fails where there is none.",

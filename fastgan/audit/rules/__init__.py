@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fastgan.audit.rules.copies_and_labels import LABELS, LEAKAGE, MEMORIZATION
+from fastgan.audit.rules.membership import MEMBERSHIP
 from fastgan.audit.rules.quality_and_translation import FIDELITY, QUALITY, TRANSLATION
 from fastgan.audit.rules.rule import Rule
 from fastgan.audit.rules.shortcuts_and_sites import SHORTCUTS, SITES
@@ -24,6 +25,7 @@ RULES: Mapping[str, Rule] = {
         EXCHANGE,
         CONTROLS,
         MEMORIZATION,
+        MEMBERSHIP,
         LABELS,
         LEAKAGE,
         SHORTCUTS,

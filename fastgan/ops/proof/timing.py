@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +30,8 @@ class Time(NamedTuple):
     name: str
     ms: float
     ratio: float  # of the reference's time to this one
+    seconds: tuple[float, ...]  # of each round
+    least_ratio: float  # of the shortest times
 
 
 def times(
@@ -67,10 +70,12 @@ def times(
                 for name in able:
                     with dispatch.implementation(name):
                         seconds[name].append(_seconds(runs[name][what], device))
-            median = {name: sorted(s[1:])[rounds // 2] for name, s in seconds.items()}
+            kept = {name: tuple(s[1:]) for name, s in seconds.items()}
+            middle = {name: median(s) for name, s in kept.items()}
             for name in able:
-                ratio = median["reference"] / median[name]
-                yield Time(op, what, name, 1e3 * median[name], ratio)
+                ratio = middle["reference"] / middle[name]
+                least = min(kept["reference"]) / min(kept[name])
+                yield Time(op, what, name, 1e3 * middle[name], ratio, kept[name], least)
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:

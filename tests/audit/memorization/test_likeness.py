@@ -5,11 +5,17 @@ import pytest
 import torch
 
 from bench.studies.truth.volumes import fields
+from bench.studies.truth.worlds import Setting, World
+from fastgan.audit.evidence import Options
+from fastgan.audit.likeness import deformed_search
 from fastgan.audit.likeness.deformed_search import DeformedSearch
 from fastgan.audit.likeness.local_contrast import ContrastSpace, local_contrast, pooled
 from fastgan.audit.likeness.moves import MIRRORS
+from fastgan.audit.likeness.searches import Near
 from fastgan.audit.likeness.twins import Twins
 from fastgan.audit.memorization.planted_copies import DEFORMED, SAME_POSE, changed
+from fastgan.audit.memorization.search import searched
+from fastgan.audit.statistics.roc import auc
 from fastgan.errors import AuditError
 
 
@@ -21,6 +27,21 @@ def volumes() -> np.ndarray:
 
 def search_of(values: np.ndarray) -> DeformedSearch:
     return DeformedSearch(values, np.arange(len(values)), ContrastSpace.fit(local_contrast(values)))
+
+
+def test_a_space_is_its_own_mirror_image() -> None:
+    """Of axes of even and odd length, and of 1."""
+    for shape in ((4, 6, 5), (5, 3, 1)):
+        maps = torch.from_numpy(np.random.default_rng(1).standard_normal((40, *shape))).float()
+        maps[:, 1] += 2 * maps[:, 0]
+        space = ContrastSpace.fit(maps)
+        across = space.directions @ space.directions.T
+        torch.testing.assert_close(across, torch.eye(len(across)), atol=1e-5, rtol=0)
+        for mirror in MIRRORS:
+            flipped = maps.flip([axis + 1 for axis in range(3) if mirror[axis]])
+            back = space.place(pooled(flipped)).view(-1, *space.shape)
+            back = back.flip([axis + 1 for axis in range(3) if mirror[axis]]).flatten(1)
+            torch.testing.assert_close(back, space.place(pooled(maps)), atol=1e-4, rtol=1e-4)
 
 
 def test_cosines_are_those_of_the_placed_vectors(volumes):
@@ -83,3 +104,16 @@ def test_twins_are_found_and_the_held_out_one_is_left_out(volumes):
     assert not Twins.among(volumes, subjects[:80]).found.any()
     with pytest.raises(AuditError, match="needs 40 volumes"):
         Twins.among(volumes[:20], subjects[:20])
+
+
+def test_fresh_volumes_are_no_more_isolated_than_the_null(monkeypatch) -> None:
+    """Nobody is looked up in a space that knows them: it would set the null apart from others."""
+    monkeypatch.setattr(deformed_search, "POSES", deformed_search.POSES[:1])
+    fresh, null = [], []
+    for seed in range(4):
+        data = searched(World(Setting(patients=150), seed).evidence(), Options())
+        fresh.append([*data.of_generated.isolations(), *data.of_generated.isolations_deformed()])
+        null.append([*data.null(Near.isolations), *data.null(Near.isolations_deformed)])
+    for ours, chance in zip(np.concatenate(fresh, 1), np.concatenate(null, 1), strict=True):
+        scores = np.concatenate([ours, chance])
+        assert 0.46 < auc(scores, np.arange(len(scores)) < len(ours)) < 0.53

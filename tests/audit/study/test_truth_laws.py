@@ -221,7 +221,8 @@ def test_lung_texture_is_as_measured() -> None:
         pytest.skip(NO_CT)
     sources.CT = path  # the fixture puts it back
     chest, rng = sources.chest(), np.random.default_rng(10)
-    read = chest.cubes(chest.centres(120, rng), axis_turns(120, rng))
+    still = np.zeros((120, 3, 2, 2, 2), np.float32)
+    read = chest.cubes(chest.centres(120, rng), axis_turns(120, rng), still)
     lung = np.minimum(read.reshape(120, 24, 2, 24, 2, 24, 2).mean(axis=(2, 4, 6)), -600.0)
     assert lung.mean() == pytest.approx(sources.LUNG_MEAN, abs=25)
     assert lung.std() == pytest.approx(sources.LUNG_DEVIATION, abs=15)
