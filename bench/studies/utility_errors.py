@@ -42,7 +42,7 @@ ARMS: tuple[Arm, ...] = ("real", "oversampled", "classic", "gan", "gan+classic")
 PATIENTS, SIDE, EFFECT = 240, 2, 0.55
 SHARED = 0.8
 """Of the variance of noise: common to the arms, as what they read are the same patients."""
-GAINS = (0.0, 0.05, 0.1, 0.15, 0.2)
+GAINS = (0.0, 0.1, 0.2, 0.3, 0.45)
 """Added to the distance of the classes, in standard deviations of a block."""
 LOSSES = (0.1, 0.2, 0.3)
 """Of AUC, in a third of the patients."""
