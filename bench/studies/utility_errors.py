@@ -42,21 +42,20 @@ ARMS: tuple[Arm, ...] = ("real", "oversampled", "classic", "gan", "gan+classic")
 PATIENTS, SIDE, EFFECT = 240, 2, 0.55
 SHARED = 0.8
 """Of the variance of noise: common to the arms, as what they read are the same patients."""
-GAINS = (0.0, 0.05, 0.1, 0.15, 0.2)
+GAINS = (0.0, 0.1, 0.2, 0.3, 0.45)
 """Added to the distance of the classes, in standard deviations of a block."""
 LOSSES = (0.1, 0.2, 0.3)
 """Of AUC, in a third of the patients."""
-DESIGNS = ((5, 1, 1), (5, 5, 1), (10, 1, 1), (5, 1, 4))
-"""Folds, seeds and repeats."""
+DESIGNS = ((5, 1), (5, 5), (10, 1))
+"""Folds and seeds."""
 PARTS = ("size", "power", "groups")
 
 
-def study_of(folds: int, seeds: int, repeats: int) -> Study:
+def study_of(folds: int, seeds: int) -> Study:
     return Study.model_validate(
         {
             "positive": "ill",
             "folds": folds,
-            "repeats": repeats,
             "seeds": seeds,
             "run": {"data": {"conditional": True}},
             "learner": {"kind": "block-means", "steps": 25, "batch_size": 16},
@@ -75,10 +74,10 @@ def scans(
 
 
 def simulated(
-    number: int, folds: int, seeds: int, repeats: int = 1, gain: float = 0.0, lost: float = 0.0
+    number: int, folds: int, seeds: int, gain: float = 0.0, lost: float = 0.0
 ) -> tuple[dict[Arm, np.ndarray], dict[Arm, list[np.ndarray]], Cohort, Any]:
     """One study: AUC [folds, seeds] and logits of every arm."""
-    study = study_of(folds, seeds, repeats)
+    study = study_of(folds, seeds)
     rng = Draws(number).numpy(0, "utility errors")
     positive = rng.random(PATIENTS) < 0.4
     group = rng.integers(0, 3, PATIENTS)
@@ -165,14 +164,14 @@ def rate(found: list[bool]) -> dict[str, Any]:
     }
 
 
-def size(studies: int, folds: int, seeds: int, repeats: int = 1) -> dict[str, Any]:
+def size(studies: int, folds: int, seeds: int) -> dict[str, Any]:
     """Shares of studies without an effect that say there is one."""
     found: dict[str, list[bool]] = {
         name: []
         for name in ("helps", "harms", "one comparison, corrected", "paired t", "seeds as folds")
     } | {"a group is harmed": []}
     for number in range(studies):
-        areas, logits, cohort, parts = simulated(number, folds, seeds, repeats)
+        areas, logits, cohort, parts = simulated(number, folds, seeds)
         means = {arm: one.mean(1) for arm, one in areas.items()}
         share = 1.0 / (folds - 1)
         said = [j.verdict for j in judge(compared(means, share), 0.02, {}, {})]
@@ -186,8 +185,8 @@ def size(studies: int, folds: int, seeds: int, repeats: int = 1) -> dict[str, An
         found["seeds as folds"].append(plain_t(every) <= 0.05)
         table = groups_of(logits, cohort, parts, number, 0.05)
         found["a group is harmed"].append(any(g.standing == "harmed" for g in table.groups))
-    facts = {"folds": folds, "seeds": seeds, "repeats": repeats}
-    return told({**facts, **{name: rate(values) for name, values in found.items()}})
+    rates = {name: rate(values) for name, values in found.items()}
+    return told({"folds": folds, "seeds": seeds, **rates})
 
 
 def power(studies: int, folds: int, gain: float) -> dict[str, Any]:
@@ -214,7 +213,8 @@ def group_power(studies: int, lost: float) -> dict[str, Any]:
         named.append("0" in harmed)
         other.append(bool(harmed - {"0"}))
         passed.append(any(g.standing == "not worse" and g.name == "0" for g in table.groups))
-    return {"auc_lost": lost, "named": rate(named), "another": rate(other), "passed": rate(passed)}
+    rates = {"named": rate(named), "another": rate(other), "passed": rate(passed)}
+    return told({"auc_lost": lost, **rates})
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ ANSWERS = {
     "harms": "No: it does harm.",
     "cannot tell": "Nobody can tell from these patients.",
 }
+REVERSED = "below 0.5, generated volumes of either class look more like the other one"
 
 
 def page(task: Task, found: Conclusion) -> str:
@@ -40,6 +41,7 @@ def page(task: Task, found: Conclusion) -> str:
         trained_positive=int(np.mean([task.cohort.positive[f.fit].sum() for f in task.folds])),
         trials=counted(len(task.study.trials.real), "trial"),
         metrics=METRICS,
+        reversed=REVERSED,
         arms=list(_arms(task, found)),
         curve=list(_curve(task, found)),
         worths=[said_of_worth(one) for one in found.worths],
@@ -56,7 +58,10 @@ def text(task: Task, found: Conclusion) -> str:
         for name, values, _ in _arms(task, found)
     ]
     if found.trts is not None:
-        lines.append(f"trained on patients, tested on generated volumes: AUC {found.trts:.3f}")
+        told = f"; {REVERSED}" if found.trts < 0.5 else ""
+        lines.append(
+            f"trained on patients, tested on generated volumes: AUC {found.trts:.3f}{told}"
+        )
     for arm, table in found.groups.items():
         for g in table.groups:
             bound = "" if g.low is None else f" {g.difference:+.3f} ({g.low:+.3f} to {g.high:+.3f})"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fastgan.data.ledger import refuse_trained
 from fastgan.errors import AuditError, CorruptFile, NumericsError
@@ -65,3 +66,25 @@ def test_volumes_that_are_not_finite_have_diverged(tmp_path: Path) -> None:
     bad = Generated(np.full((4, 1, 8, 8, 8), np.nan, np.float32), np.array([True, False] * 2))
     with pytest.raises(NumericsError, match="not finite"):
         checked(bad, cohort)
+
+
+def test_labels_of_drawn_volumes_are_those_that_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The positive class comes first by name here, so its number in the data set is 0."""
+    settings = load(written(tmp_path, archive(tmp_path / "a.npz")))
+    cohort, _ = open_cohort(settings)
+    assert cohort.dataset is not None and cohort.dataset.classes == ("ill", "well")
+
+    class Bright:
+        def sample(self, count: int, labels: np.ndarray, rng: object) -> torch.Tensor:
+            shade = torch.from_numpy(np.where(labels == 0, 0.75, -0.75)).float()
+            return shade[:, None, None, None, None].expand(count, 1, 8, 8, 8)
+
+    monkeypatch.setattr("fastgan.utility.generators.load_generator", lambda *given: Bright())
+    unseen = frozenset({"p035"})
+    at = np.flatnonzero(cohort.subjects != "p035")
+    made = generated_by_gan(settings, cohort, at, unseen, tmp_path / "g", 0)
+    shades = made.values.mean((1, 2, 3, 4))
+    np.testing.assert_allclose(shades[made.positive], 0.75)
+    np.testing.assert_allclose(shades[~made.positive], -0.75)

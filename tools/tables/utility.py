@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastgan.terminal import counted
 from tools.tables.markdown import table
 
 __all__ = ["RENDERERS"]
@@ -32,12 +33,7 @@ def size(files: list[Any]) -> list[str]:
     rows = []
     for name, (nominal, told) in SIZES.items():
         rows.append([told, nominal, *(_rate(one[name]) for one in files[0]["size"])])
-    head = [
-        f"{one['folds']} folds, {one['seeds']} seeds, {one['repeats']} repeats".replace(
-            "1 seeds", "1 seed"
-        ).replace("1 repeats", "1 repeat")
-        for one in files[0]["size"]
-    ]
+    head = [f"{one['folds']} folds, {counted(one['seeds'], 'seed')}" for one in files[0]["size"]]
     return table(["a study without an effect says", "promised at most", *head], rows)
 
 
