@@ -57,12 +57,13 @@ def pulled_controls(outsider: Outsider, contest: Contest, options: Options) -> l
     for strength in PULLS:
         rng = options.rng(f"membership/pulled/{strength:g}")
         members = deal(contest.n_members, contest.n, rng, options.planted)
-        p = []
-        for member in members:
-            targets = np.flatnonzero(member[patients.owner])
-            p.append(contest.p(outsider.pulled(strength, targets, rng), member))
+        scores = [
+            outsider.pulled(strength, np.flatnonzero(member[patients.owner]), rng)
+            for member in members
+        ]
+        p = contest.p_of_sets(np.stack(scores), members)
         name = f"every generated volume pulled {strength:.0%} of the way to a training volume"
-        found.append(_found(name, np.array(p), options, decisive=strength == PULL))
+        found.append(_found(name, p, options, decisive=strength == PULL))
     return found
 
 
@@ -125,12 +126,12 @@ def _alarms(outsider: Outsider, member: Bools, options: Options, rng: np.random.
     count = max(1, len(inside) // 4)
     left = len(member) - count
     contest = Contest.draw(len(inside) - count, left, rng, 199)
-    p = []
-    for _ in range(SPLIT_RUNS):
-        posers = np.zeros(len(member), bool)
+    posed = np.zeros((SPLIT_RUNS, len(member)), bool)
+    for posers in posed:
         posers[rng.choice(inside, count, replace=False)] = True
-        p.append(contest.p(outsider.posing(posers)[:, ~posers], member[~posers]))
-    return float(np.mean(np.array(p) <= options.alpha))
+    scores = np.stack([outsider.posing(posers)[:, ~posers] for posers in posed])
+    p = contest.p_of_sets(scores, np.stack([member[~posers] for posers in posed]))
+    return float(np.mean(p <= options.alpha))
 
 
 def critic_controls(held: Insider, reals: Reals, options: Options) -> list[Control]:
@@ -190,9 +191,8 @@ def _moved(
 ) -> Floats:
     """p-values of runs in which scores of members of the first attack are raised by [m]."""
     rng = options.rng(f"membership/raised/{purpose}")
-    p = []
-    for member in deal(contest.n_members, contest.n, rng, options.planted):
-        scores = normal.copy()
-        scores[0, rng.permutation(np.flatnonzero(member))] += raised
-        p.append(contest.p(scores, member))
-    return np.array(p)
+    members = deal(contest.n_members, contest.n, rng, options.planted)
+    scores = np.repeat(normal[None], len(members), axis=0)
+    for own, member in zip(scores, members, strict=True):
+        own[0, rng.permutation(np.flatnonzero(member))] += raised
+    return contest.p_of_sets(scores, members)
