@@ -78,6 +78,11 @@ class Contest:
         """p-value of the attacks [A, n] together, the largest of their statistics."""
         return float(self.p_of_sets(scores[None], member[None])[0])
 
+    def largest(self, scores: Floats, member: Bools) -> float:
+        """The largest standardised statistic of the attacks [A, n]."""
+        columns, mean, spread = self._columns(scores)
+        return float(((member.astype(np.float64) @ columns - mean) / spread).max())
+
     def p_each(self, scores: Floats, member: Bools) -> Floats:
         """[A] p-value of each attack [A, n] by itself, uncorrected."""
         return np.array([self.p(one[None], member) for one in scores])
