@@ -11,32 +11,33 @@ import difflib
 import json
 import os
 import reprlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fastgan.errors import BadFile, ConfigError
+from fastgan.errors import ConfigError
 from fastgan.gans.settings import AdversarialSettings, CycleSettings, Norm, Settings
-from fastgan.guarded import read_plain
-from fastgan.strict_yaml import StrictLoader
+from fastgan.strict_yaml import read_mapping
 
 __all__ = [
     "Config",
     "DataConfig",
     "GanConfig",
     "ModelConfig",
+    "Section",
     "TrainConfig",
+    "checked",
     "dump",
     "load",
     "parse",
 ]
 
+Checked = TypeVar("Checked", bound=BaseModel)
 BUNDLED = "lidc-nodules"
 """The data set that comes with the package; every other source is a file or folder."""
-_MAX_BYTES = 2**20
-"""No configuration is longer; what is, is another file."""
 _TOLD, _ERRORS = 200, 5
 """Characters of a value, and mistakes, that a message names."""
 
@@ -69,7 +70,9 @@ Widths = Annotated[tuple[Channels, ...], Field(min_length=1)]
 Modality = Annotated[Literal["ct", "mr", "map", "mask"], BeforeValidator(_lower)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Keys that belong together; one that it does not name is an error."""
+
     model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
@@ -89,7 +92,7 @@ def _by_variant(name: str, gt: float | None = None) -> Any:
     return Field(None, description=f"{meaning} None: {defaults}.", gt=gt)
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """What is read and how it is brought to the network."""
 
     source: str = BUNDLED
@@ -133,7 +136,7 @@ class DataConfig(_Section):
     """Where prepared volumes are kept as memory maps; none: `cache` beside the run folders."""
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Generator and critic, or translator and patch critic."""
 
     architecture: Literal["dcgan", "residual"] = _of(AdversarialSettings, "architecture")
@@ -153,7 +156,7 @@ class ModelConfig(_Section):
     patch_critic_channels: Widths = _of(CycleSettings, "patch_critic_channels")
 
 
-class GanConfig(_Section):
+class GanConfig(Section):
     """The game: objective, penalty and schedule."""
 
     variant: Literal["adversarial", "cyclegan"] = "adversarial"
@@ -173,7 +176,7 @@ class GanConfig(_Section):
     critic_noise: float = _of(CycleSettings, "critic_noise", ge=0.0)
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """Optimisation and housekeeping."""
 
     steps: int = Field(default=10_000, ge=1, le=MOST_STEPS)
@@ -212,7 +215,7 @@ class TrainConfig(_Section):
     """What a NaN or infinite loss does; weights and moments are untouched either way."""
 
 
-class Config(_Section):
+class Config(Section):
     """One run."""
 
     name: str = Field(default="fastgan", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
@@ -269,21 +272,7 @@ def load(path: Path | str, *, follow: bool = True) -> Config:
         UnsafeFile: a pipe or device, or a link that is not followed.
         ConfigError: a key or value the schema does not know.
     """
-    path = Path(path)
-    try:
-        text = read_plain(path, _MAX_BYTES, follow=follow).decode()
-    except UnicodeDecodeError as error:
-        raise BadFile(f"{path}: cannot read the config: {error}") from error
-    try:
-        content = yaml.load(text, StrictLoader)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except Exception as error:  # PyYAML raises whatever its scalars ran into, KeyError included
-        told = " ".join(str(error).split())[:_TOLD]
-        raise BadFile(f"{path}: not valid YAML: {told or type(error).__name__}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: a config is a mapping of keys, got {type(content).__name__}")
-    return parse(content, where=str(path))
+    return parse(read_mapping(path, follow=follow), where=str(path))
 
 
 def parse(content: dict[str, Any], where: str = "config") -> Config:
@@ -291,11 +280,21 @@ def parse(content: dict[str, Any], where: str = "config") -> Config:
 
     No value is converted to another type: `steps: "5"` and `seed: true` are errors.
     """
+    return checked(Config, content, where)
+
+
+def checked(schema: type[Checked], content: dict[str, Any], where: str) -> Checked:
+    """`parse` against any schema of sections.
+
+    Raises:
+        ConfigError: a key or value the schema does not know.
+    """
     try:
         # By way of JSON, where strictness refuses conversions but takes lists for tuples.
-        return Config.model_validate_json(json.dumps(content), strict=True)
+        return schema.model_validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
-        told = [_explain(e, where) for e in error.errors()[:_ERRORS]]
+        keys = known_keys(schema)
+        told = [_explain(e, where, keys) for e in error.errors()[:_ERRORS]]
         more = error.error_count() - len(told)
         raise ConfigError("; ".join(told + ([f"and {more} more"] if more else []))) from None
     except (TypeError, ValueError, RecursionError) as error:
@@ -307,26 +306,26 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
 
 
-def known_keys() -> list[str]:
+def known_keys(schema: type[BaseModel] = Config) -> list[str]:
     """Dotted names of every key, for error messages."""
     keys: list[str] = []
-    for name, field in Config.model_fields.items():
+    for name, field in schema.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, _Section):
-            keys += [f"{name}.{leaf}" for leaf in kind.model_fields]
+        if isinstance(kind, type) and issubclass(kind, Section):
+            keys += [f"{name}.{leaf}" for leaf in known_keys(kind)]
         else:
             keys.append(name)
     return keys
 
 
-def _explain(error: Any, where: str) -> str:
+def _explain(error: Any, where: str, known: Sequence[str]) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         return f"{where}: {key}: {error['msg']}, got {reprlib.repr(error['input'])[:_TOLD]}"
     # A key in the wrong section is found by its leaf, a mistyped one by its whole name.
     key = key[:_TOLD]
     leaf = key.rpartition(".")[2]
-    elsewhere = [k for k in known_keys() if k.rpartition(".")[2] == leaf]
-    near = elsewhere or difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
+    elsewhere = [k for k in known if k.rpartition(".")[2] == leaf]
+    near = elsewhere or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{where}: unknown key {key!r}{hint}"

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fastgan.errors import ConfigError
+from fastgan.errors import BadFile, ConfigError
+from fastgan.guarded import read_plain
 
-__all__ = ["StrictLoader"]
+__all__ = ["StrictLoader", "read_mapping"]
 
 _NUMBERS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float")} | {"!whole"}
 _DIGITS = 64
+_MAX_BYTES = 2**20
+"""No configuration is longer; what is, is another file."""
+_TOLD = 200
+"""Characters of the parser's complaint that a message names."""
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -60,3 +66,32 @@ StrictLoader.add_implicit_resolver(
     "!whole", re.compile(r"[-+]?\d+[eE]\+?\d+$"), list("-+0123456789")
 )
 StrictLoader.add_constructor("!whole", _whole)
+
+
+def read_mapping(path: Path | str, *, follow: bool = True) -> dict[str, Any]:
+    """The keys of a YAML file, not yet checked against a schema.
+
+    Args:
+        path: of the file.
+        follow: read what a link points to; not in a folder that somebody else may have made.
+
+    Raises:
+        BadFile: the file is missing, unreadable, longer than 1 MiB or not YAML.
+        UnsafeFile: a pipe or device, or a link that is not followed.
+        ConfigError: it is no mapping, or uses what is refused here.
+    """
+    path = Path(path)
+    try:
+        text = read_plain(path, _MAX_BYTES, follow=follow).decode()
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{path}: cannot read the config: {error}") from error
+    try:
+        content = yaml.load(text, StrictLoader)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except Exception as error:  # PyYAML raises whatever its scalars ran into, KeyError included
+        told = " ".join(str(error).split())[:_TOLD]
+        raise BadFile(f"{path}: not valid YAML: {told or type(error).__name__}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a config is a mapping of keys, got {type(content).__name__}")
+    return content

@@ -18,6 +18,7 @@ from fastgan.errors import BadFile, ConfigError
 from fastgan.gans import CycleGAN
 from fastgan.pictures.sheets import read_sheet
 from fastgan.train.build import variant_of
+from fastgan.utility.settings import load as load_study
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TEMPLATE = (40, 64, 48)
@@ -25,7 +26,9 @@ TEMPLATE = (40, 64, 48)
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda p: p.stem)
 def test_networks_of_every_configuration(path: Path) -> None:
-    chosen = configuration.load(path)
+    # A utility study holds the configuration of its generator.
+    study = path.stem.startswith("utility")
+    chosen = load_study(path).run if study else configuration.load(path)
     domain = {"normalisation": {"modality": "mr"}}
     facts: dict[str, Any] = domain | {"shape": chosen.data.shape, "channels": 1, "b": domain}
     facts |= {"classes": ["benign", "malignant"], "prior": [0.5, 0.5]}

@@ -42,6 +42,7 @@ DEFINITIONS = (
     "| path | taken for |",
     "| variable | ",
     "| variant | ",
+    "| verdict | when |",
     "| | how it is held |",
     "| | |",
 )

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fastgan"
 
 # Each may import itself and what is named here (fastgan/*.py beside fastgan/__init__.py included).
-PLAIN = {"arrays", "durable", "errors", "guarded", "random", "terminal"}
+PLAIN = {"arrays", "durable", "errors", "guarded", "random", "spans", "terminal"}
 ALLOWED = {
     "reference": PLAIN,
     "kernels": PLAIN,
@@ -29,17 +29,20 @@ ALLOWED = {
     "pictures": PLAIN,
     "train": PLAIN | {"config", "ops", "nn", "measures", "models", "gans", "data", "pictures"},
     "audit": PLAIN | {"config", "ops", "nn", "measures", "models", "data", "pictures"},
+    "utility": PLAIN
+    | {"config", "strict_yaml", "models", "gans", "data", "measures", "pictures", "train", "audit"},
     "runs": PLAIN | {"config", "ops", "nn", "measures", "models", "gans", "data", "pictures"},
-    "cli": PLAIN | {"config", "ops", "data", "pictures", "train", "audit", "runs"},
+    "cli": PLAIN | {"config", "ops", "data", "pictures", "train", "audit", "utility", "runs"},
     "__main__": {"cli"},
     "arrays": set(),
-    "strict_yaml": {"errors"},
+    "strict_yaml": {"errors", "guarded"},
     "config": PLAIN | {"strict_yaml", "gans"},
     "durable": {"errors", "guarded"},
     "guarded": {"errors", "terminal"},
     "terminal": set(),
     "errors": set(),
     "random": set(),
+    "spans": set(),
 }
 ALLOWED["runs"] |= {"train", "audit"}
 ALLOWED["cli"] |= {"ops.implementations"}
@@ -160,6 +163,11 @@ def test_rooms_of_the_audit(path: Path) -> None:
     for other, line in rooms_imported(path):
         allowed = ROOMS.get(own, set()) | {own}
         assert other in allowed, f"{path}:{line}: audit.{own} must not import audit.{other}"
+
+
+def test_utility_takes_the_statistics_of_the_audit_alone() -> None:
+    for path in sorted((PACKAGE / "utility").glob("*.py")):
+        assert {room for room, _ in rooms_imported(path)} <= {"statistics"}, path
 
 
 def test_every_room_of_the_audit_has_a_rule_and_they_are_few() -> None:

@@ -17,6 +17,7 @@ from fastgan.data import Batch
 from fastgan.data.normalise import Normalisation
 from fastgan.examples.toy_game.solution import CATEGORIES, LOSSES, PENALTY_WEIGHT, REAL
 from fastgan.gans import AdversarialGAN, AdversarialSettings
+from fastgan.gans.augment import Moves
 from fastgan.train import fit
 from fastgan.train.progress import Progress
 
@@ -106,7 +107,7 @@ class CategoricalGAN(AdversarialGAN):
         return loss, metrics | by_category("score", critic.scores)
 
     def generator_loss(
-        self, z: Tensor, labels: Tensor | None, *, rng: np.random.Generator
+        self, z: Tensor, labels: Tensor | None, *, rng: np.random.Generator | Moves
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """E on_generator(score) q / q, the lower q held fixed; logs the shares."""
         generator: Any = self.modules["generator"]

@@ -24,6 +24,7 @@ VERBS = {
     "demo": "train, generate and judge on the bundled data, in minutes",
     "inspect": "look at a data set and propose a configuration",
     "plan": "measure what a configuration costs here, and fit it into a budget",
+    "profile": "time and count the parts of a training step",
     "train": "train a GAN, or resume a run",
     "generate": "write volumes from a trained generator",
     "verify": "say of every volume of a folder whether it is as it was generated",
@@ -31,6 +32,7 @@ VERBS = {
     "export": "write a generator for programs without fastgan",
     "translate": "bring volumes of one domain of a cyclegan to the other",
     "audit": "judge whether generated volumes may be used",
+    "utility": "measure whether generated volumes help a classifier, and whom they harm",
     "bench": "time the operators on this machine, or certify their GPU kernels",
     "completion": "print what lets bash or zsh complete commands and flags",
 }

@@ -11,16 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.errors import ConfigError
-from fastgan.gans.augment import Augment
+from fastgan.gans.augment import Augment, Moves
 from fastgan.gans.clipping import check_clip, clip_weights
 from fastgan.gans.collapse import collapse_metrics
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.penalties import Penalty
 from fastgan.gans.settings import AdversarialSettings
+from fastgan.gans.step_draws import StepDraws, UpdateDraws
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
+from fastgan.models import Generator
 from fastgan.ops.tensor_float import tensor_float32
-from fastgan.random import Draws, placed
+from fastgan.random import Draws
+from fastgan.spans import span
 
 __all__ = ["AdversarialGAN"]
 
@@ -90,21 +93,25 @@ class AdversarialGAN(Variant):
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
         """See Variant. Purposes drawn: latent/<phase>, augment/<phase>, mix/<phase>, labels/..."""
         # The generator draws as many volumes as the last real batch of this step held.
-        size: int | None = None
+        last: Tensor | None = None
 
         def real_batch(purpose: str) -> RealBatch:
-            nonlocal size
+            nonlocal last
             batch = next_batch(purpose)
-            size = batch.volumes.shape[0]
+            last = batch.volumes
             return batch
 
         def generator_phase() -> tuple[Tensor, dict[str, Tensor]]:
             # Reads a batch only if no critic phase was evaluated.
-            count = size or len(real_batch("generator").volumes)
-            return self._generator_phase(step, count, draws)
+            like = real_batch("generator").volumes if last is None else last
+            drawn = drawn_by.of("generator", len(like), like.dtype)
+            return self.generator_loss(drawn.latent, drawn.labels, rng=drawn.moves)
 
-        for index in range(self.critic_steps):
-            loss = partial(self._critic_phase, step, index, real_batch, draws)
+        updates = {f"critic/{index}": index for index in range(self.critic_steps)}
+        draw = partial(self._drawn, draws, step)
+        drawn_by = StepDraws([*updates, "generator"], draw, self.device)
+        for purpose, index in updates.items():
+            loss = partial(self._critic_phase, step, index, purpose, real_batch, drawn_by)
             yield Phase("critic", ("critic",), loss, self._after_critic)
         yield Phase("generator", ("generator",), generator_phase)
 
@@ -114,8 +121,8 @@ class AdversarialGAN(Variant):
         z: Tensor,
         labels: Tensor | None,
         *,
-        rng: np.random.Generator,
-        mixing: torch.Generator | None = None,
+        rng: np.random.Generator | Moves,
+        share: Tensor | None = None,
         penalised: bool = True,
         watched: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -125,17 +132,17 @@ class AdversarialGAN(Variant):
             real: [B, C, D, H, W].
             z: [B, L]; the generator runs without gradients.
             labels: [B] of real and generated volumes, None if unconditional.
-            rng: draws the augmentation.
-            mixing: draws the factors of the penalty's mix.
+            rng: draws the augmentation; or what it drew for twice as many volumes.
+            share: [B] of real volumes in the penalty's mix; None: drawn.
             penalised: add the penalty, multiplied by weight * interval.
             watched: compute collapse and per-class metrics, too.
 
         Returns:
-            Scalar, and detached scalars: score_real, score_fake, the objective's own; with a
-            penalty: penalty (unweighted), gradient_norm (mean); for WGAN-GP balance_gap,
-            balance_penalty, balance_ratio (1 at a stationary point, 0 where undefined); watched:
-            similarity_real, similarity_fake, collapse, score_gap/<class> (NaN for a class that
-            is not in the batch).
+            Scalar, and detached scalars, none unless `measured`: score_real, score_fake, the
+            objective's own; with a penalty: penalty (unweighted), gradient_norm (mean); for WGAN-GP
+            balance_gap, balance_penalty, balance_ratio (1 at a stationary point, 0 where
+            undefined); watched: similarity_real, similarity_fake, collapse, score_gap/<class> (NaN
+            for a class that is not in the batch).
         """
         critic = self.modules["critic"]
         group = getattr(critic, "group", 0)
@@ -146,6 +153,7 @@ class AdversarialGAN(Variant):
             )
         with torch.no_grad():
             fake = self.modules["generator"](z, labels).to(real.dtype)
+        watched = watched and self.measured
         metrics = collapse_metrics(real, fake) if watched else {}
         # What couples samples does so within groups that divide a half, so both share one pass. The
         # penalty's mix stays apart: its input gradient would sweep over all three, which takes half
@@ -154,24 +162,28 @@ class AdversarialGAN(Variant):
         twice = None if labels is None else torch.cat([labels, labels])
         on_real, on_fake = _score(critic, both, twice).chunk(2)
         loss = self.objective.critic_loss(on_real, on_fake)
-        metrics |= self.objective.metrics(on_real, on_fake)
+        if self.measured:
+            metrics |= self.objective.metrics(on_real, on_fake)
         if watched and labels is not None:
             metrics |= self._class_metrics(on_real, on_fake, labels)
         if penalised:
             real, fake = both.chunk(2)
-            value, norms = self.penalty.evaluate(critic, real, fake, labels, mixing)
+            with span("penalty"):
+                value, norms = self.penalty.evaluate(critic, real, fake, labels, share)
             loss = loss + self.penalty.factor * value
-            metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
-            metrics |= self._balance_metrics(metrics, norms)
+            if self.measured:
+                metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
+                metrics |= self._balance_metrics(metrics, norms)
         return loss, metrics
 
     def generator_loss(
-        self, z: Tensor, labels: Tensor | None, *, rng: np.random.Generator
+        self, z: Tensor, labels: Tensor | None, *, rng: np.random.Generator | Moves
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the generator; arguments and returns as in `critic_loss`."""
         fake = self.augment(self.modules["generator"](z, labels), rng)
         scores = _score(self.modules["critic"], fake, labels)
-        return self.objective.generator_loss(scores), {"score_fake": scores.detach().mean()}
+        metrics = {"score_fake": scores.detach().mean()} if self.measured else {}
+        return self.objective.generator_loss(scores), metrics
 
     def sample(
         self,
@@ -203,9 +215,10 @@ class AdversarialGAN(Variant):
         else:
             chosen = self.labels.check(labels, count)
         device = next(generator.parameters()).device
+        there = None if chosen is None else chosen.to(device)
         # A volume is a function of weights and seed, on whatever device and as the run was trained.
         with torch.no_grad(), tensor_float32(False):
-            volumes: Tensor = generator(z.to(device), _to(chosen, device))
+            volumes: Tensor = generator(z.to(device), there)
         return volumes.clamp(-1.0, 1.0)
 
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
@@ -221,12 +234,11 @@ class AdversarialGAN(Variant):
         )
 
     def _critic_phase(
-        self, step: int, index: int, next_batch: NextBatch, draws: Draws
+        self, step: int, index: int, purpose: str, next_batch: NextBatch, drawn_by: StepDraws
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        purpose = f"critic/{index}"
         batch = next_batch(purpose)
         device = self.device
-        z = draws.normal(step, f"latent/{purpose}", (len(batch.volumes), self.latent_dim))
+        drawn = drawn_by.of(purpose, len(batch.volumes), batch.volumes.dtype)
         labels = None
         if self.labels.num_classes:
             if batch.labels is None:
@@ -234,21 +246,35 @@ class AdversarialGAN(Variant):
             labels = batch.labels.to(device)
         return self.critic_loss(
             batch.volumes.to(device),
-            placed(z, device),
+            drawn.latent,
             labels,
-            rng=draws.numpy(step, f"augment/{purpose}"),
-            mixing=draws.torch_generator(step, f"mix/{purpose}"),
+            rng=drawn.moves,
+            share=drawn.share,
             penalised=self.penalty.due(step * self.critic_steps + index),
             watched=index == self.critic_steps - 1,
         )
 
-    def _generator_phase(
-        self, step: int, size: int, draws: Draws
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        z = draws.normal(step, "latent/generator", (size, self.latent_dim))
-        labels = self.labels.draw(size, draws.numpy(step, "labels/generator"))
-        rng = draws.numpy(step, "augment/generator")
-        return self.generator_loss(placed(z, self.device), _to(labels, self.device), rng=rng)
+    def _drawn(
+        self, draws: Draws, step: int, purpose: str, size: int, dtype: torch.dtype
+    ) -> UpdateDraws:
+        """What an update draws on the host, beside `size` real volumes of `dtype`."""
+        latent = draws.normal(step, f"latent/{purpose}", (size, self.latent_dim))
+        of_moves = draws.numpy(step, f"augment/{purpose}")
+        volume: tuple[int, ...] = ()
+        if self.augment.names:
+            generator = cast(Generator, self.modules["generator"])
+            volume = (generator.channels, *generator.shape)
+        if purpose == "generator":
+            moves = self.augment.draw(of_moves, (size, *volume), latent.dtype)
+            labels = self.labels.draw(size, draws.numpy(step, "labels/generator"))
+            return UpdateDraws(latent, moves, labels=labels)
+        # Real and generated volumes are moved in one batch.
+        moves = self.augment.draw(of_moves, (2 * size, *volume), dtype)
+        share = None
+        if self.penalty.mixes:
+            by = draws.torch_generator(step, f"mix/{purpose}")
+            share = torch.rand(size, dtype=torch.promote_types(dtype, torch.float32), generator=by)
+        return UpdateDraws(latent, moves, share)
 
     def _balance_metrics(self, metrics: dict[str, Tensor], norms: Tensor) -> dict[str, Tensor]:
         """E_P f - E_Q f = 2 lambda E[n (n - 1)] where scaling the critic gains nothing."""
@@ -271,7 +297,3 @@ class AdversarialGAN(Variant):
 def _score(critic: nn.Module, x: Tensor, labels: Tensor | None) -> Tensor:
     scores: Tensor = critic(x) if labels is None else critic(x, labels)
     return scores
-
-
-def _to(labels: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if labels is None else placed(labels, device)

@@ -20,7 +20,10 @@ from fastgan.measures.augmentation_limits import BRIGHTNESS, CONTRAST, LARGEST_S
 from fastgan.nn.choices import check_choice
 from fastgan.random import placed
 
-__all__ = ["AUGMENTATIONS", "Augment"]
+__all__ = ["AUGMENTATIONS", "Augment", "Moves"]
+
+Moves = tuple[Tensor, ...]
+"""The parameters of a batch's transforms, as `Augment.draw` gives them."""
 
 AUGMENTATIONS = ("flip", "shift", "intensity")
 FLIP_PROBABILITY = 0.25
@@ -48,12 +51,34 @@ class Augment:
             check_choice("augment", name, AUGMENTATIONS)
         self.names = tuple(names)
 
-    def __call__(self, x: Tensor, rng: np.random.Generator) -> Tensor:
+    def draw(
+        self, rng: np.random.Generator, shape: Sequence[int], dtype: torch.dtype = torch.float32
+    ) -> Moves:
+        """Draw the parameters for a batch.
+
+        Args:
+            rng: the same numbers are drawn for any dtype.
+            shape: [B, C, D, H, W] of the batch.
+            dtype: of the batch.
+
+        Returns:
+            On the CPU, in the order in which they are used: [B, n, n] matrices along each axis of n
+            voxels with flip or shift, factors and summands [B, 1, 1, 1, 1] with intensity.
+        """
+        arrays: list[np.ndarray] = []
+        if self._moves:
+            arrays += [self._movement(rng, shape[0], length) for length in shape[2:]]
+        if "intensity" in self.names:
+            size = (shape[0], 1, 1, 1, 1)
+            arrays += [rng.uniform(*CONTRAST, size), rng.uniform(*BRIGHTNESS, size)]
+        return tuple(torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for a in arrays)
+
+    def __call__(self, x: Tensor, moves: np.random.Generator | Moves) -> Tensor:
         """Transform volumes.
 
         Args:
             x: [B, C, D, H, W] in [-1, 1].
-            rng: source of the parameters; the same numbers are drawn for any device and dtype.
+            moves: what `draw` gave for such a batch, on its device; or what draws it.
 
         Returns:
             [B, C, D, H, W], channels_last_3d (x itself without any augmentation).
@@ -64,23 +89,28 @@ class Augment:
         """
         if not self.names:
             return x
+        if isinstance(moves, np.random.Generator):
+            drawn = self.draw(moves, x.shape, x.dtype)
+            moves = tuple(placed(parameter, x.device) for parameter in drawn)
         y = x.permute(0, 2, 3, 4, 1)
-        if "flip" in self.names or "shift" in self.names:
+        if self._moves:
             y = y - BACKGROUND
             # Moving voxels must not round them.
             with torch.autocast(x.device.type, enabled=False):
-                for axis, equation in enumerate(MOVEMENTS):
-                    y = torch.einsum(equation, self._movement(x, axis, rng), y)
+                for equation, matrices in zip(MOVEMENTS, moves[:3], strict=True):
+                    y = torch.einsum(equation, matrices, y)
             y = y + BACKGROUND
         if "intensity" in self.names:
-            size = (x.shape[0], 1, 1, 1, 1)
-            y = y * _tensor(rng.uniform(*CONTRAST, size), x)
-            y = y + _tensor(rng.uniform(*BRIGHTNESS, size), x)
+            contrast, brightness = moves[-2:]
+            y = y * contrast + brightness
         return y.contiguous().permute(0, 4, 1, 2, 3)
 
-    def _movement(self, x: Tensor, axis: int, rng: np.random.Generator) -> Tensor:
+    @property
+    def _moves(self) -> bool:
+        return "flip" in self.names or "shift" in self.names
+
+    def _movement(self, rng: np.random.Generator, batch: int, length: int) -> np.ndarray:
         """[B, n, n] matrices of 0 and 1: output voxel i of an axis reads input voxel j."""
-        batch, length = x.shape[0], x.shape[2 + axis]
         source = np.broadcast_to(np.arange(length), (batch, length))
         if "flip" in self.names:
             mirrored = rng.random((batch, 1)) < FLIP_PROBABILITY
@@ -88,8 +118,5 @@ class Augment:
         if "shift" in self.names:
             most = int(length * LARGEST_SHIFT)
             source = source + rng.integers(-most, most + 1, (batch, 1))
-        return _tensor(source[:, :, None] == np.arange(length), x)
-
-
-def _tensor(array: np.ndarray, like: Tensor) -> Tensor:
-    return placed(torch.from_numpy(np.ascontiguousarray(array)).to(like.dtype), like.device)
+        moved: np.ndarray = source[:, :, None] == np.arange(length)
+        return moved

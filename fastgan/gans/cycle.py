@@ -16,7 +16,7 @@ from fastgan.gans.settings import CycleSettings
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
 from fastgan.measures.patch_distance import patch_distance
 from fastgan.measures.structure import ALARMS, structure_metrics
-from fastgan.random import Draws
+from fastgan.random import Draws, placed
 
 __all__ = ["CycleGAN"]
 
@@ -177,15 +177,16 @@ class CycleGAN(Variant):
             both = torch.cat([real, fake.to(real.dtype)])
             on_real, on_fake = self._score(f"D_{domain}", both, rng).chunk(2)
             loss = loss + self.objective.critic_loss(on_real, on_fake)
-            found = self.objective.metrics(on_real, on_fake)
-            metrics |= {f"{name}_{domain}": value for name, value in found.items()}
+            if self.measured:
+                found = self.objective.metrics(on_real, on_fake)
+                metrics |= {f"{name}_{domain}": value for name, value in found.items()}
         return loss, metrics
 
     def _score(self, critic: str, x: Tensor, rng: np.random.Generator) -> Tensor:
         """The critic's scores of x [B, C, D, H, W] behind the noise."""
         if self.critic_noise:
             noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
-            x = x + self.critic_noise * noise.to(x.device, x.dtype)
+            x = x + self.critic_noise * placed(noise.to(x.dtype), x.device)
         scores: Tensor = self.modules[critic](x)
         return scores
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from fastgan import ops
@@ -60,6 +59,11 @@ class Penalty:
                 "choose penalty 'none' or a weight > 0"
             )
 
+    @property
+    def mixes(self) -> bool:
+        """Whether it is taken at mixes of real and generated volumes."""
+        return self.kind == "wgan-gp"
+
     def due(self, critic_step: int) -> bool:
         """Is the penalty evaluated at this critic step (counted from 0)?"""
         return self.kind != "none" and critic_step % self.interval == 0
@@ -70,7 +74,7 @@ class Penalty:
         real: Tensor,
         fake: Tensor,
         labels: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        share: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The unweighted penalty.
 
@@ -79,14 +83,14 @@ class Penalty:
             real: [B, C, D, H, W].
             fake: like real; volume i of both has label i.
             labels: [B] or None.
-            generator: draws the mixing factors.
+            share: [B] of real in the mix, as of `ops.gradient_penalty`; None: drawn there.
 
         Returns:
             Scalar value, and the gradient norms [B], detached.
 
         Derivatives: one, to the critic's parameters (the value holds a gradient already).
         """
-        if self.kind == "wgan-gp":
+        if self.mixes:
             found = ops.gradient_penalty(
                 critic,
                 real,
@@ -94,12 +98,12 @@ class Penalty:
                 labels=labels,
                 target=1.0,
                 one_sided=self.one_sided,
-                generator=generator,
+                share=share,
             )
             return found.value, found.norms
         # Handed the same volumes twice, the operator mixes nothing.
         at = real if self.kind == "r1" else fake
-        found = ops.gradient_penalty(critic, at, at, labels=labels, target=0.0, generator=generator)
+        found = ops.gradient_penalty(critic, at, at, labels=labels, target=0.0)
         return found.value / 2.0, found.norms
 
     @property

@@ -39,6 +39,7 @@ class Phase:
         name: "critic", "generator"; key of the variant's `optimisers`.
         updates: names of the modules whose parameters the step changes; no others need gradients.
         loss: computes (scalar loss, metrics as detached scalars) without a host sync; called once.
+            Whether metrics are computed changes no bit of the loss.
         after: called once when the step is done, without gradients, to bring the weights back
             into a set they must stay in. It is called after an update that was left out for NaN,
             too, so weights that are in the set already must come out bit for bit as they were.
@@ -79,11 +80,13 @@ class Variant(ABC):
         modules: by name; what checkpoints hold, buffers included.
         optimisers: Adam settings by phase name.
         ema_of: names of the modules kept as a moving average, too.
+        measured: whether phases compute metrics; the loop asks for none in steps it does not log.
     """
 
     modules: dict[str, nn.Module]
     optimisers: dict[str, AdamSettings]
     ema_of: tuple[str, ...] = ("generator",)
+    measured: bool = True
 
     @abstractmethod
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:

@@ -37,7 +37,8 @@ def check_labels(where: str, labels: Tensor | None, num_classes: int, batch: int
         )
     if labels.device.type != "cpu" or torch.compiler.is_compiling() or batch == 0:
         return
-    low, high = int(labels.min()), int(labels.max())
+    values = labels.detach().numpy()
+    low, high = int(values.min()), int(values.max())
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high
         raise ConfigError(f"{where}: label {wrong} is not in 0..{num_classes - 1}")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan.ops.casts import cast
 from fastgan.ops.checks import (
     dense,
     floating,
@@ -57,7 +58,7 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, negative_slope: float = 0
         require_tensors(op, bias=bias)
         require(bias.shape == x.shape[1:2], op, "bias must be [C]", list(bias.shape))
         same_place(op, "bias", bias, x, master=True)
-        bias = bias.to(x.dtype)
+        bias = cast(bias, x.dtype)
     y, _ = bias_act_fwd(x, bias, float(negative_slope))
     return y  # type: ignore[no-any-return]
 

@@ -32,6 +32,7 @@ def gradient_penalty(
     target: float = 1.0,
     one_sided: bool = False,
     generator: torch.Generator | None = None,
+    share: Tensor | None = None,
 ) -> GradientPenalty:
     """Mean over samples of (|d critic(x) / d x| - target)^2, at random mixes x of real and fake.
 
@@ -46,6 +47,7 @@ def gradient_penalty(
         target: slope without penalty, >= 0; unit: score per unit of Euclidean distance.
         one_sided: only slopes above the target are penalised.
         generator: draws a; None: PyTorch's default generator of the device.
+        share: [B] a itself, drawn before; float32 (float64 for float64 real), on their device.
 
     Returns:
         value: scalar, float32 (float64 for float64 input). Add it, weighted, to the loss.
@@ -87,17 +89,26 @@ def gradient_penalty(
         fits = labels.dim() >= 1 and labels.shape[0] == real.shape[0]
         require(fits, op, f"labels must be [{real.shape[0]}, ...]", list(labels.shape))
 
-    x = real.detach() if fake is real else _mixed(real.detach(), fake.detach(), generator)
+    if share is not None:
+        wanted = f"share must be {accumulator(real)} [{real.shape[0]}] on {real.device}"
+        fits = share.shape == real.shape[:1] and share.dtype == accumulator(real)
+        got = f"{share.dtype} {list(share.shape)} on {share.device}"
+        require(fits and share.device == real.device, op, wanted, got)
+
+    if fake is real:
+        x = real.detach()
+    else:
+        share = _drawn_share(real, generator) if share is None else share
+        x = slope_penalty_mix(real.detach(), fake.detach(), share)
     slope = _slope(critic, x, labels)
     value, norms = slope_penalty_fwd(slope, float(target), one_sided)
     return GradientPenalty(value, norms)
 
 
-def _mixed(real: Tensor, fake: Tensor, generator: torch.Generator | None) -> Tensor:
+def _drawn_share(real: Tensor, generator: torch.Generator | None) -> Tensor:
     device = real.device if generator is None else generator.device
     share = torch.rand(real.shape[0], dtype=accumulator(real), device=device, generator=generator)
-    x: Tensor = slope_penalty_mix(real, fake, placed(share, real.device))
-    return x
+    return placed(share, real.device)
 
 
 def _slope(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None) -> Tensor:

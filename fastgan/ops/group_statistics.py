@@ -47,11 +47,13 @@ def _statistics(z: Tensor, num_groups: int, eps: float) -> Tensor:  # [B, G, 2]
     if z.numel() == 0:
         return _fake(z, num_groups, eps).zero_()
     z = dense(z)
-    return torch.stack(dispatch.module("norm_act", z).norm_act_statistics(z, num_groups, eps), -1)
+    both = dispatch.module("norm_act", z).norm_act_statistics(z, num_groups, eps)
+    # All means, then all rstd, which is how they are read.
+    return torch.stack(both).movedim(0, -1)
 
 
 def _fake(z: Tensor, num_groups: int, eps: float) -> Tensor:
-    return z.new_empty((z.shape[0], num_groups, 2), dtype=accumulator(z))
+    return z.new_empty((2, z.shape[0], num_groups), dtype=accumulator(z)).movedim(0, -1)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

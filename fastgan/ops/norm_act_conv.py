@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fastgan.ops.casts import cast
 from fastgan.ops.checks import check_affine, check_groups, floating, require, require_tensors
 from fastgan.ops.conv3d import checked_conv3d, conv3d
 from fastgan.ops.conv_transpose3d import checked_conv_transpose3d, conv_transpose3d
@@ -187,7 +188,7 @@ def _compute_dtype(z: Tensor) -> torch.dtype:
 
 
 def _cast(parameter: Tensor | None, z: Tensor) -> Tensor | None:
-    return None if parameter is None else parameter.to(z.dtype)
+    return None if parameter is None else cast(parameter, z.dtype)
 
 
 def _next_statistics(

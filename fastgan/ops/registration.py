@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 import fastgan
+from fastgan.ops.casts import cast
+from fastgan.spans import ranged
 
 __all__ = ["KERNELS", "NAMESPACE", "Grads", "operator", "wanted"]
 
@@ -91,6 +93,7 @@ def operator(
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     op = getattr(getattr(torch.ops, NAMESPACE), name).default
     KERNELS[op] = kernel
+    kernel = ranged(name, kernel)
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_LIBRARY)
     node = _node(name, op, setup_context, backward)
 
@@ -196,11 +199,11 @@ def _edges(inputs: Sequence[Any]) -> list[int]:
 def _autocast_kernel(op: Callable[..., Any], device: str) -> Callable[..., Any]:
     """Cast to the dtype the user chose (torch.library.register_autocast fixes one beforehand)."""
 
-    def cast(*args: Any) -> Any:
+    def narrowed(*args: Any) -> Any:
         dtype = torch.get_autocast_dtype(device.lower())
         with _excluded(_AUTOCAST):
             return op(
-                *(a.to(dtype) if getattr(a, "dtype", None) in _REDUCIBLE else a for a in args)
+                *(cast(a, dtype) if getattr(a, "dtype", None) in _REDUCIBLE else a for a in args)
             )
 
-    return cast
+    return narrowed

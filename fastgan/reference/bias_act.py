@@ -6,6 +6,7 @@ implementation; which side of the kink an element was on is one bit of `bits`, i
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ def bias_act_bwd(
 ) -> Tensor:  # like g
     """The derivative."""
     flat = _in_memory_order(g)
-    above = (bits[:, None] & _each_bit(g)).view(-1)[: g.numel()]
+    above = (bits[:, None] & _each_bit(g.device)).view(-1)[: g.numel()]
     # Not zero is above zero: the function asks no more of its second argument.
     d_x: Tensor = _aten.leaky_relu_backward(flat, above, negative_slope, False)
     return d_x.as_strided(g.shape, g.stride())
@@ -70,6 +71,8 @@ def _in_memory_order(t: Tensor) -> Tensor:
     return flat.reshape(-1)
 
 
-def _each_bit(like: Tensor) -> Tensor:
-    one = torch.ones(8, dtype=torch.uint8, device=like.device)
-    return one << torch.arange(8, dtype=torch.uint8, device=like.device)
+@cache
+def _each_bit(device: torch.device) -> Tensor:
+    """1, 2, 4, ... 128; made once, for every derivative needs it."""
+    one = torch.ones(8, dtype=torch.uint8, device=device)
+    return one << torch.arange(8, dtype=torch.uint8, device=device)

@@ -209,7 +209,10 @@ def _per_channel(t: Tensor, num_groups: int) -> Tensor:  # [C] or [B, C]
 
 def _of_channels(x: Tensor, t: Tensor) -> Tensor:
     """[B, C] of t [B, G]."""
-    return t.repeat_interleave(x.shape[1] // t.shape[1], 1, output_size=x.shape[1])
+    channels = x.shape[1]
+    if t.shape[1] == channels:
+        return t
+    return t.repeat_interleave(channels // t.shape[1], 1, output_size=channels)
 
 
 def _over_voxels(t: Tensor, x: Tensor) -> Tensor:

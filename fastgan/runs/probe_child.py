@@ -125,16 +125,20 @@ class Clock:
         return found, self.now() - start
 
 
-def _steps(training: Training, clock: Clock, patience: float) -> tuple[int, float]:
-    """How many steps were timed, and what one takes: the median of whole periods.
+def period_of(config: Config) -> int:
+    """Steps in which each kind of step comes once: a lazy penalty makes them differ."""
+    gan = config.gan
+    return int(gan.penalty_interval // gcd(gan.penalty_interval, gan.critic_steps))
 
-    A lazy penalty makes steps differ; a period holds one of each kind.
-    """
-    gan = training.config.gan
-    period = gan.penalty_interval // gcd(gan.penalty_interval, gan.critic_steps)
+
+def _steps(training: Training, clock: Clock, patience: float) -> tuple[int, float]:
+    """How many steps were timed, and what one takes: the median of whole periods."""
+    period = period_of(training.config)
     _, cold = clock.time(training.advance)
     if cold > patience:
         return 0, cold
+    # As most steps are: metrics are computed for those alone that are logged.
+    training.variant.measured = False
     for _ in range(WARM - 1):
         training.advance()
     periods: list[float] = []

@@ -14,7 +14,7 @@ from torch import Tensor
 from fastgan.data import Batch
 from fastgan.data.normalise import Normalisation
 from fastgan.random import Draws
-from fastgan.train.spans import span
+from fastgan.spans import span
 
 __all__ = ["Batches", "TrainingSet"]
 

@@ -14,6 +14,7 @@ from fastgan.config import Config
 from fastgan.errors import ConfigError, ResourceLimit, StateError
 from fastgan.gans import Phase, Variant
 from fastgan.random import Draws
+from fastgan.spans import span
 from fastgan.train import checkpoint
 from fastgan.train.batches import Batches, TrainingSet
 from fastgan.train.build import describe
@@ -24,12 +25,11 @@ from fastgan.train.ema import Ema
 from fastgan.train.made_with import facts_of, settings_of
 from fastgan.train.numerics import Watch, require_bounded
 from fastgan.train.optim import PhaseOptimiser, lr_factor
-from fastgan.train.precision import forward_precision, step_precision
+from fastgan.train.precision import phase_precision, step_precision
 from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.samples import write_samples
 from fastgan.train.signals import Interruption
-from fastgan.train.spans import span
 from fastgan.train.state import module_tensors, restore
 
 __all__ = ["Training"]
@@ -75,6 +75,7 @@ class Training:
             name: [p for p in module.parameters() if p.requires_grad]
             for name, module in variant.modules.items()
         }
+        self._weights = [weight for part in self._trainable.values() for weight in part]
         self._training_now: tuple[str, ...] | None = None
         self._last_loss: dict[str, list[tuple[Tensor, Mapping[str, Tensor]]]] = {}
 
@@ -86,8 +87,11 @@ class Training:
                 on other devices `watch.settle` raises it, at the next report or checkpoint.
             ResourceLimit: the device's memory does not hold the step.
         """
-        step = self.steps_done
-        self._last_loss = defaultdict(list)
+        with span("step"):
+            self._advance()
+
+    def _advance(self) -> None:
+        step, self._last_loss = self.steps_done, defaultdict(list)
         self.batches.drawn = {}
         phases = self.variant.phases(
             step, lambda purpose: self.batches.next(step, purpose), self.draws
@@ -115,21 +119,25 @@ class Training:
         self._train_only(tuple(phase.updates))
         optimiser.clear()
         with span(phase.name):
-            with forward_precision(self.config.train.precision, self.device):
+            with phase_precision(self.config.train.precision, self.device, self._weights):
                 loss, metrics = phase.loss()
-            torch.autograd.backward(loss)
-        with span("optimiser"):
-            skip = self.watch.judge(
-                self.steps_done + 1, phase.name, loss, optimiser.gradients(), self.batches.drawn
-            )
-            train = self.config.train
-            over = train.decay_steps or train.steps
-            optimiser.step(skip, lr_factor(self.steps_done, over, train.lr_decay))
-            if phase.after is not None:
-                with torch.no_grad():
-                    phase.after()
+            with span("backward"):
+                torch.autograd.backward(loss)
+            with span("optimiser"):
+                self._apply(phase, optimiser, loss)
         self._last_loss[phase.name].append((loss.detach(), metrics))
         self.batches.drawn = {}
+
+    def _apply(self, phase: Phase, optimiser: PhaseOptimiser, loss: Tensor) -> None:
+        skip = self.watch.judge(
+            self.steps_done + 1, phase.name, loss, optimiser.gradients(), self.batches.drawn
+        )
+        train = self.config.train
+        over = train.decay_steps or train.steps
+        optimiser.step(skip, lr_factor(self.steps_done, over, train.lr_decay))
+        if phase.after is not None:
+            with torch.no_grad():
+                phase.after()
 
     def _optimiser(self, phase: str, updates: tuple[str, ...]) -> PhaseOptimiser:
         if phase not in self._optimisers:
@@ -254,13 +262,14 @@ class Training:
         clock, seen = time.perf_counter(), self.batches.count
         first = self.steps_done + 1
         while self.steps_done < train.steps and not interruption:
-            self.advance()
-            step = self.steps_done
+            step = self.steps_done + 1
             last = step == train.steps
-            progress.advance(step)
             # Whether a row is kept depends on the step alone, not on where a run was resumed.
             logged = step % train.log_every == 0 or step == 1 or last
-            if logged or step == first:
+            self.variant.measured = logged or step == first
+            self.advance()
+            progress.advance(step)
+            if self.variant.measured:
                 self.watch.settle()
                 metrics = self.metrics()
                 now, count = time.perf_counter(), self.batches.count
@@ -274,6 +283,7 @@ class Training:
                 self._save_soon = False
             if logged or step % train.sample_every == 0:
                 refresh()
+        self.variant.measured = True
         if self._saved != self.steps_done:
             self.save()
 

@@ -73,7 +73,8 @@ class Watch:
         loss = loss.detach().float()
         # Of squares, which Adam needs finite too; the largest value takes ten times as long.
         norm = torch.nn.utils.get_total_norm([loss, *gradients])
-        skip = (~torch.isfinite(norm)).float()
+        # Infinity less itself is NaN, as NaN is; all else is 0.
+        skip = torch.nan_to_num(norm - norm, nan=1.0).float()
         if self.policy == "stop":
             skip = skip if self._stopped is None else torch.maximum(skip, self._stopped)
             self._stopped = skip

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from fastgan.errors import ConfigError
+from fastgan.ops.casts import cast_once
 from fastgan.ops.tensor_float import tensor_float32
 
-__all__ = ["forward_precision", "resolve_precision", "step_precision"]
+__all__ = ["forward_precision", "phase_precision", "resolve_precision", "step_precision"]
 
 
 def resolve_precision(
@@ -42,6 +45,17 @@ def _cpu_flags() -> set[str]:
 def step_precision(name: str) -> AbstractContextManager[None]:
     """A context for a whole step: float32 products are float32's, or TF32's on a GPU by `tf32`."""
     return tensor_float32(name == "tf32")
+
+
+@contextmanager
+def phase_precision(name: str, device: torch.device, weights: Sequence[Tensor]) -> Iterator[None]:
+    """`forward_precision` for the loss of a phase, in which the weights do not change.
+
+    In `bfloat16` they are cast once, not at each use.
+    """
+    once = cast_once(weights, torch.bfloat16) if name == "bfloat16" else nullcontext()
+    with forward_precision(name, device), once:
+        yield
 
 
 def forward_precision(name: str, device: torch.device) -> AbstractContextManager[object]:

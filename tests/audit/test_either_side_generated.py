@@ -88,21 +88,61 @@ def test_distance_of_twins(apart, verdict) -> None:
     assert unplanted(judge_repetition(case, Options(quick=True))) == verdict
 
 
-@pytest.mark.parametrize(
-    ("top", "verdict"), [(33, "pass"), (32, "cannot tell"), (24, "cannot tell"), (23, "warn")]
-)
-def test_share_of_a_kind_of_patient(top, verdict, monkeypatch) -> None:
-    """60 of 300 generated volumes are expected in the patients' highest fifth.
+@pytest.mark.parametrize(("alike", "verdict"), [(6, "pass"), (5, "cannot tell")])
+def test_pairs_of_patients_that_may_be_twins(alike, verdict) -> None:
+    """1 in 1,000 of 5,995 pairs: with a sixth pair of them closer, 0.3 is no twins' distance."""
+    people, made = noise(110, 0), noise(40, 2)
+    flat = people.reshape(len(people), -1)
+    distance = np.linalg.norm(flat[:, None] - flat, axis=-1)
+    np.fill_diagonal(distance, np.inf)
+    typical = np.median(distance.min(axis=1))
+    for pair in range(alike):
+        people[2 * pair + 1] = people[2 * pair]
+        people[2 * pair + 1, 0, 0, 0] += 0.1 * typical
+    made[1] = made[0]
+    made[1, 0, 0, 0] += 0.3 * typical
+    case = evidence(people[:100], people[100:], made)
+    assert unplanted(judge_repetition(case, Options(quick=True))) == verdict
 
-    33 are at least a third of that (95 %), 23 at most three quarters (95 % over all parts).
+
+@pytest.mark.parametrize(
+    ("patients", "made", "top", "verdict"),
+    [
+        (200, 60, 9, "pass"),
+        (200, 60, 8, "cannot tell"),
+        (2000, 3000, 450, "pass"),
+        (2000, 3000, 449, "warn"),
+    ],
+)
+def test_share_of_a_kind_of_patient(patients, made, top, verdict, monkeypatch) -> None:
+    """A fifth of the generated volumes is expected in the patients' highest fifth.
+
+    9 of 60 are at least a third of that (95 %), 449 of 3000 less than three quarters.
     """
-    patients = np.linspace(0, 1, 200)
-    made = np.r_[np.linspace(0.81, 0.999, top), np.linspace(0, 0.79, 300 - top)]
-    monkeypatch.setattr(
-        "fastgan.audit.quality.kinds.axes_of", lambda *_: ({"axis": (patients, made)}, None)
+    pair = (
+        np.linspace(0, 1, patients),
+        np.r_[np.linspace(0.805, 0.999, top), np.linspace(0, 0.795, made - top)],
     )
-    case = evidence(noise(150, 0), noise(50, 1), noise(300, 2))
+    monkeypatch.setattr("fastgan.audit.quality.kinds.axes_of", lambda *_: ({"axis": pair}, None))
+    case = evidence(noise(20, 0), noise(20, 1), noise(made, 2))
     assert unplanted(judge_kinds(case, Options(quick=True))) == verdict
+
+
+@pytest.mark.parametrize(("missed", "verdict"), [(0.5, "cannot tell"), (0.7, "pass")])
+def test_correlation_at_which_a_missing_fifth_must_be_found(missed, verdict, monkeypatch) -> None:
+    """In pictures; in masks, whose size is measured, the trait is the axis."""
+    told = lambda *given: given[3] not in (missed, None)  # noqa: E731
+    monkeypatch.setattr("fastgan.audit.quality.left_out._found", told)
+    pair = np.linspace(0, 1, 200), np.linspace(0, 1, 300)
+    monkeypatch.setattr("fastgan.audit.quality.kinds.axes_of", lambda *_: ({"axis": pair}, None))
+    case = evidence(noise(20, 0), noise(20, 1), noise(300, 2))
+    assert verdict_of(judge_kinds(case, Options(planted=20))) == verdict
+    (only,) = (
+        c
+        for c in judge_kinds(replace(case, modality="mask"), Options(planted=20)).controls
+        if c.expected == "found"
+    )
+    assert only.name.endswith("left out, by an axis") and only.decisive
 
 
 @pytest.mark.parametrize(

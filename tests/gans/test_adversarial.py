@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastgan.errors import ConfigError
 from fastgan.gans import AdversarialGAN, Penalty
+from fastgan.gans.augment import Moves
 from fastgan.ops.tensor_float import tensor_float32
 from fastgan.random import Draws
 from tests.gans.small_game import CONDITIONAL, SHAPE, batches, step, variant
@@ -138,9 +139,7 @@ def test_the_critic_sees_real_and_generated_volumes_augmented_alike(penalty: str
     real, z, seed = torch.rand(6, 1, *SHAPE), torch.randn(6, 4), 5
     plain = torch.cat([real, gan.modules["generator"](z)]).detach()
     seen = seen_by_the_critic(gan)
-    gan.critic_loss(
-        real, z, None, rng=np.random.default_rng(seed), mixing=torch.Generator().manual_seed(0)
-    )
+    gan.critic_loss(real, z, None, rng=np.random.default_rng(seed), share=torch.rand(6))
     wanted = gan.augment(plain, np.random.default_rng(seed))
     # Every volume of either half is changed, and with it what the score depends on.
     assert ((wanted - plain).abs().flatten(1).amax(1) > 1e-3).all()
@@ -173,10 +172,13 @@ def test_each_phase_draws_an_augmentation_of_its_own() -> None:
     drawn: list[float] = []
     augment = gan.augment
 
-    def watched(x: Tensor, rng: np.random.Generator) -> Tensor:
-        drawn.append(float(rng.random()))
-        return augment(x, rng)
+    def watched(x: Tensor, moves: Moves) -> Tensor:
+        contrast = moves[3]
+        assert len(contrast) == len(x)
+        drawn.extend(contrast[:1].flatten().tolist())
+        return augment(x, moves)
 
+    watched.draw, watched.names = augment.draw, augment.names  # type: ignore[attr-defined]
     gan.augment = watched  # type: ignore[assignment]
     for number in range(2):
         for phase in gan.phases(number, batches(False), Draws(0)):

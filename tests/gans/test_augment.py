@@ -54,6 +54,14 @@ def test_shift_moves_whole_voxels_and_brings_in_background() -> None:
     assert {h for _, h in seen} == {-1, 0, 1}
 
 
+@pytest.mark.parametrize("names", [["flip"], ["intensity"], ["shift", "intensity"], AUGMENTATIONS])
+def test_what_was_drawn_before_moves_the_same(names) -> None:
+    augment, x = Augment(names), torch.randn(3, 1, 4, 5, 6)
+    moves = augment.draw(rng(3), x.shape)
+    assert torch.equal(augment(x, moves), augment(x, rng(3)))
+    assert all(m.dtype == torch.float64 for m in augment.draw(rng(3), x.shape, torch.float64))
+
+
 def test_intensity_is_affine_per_volume() -> None:
     x = torch.randn(16, 2, 3, 3, 3)
     y = Augment(["intensity"])(x, rng())

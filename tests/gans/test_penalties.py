@@ -70,10 +70,8 @@ def test_labels_reach_the_critic() -> None:
 def test_mix_lies_between_and_repeats() -> None:
     critic, penalty = Quadratic(1.0), Penalty()
     norms = [
-        penalty.evaluate(
-            critic, volumes(1.0), volumes(3.0), generator=torch.Generator().manual_seed(seed)
-        )[1]
-        for seed in (0, 0, 1)
+        penalty.evaluate(critic, volumes(1.0), volumes(3.0), share=torch.tensor(share).double())[1]
+        for share in ([0.25, 0.5], [0.25, 0.5], [0.25, 0.75])
     ]
     assert torch.equal(norms[0], norms[1]) and not torch.equal(norms[0], norms[2])
     assert all(1.0 <= n <= 3.0 for n in norms[0].tolist())

@@ -229,6 +229,8 @@ REJECTED = [
     ((lambda x: x, X.int(), X.int()), {}, r"real must be float16, bfloat16, float32 or float64"),
     ((lambda x: x, X, X), {"labels": torch.zeros(3)}, r"labels must be \[2, ...\]"),
     ((lambda x: x, X, X), {"target": -1.0}, r"target must be >= 0"),
+    ((lambda x: x, X, -X), {"share": torch.ones(3)}, r"share must be torch.float32 \[2\] on cpu"),
+    ((lambda x: x, X, -X), {"share": torch.ones(2).double()}, r"share must be torch.float32 \[2\]"),
 ]
 
 
@@ -236,6 +238,22 @@ REJECTED = [
 def test_rejects_bad_arguments(args, settings, message) -> None:
     with pytest.raises(ConfigError, match=f"gradient_penalty: .*{message}"):
         gradient_penalty(*args, **settings)
+
+
+def test_a_share_drawn_before_is_what_a_generator_draws() -> None:
+    seen: list[Tensor] = []
+
+    def critic(x: Tensor) -> Tensor:
+        seen.append(x.detach())
+        return x.flatten(1).square().sum(1)
+
+    real, fake = torch.randn(2, 2, 1, 2, 2, 2).unbind()
+    gradient_penalty(critic, real, fake, generator=torch.Generator().manual_seed(5))
+    share = torch.rand(2, generator=torch.Generator().manual_seed(5))
+    gradient_penalty(critic, real, fake, share=share)
+    assert torch.equal(seen[0], seen[1])
+    gradient_penalty(critic, real, fake, share=torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(seen[2], torch.stack([real[0], fake[1]]))
 
 
 def test_a_compiled_critic_is_answered_with_what_to_compile() -> None:

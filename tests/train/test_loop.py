@@ -9,12 +9,12 @@ import torch
 
 from fastgan.errors import ConfigError, ResourceLimit
 from fastgan.random import Draws
+from fastgan.spans import span
 from fastgan.train import checkpoint, fit, load_averages
 from fastgan.train.batches import Batches
 from fastgan.train.device import peak_memory, repeatable, resolve
 from fastgan.train.precision import forward_precision
 from fastgan.train.progress import Progress
-from fastgan.train.spans import span
 
 
 def test_one_step_by_hand(tiny, tmp_path, quiet):
@@ -304,3 +304,19 @@ def test_a_device_that_is_asked_for_becomes_the_current_one(name, index, monkeyp
     monkeypatch.setattr(torch.cuda, "current_device", lambda: current[-1])
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.append(device.index))
     assert resolve(name) == torch.device("cuda", index) and current[-1] == index
+
+
+def test_metrics_are_asked_for_in_the_steps_that_are_logged(tiny, tmp_path, quiet):
+    asked = []
+
+    class Watching(tiny.TinyVariant):
+        def phases(self, *args):
+            asked.append(self.measured)
+            yield from super().phases(*args)
+
+    variant = Watching()
+    config = tiny.tiny_config(steps=8, log_every=3, sample_every=100)
+    run = fit(variant, tiny.TinyDataset(), config, out=tmp_path, progress=quiet)
+    assert asked == [True, False, True, False, False, True, False, True]
+    assert [row["step"] for row in tiny.rows(run.path)] == [1, 3, 6, 8]
+    assert variant.measured

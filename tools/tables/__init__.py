@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.tables import audit, errors, faults, membership, nearest, speed, studies
+from tools.tables import audit, errors, faults, membership, nearest, speed, studies, utility
 
 __all__ = ["RENDERERS", "ROOT", "Found", "pages", "render", "tables_of", "write"]
 
@@ -31,6 +31,7 @@ RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
     **nearest.RENDERERS,
     **speed.RENDERERS,
     **studies.RENDERERS,
+    **utility.RENDERERS,
 }
 
 

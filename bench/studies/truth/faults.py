@@ -113,6 +113,8 @@ def _of_generator() -> list[Fault]:
     few = "few distinct volumes"
     missing = "class missing"
     right = "right labels, clearer than patients"
+    largest, smallest = "largest lesions missing", "smallest lesions missing"
+    between = generators.lesions_between
     board, noise = generators.checkerboard, generators.double_noise
     found = [
         Fault(mark, "50 % of the range", generators.generated_mark(0.5), ADDED),
@@ -121,7 +123,12 @@ def _of_generator() -> list[Fault]:
         *[Fault(few, f"{n} of 300", generators.collapsed(n), LIKE) for n in (1, 20, 50)],
         Fault(missing, "no labels", generators.class_missing(False), LIKE),
         Fault(missing, "labelled", generators.class_missing(True), LIKE + LABELS),
-        Fault("largest lesions missing", "20 %", generators.largest_missing, LIKE),
+        Fault(missing, "to a third, no labels", generators.thinned, LIKE),
+        Fault(largest, "20 %", between(0.0, 0.8), LIKE),
+        Fault(largest, "10 %", between(0.0, 0.9), LIKE, "weak"),
+        Fault(smallest, "20 %", between(0.2, 1.0), LIKE),
+        Fault(smallest, "10 %", between(0.1, 1.0), LIKE, "weak"),
+        Fault("lesions of half the contrast", "all", generators.faint, LIKE),
         Fault("checkerboard", "5 % of the range", generators.drawn(board(0.1)), LIKE),
         Fault("checkerboard", "1.5 % of the range", generators.drawn(board(0.03)), LIKE, "weak"),
         Fault("noise", "double", generators.drawn(noise), LIKE),

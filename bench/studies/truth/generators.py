@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from bench.studies.truth.hospitals import marked_class
+from bench.studies.truth.sources import LUNG_MEAN
 from bench.studies.truth.worlds import World, labels_of
 from fastgan.arrays import Floats
 from fastgan.audit.evidence import Cohort, Evidence
@@ -21,11 +22,13 @@ __all__ = [
     "cube",
     "double_noise",
     "drawn",
+    "faint",
     "generated_mark",
-    "largest_missing",
+    "lesions_between",
     "overfitted",
     "smoothed",
     "swapped",
+    "thinned",
 ]
 
 Make = Callable[[World], Evidence]
@@ -84,12 +87,40 @@ def class_missing(labelled: bool) -> Make:
     return make
 
 
-def largest_missing(world: World) -> Evidence:
-    """No generated lesion is among the largest fifth."""
-    many = world.fresh(round(world.setting.generated * 1.5), "many")
-    limit = np.quantile(many.burden, 0.8)
-    kept = np.flatnonzero(many.burden <= limit)[: world.setting.generated]
-    return world.evidence(generated=many.rows(kept))
+def thinned(world: World) -> Evidence:
+    """Class 1 is generated a third as often as patients have it, and no label says so."""
+    count = world.setting.generated
+    labels = (np.arange(count) < count / 6).astype(np.int64)
+    made = world.cohort(world.fresh(count, "thinned", labels=labels), "generated")
+    return world.evidence(generated=replace(made, labels=None))
+
+
+def lesions_between(low: float, high: float) -> Make:
+    """Generated lesions outside of two quantiles of the size are missing."""
+
+    def make(world: World) -> Evidence:
+        many = world.fresh(round(world.setting.generated * 1.5), "many")
+        least, most = np.quantile(many.burden, [low, high])
+        kept = np.flatnonzero((many.burden >= least) & (many.burden <= most))
+        return world.evidence(generated=many.rows(kept[: world.setting.generated]))
+
+    return make
+
+
+def faint(world: World) -> Evidence:
+    """Generated lesions have half the contrast."""
+    setting, rng = world.setting, world.rng("faint")
+    labels = rng.permutation(setting.generated) % 2
+    people = dict(world.law.people(labels, rng, setting.clarity))
+    if "contrast" in people:
+        people["contrast"] = 0.5 * people["contrast"]
+    else:  # nodules of soft tissue in lung: halfway to air
+        people["level"] = 0.5 * (people["level"] + LUNG_MEAN)
+    owner = np.arange(setting.generated)
+    made = replace(
+        world.generated, raw=world.law.scans(people, owner, rng), owner=owner, people=people
+    )
+    return world.evidence(generated=made)
 
 
 def drawn(change: Callable[[World, Floats], Floats]) -> Make:

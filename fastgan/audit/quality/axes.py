@@ -7,6 +7,7 @@ import numpy as np
 from fastgan.arrays import Floats, Integers, Texts
 from fastgan.audit.evidence import Evidence, Options
 from fastgan.audit.quality.patients import one_each
+from fastgan.audit.quality.structures import structures
 from fastgan.audit.statistics.discriminant import discriminant_scores
 from fastgan.measures.descriptors import voxel_descriptors
 from fastgan.measures.shape import shape_statistics
@@ -26,7 +27,8 @@ def axes_of(evidence: Evidence, options: Options) -> tuple[dict[str, Pair], Inte
     """Name -> values of patients, one volume each, and of generated volumes; patients' labels.
 
     Masks have volume and form; pictures the share of voxels above levels of brightness in the whole
-    volume and in its middle, which is where lesions lie and how large bodies are. Where there are
+    volume and in its middle, which is where lesions lie and how large bodies are, and the size and
+    contrast of the structure that stands out most in the middle. Where there are
     classes, a discriminant says how typical of each a volume is; no patient is read by one that was
     fitted to that patient.
     """
@@ -38,7 +40,7 @@ def axes_of(evidence: Evidence, options: Options) -> tuple[dict[str, Pair], Inte
         found = [_forms(values, evidence.spacing) for values in (patients, made.values)]
     else:
         ends = np.quantile(training.values[ours], (0.005, 0.999))
-        found = [_brightness(values, ends) for values in (patients, made.values)]
+        found = [_brightness(v, ends) | structures(v) for v in (patients, made.values)]
     axes = {name: (found[0][name], found[1][name]) for name in found[0]}
     if training.labels is None or holdout.labels is None:
         return axes, None

@@ -1,8 +1,10 @@
 """How many distinct volumes does the generated set hold?
 
 Two volumes are twins if they lie closer than half the distance at which patients typically find
-their nearest neighbour. If D different volumes are drawn equally often, a pair is one of twins in a
-share 1 / D, so D = pairs / twins: the effective number of distinct volumes (inverse Simpson index).
+their nearest neighbour; and closer than all but a few pairs of patients, since where many patients
+are much alike (small nodules beside a few large ones) the typical one says nothing of them. If D
+different volumes are drawn equally often, a pair is one of twins in a share 1 / D, so
+D = pairs / twins: the effective number of distinct volumes (inverse Simpson index).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ REPETITION = Question(
     "quality", "quality.repetition", "Does the generated set repeat the same few volumes?"
 )
 CLOSENESS = limit("quality.repetition.closeness")
+RARE = limit("quality.repetition.rare")
 ENOUGH = limit("quality.repetition.enough")
 FEW = limit("quality.repetition.few")
 BLOCKS = 8  # along an axis: a voxel's noise averages out, a shift by one voxel changes little
@@ -55,14 +58,16 @@ def judge_repetition(evidence: Evidence, options: Options) -> Finding:
     made, patients = evidence.require_generated(), all_patients(evidence, options.rng("repetition"))
     coarse, drawn = _coarse(patients.values), _coarse(made.values)
     distance, among = _distances(coarse), _distances(drawn)
-    typical = float(np.median(_nearest(distance)))
+    typical, trained = float(np.median(_nearest(distance))), evidence.training.n_subjects
     if typical <= 0.0:
         raise AuditError(
             "half of the patients have an equal among the others; see leakage.duplicates"
         )
+    reach = _reach(distance, trained)
+    if reach <= 0.0:
+        raise AuditError("too many patients have an equal; see leakage.duplicates")
     rng = options.rng("quality/repetition")
-    found = distinct(among < CLOSENESS * typical, rng)
-    trained = evidence.training.n_subjects
+    found = distinct(among < reach, rng)
     planted = () if options.quick else _controls(evidence, coarse, len(made), options)
     return Finding(
         *REPETITION,
@@ -78,13 +83,14 @@ def judge_repetition(evidence: Evidence, options: Options) -> Finding:
             f"{c.name}: found in {c.rate:.0%}" for c in planted if c.expected != "quiet"
         ),
         controls=planted,
-        tables=(_table(distance, among, typical, found, rng),),
+        tables=(_table(distance, among, reach, found, rng),),
         methods=(
             f"Means over {BLOCKS} blocks along each axis, Euclidean distance, one volume a "
-            f"patient, training and held-out. Twins: pairs closer than {CLOSENESS:g} times the "
-            "median distance of a patient to the nearest other. Distinct volumes: pairs over "
-            "twins. Interval: the wider of a bootstrap of generated volumes and the bounds of a "
-            "Poisson number of twins."
+            f"patient, training and held-out. Twins: pairs closer than {reach / typical:.2g} times "
+            "the median distance of a patient to the nearest other, which is at most "
+            f"{CLOSENESS:g} times, and closer than all but 1 in {RARE * trained:,.0f} pairs of "
+            "patients. Distinct volumes: pairs over twins. Interval: the wider of a bootstrap of "
+            "generated volumes and the bounds of a Poisson number of twins."
         ),
         limits=(
             "Repeats that are moved by several voxels, mirrored or changed in contrast are no "
@@ -172,16 +178,23 @@ def _up_to(value: float) -> str:
     return "no end" if math.isinf(value) else f"{value:,.0f}"
 
 
+def _reach(distance: Floats, trained: int) -> float:
+    """Below this distance two volumes are twins, by the distances between patients [P, P]."""
+    between = np.sort(distance[np.triu_indices(len(distance), 1)])
+    alike = float(between[int(len(between) / (RARE * trained))])
+    return min(CLOSENESS * float(np.median(_nearest(distance))), alike)
+
+
 def _table(
-    patients: Floats, drawn: Floats, typical: float, found: Distinct, rng: np.random.Generator
+    patients: Floats, drawn: Floats, reach: float, found: Distinct, rng: np.random.Generator
 ) -> Table:
-    count = min(len(patients), len(drawn))
+    count, typical = min(len(patients), len(drawn)), float(np.median(_nearest(patients)))
     near = [
         np.median(_nearest(drawn[np.ix_(rows, rows)]))
         for rows in (rng.permutation(len(drawn))[:count] for _ in range(20))
     ]
     among = patients[np.triu_indices(len(patients), 1)]
-    twins = int((among < CLOSENESS * typical).sum())
+    twins = int((among < reach).sum())
     rows = (
         ("nearest other, median (patients: 1)", 1.0, round(float(np.mean(near)) / typical, 3)),
         ("twins among pairs", f"{twins} of {len(among):,}", _share(drawn, found.twins)),
@@ -207,17 +220,17 @@ def _controls(
     voxels = evidence.training.values[0].size / coarse.shape[1]
     noise = NOISE * float(evidence.training.values.std()) / math.sqrt(voxels)
     distance = _distances(coarse)
-    typical = CLOSENESS * float(np.median(_nearest(distance)))
+    near = _reach(distance, trained)
     hits, alarms, runs = 0, 0, min(options.planted, 100)
     for _ in range(runs):
         order = rng.permutation(len(coarse))
         some = coarse[order[: max(2, trained // 2)]]
         posing = some[rng.integers(len(some), size=count)]
         posing = posing + noise * rng.standard_normal(posing.shape)
-        hits += distinct(_distances(posing) < typical, rng).high < ENOUGH * trained
+        hits += distinct(_distances(posing) < near, rng).high < ENOUGH * trained
         first, second = (np.ix_(half, half) for half in np.array_split(order, 2))
-        reach = CLOSENESS * float(np.median(_nearest(distance[first])))
-        alarms += distinct(distance[second] < reach, rng).high < ENOUGH * trained
+        own = _reach(distance[first], trained)
+        alarms += distinct(distance[second] < own, rng).high < ENOUGH * trained
     name = f"{max(2, trained // 2)} patients, repeated with noise to {count} volumes"
     return (
         controls.found(name, hits, runs),

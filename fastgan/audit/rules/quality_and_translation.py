@@ -29,6 +29,14 @@ QUALITY = (
         "bench/results/audit/power-quality.json",
     ),
     Rule(
+        "quality.repetition.rare",
+        10.0,
+        "distinct volumes per training patient",
+        "that patients themselves are worth at least: where some are much alike, twins have to lie "
+        "closer; five times what passes, as patients' pairs are few",
+        "bench/results/audit/size-quality.json",
+    ),
+    Rule(
         "quality.repetition.few",
         1.0,
         "distinct volumes per training patient",
@@ -46,8 +54,17 @@ QUALITY = (
         "quality.kinds.missing",
         0.75,
         "ratio of shares, generated over patients",
-        "upper end, over all parts together, below which a kind of patient is missing or rare",
+        "below which a part of the patients that is significantly rarer, over all parts together, "
+        "is missing or rare",
         "bench/results/audit/power-quality.json",
+    ),
+    Rule(
+        "quality.kinds.seen",
+        0.5,
+        "correlation",
+        "of an axis with the trait of which a fifth is left out of pictures, for a control: the "
+        "axes see radii of two voxels with .4 (heads) to .6 (fields), nodules in lung with .9",
+        "bench/results/audit/lesion-axes.json",
     ),
     Rule(
         "quality.kinds.present",

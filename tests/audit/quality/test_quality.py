@@ -210,8 +210,11 @@ def test_a_perfect_generator_passes_every_question(fields):
     told = [s.sentence for s in settled.values()]
     # 50 held-out patients do not always show what reach could miss.
     assert settled.pop("coverage").verdict in ("pass", "cannot tell"), told
+    # 150 do not show that a fifth of the lesions is missing, of which a picture tells half.
+    kinds = settled.pop("kinds")
+    assert kinds.verdict == "cannot tell" and "trait of correlation 0.5" in kinds.sentence
     assert {s.verdict for s in settled.values()} == {"pass"}, told
-    for key in ("repetition", "kinds", "spectrum", "distance"):
+    for key in ("repetition", "spectrum", "distance"):
         assert settled[key].finding.controls and all(c.held for c in settled[key].finding.controls)
 
 

@@ -85,7 +85,7 @@ def critic_gradient(gan: AdversarialGAN, real: Tensor) -> tuple[Tensor, dict[str
         torch.zeros(real.shape[0], 1),
         None,
         rng=np.random.default_rng(0),
-        mixing=torch.Generator().manual_seed(0),
+        share=torch.linspace(0.1, 0.9, len(real), dtype=real.dtype),
     )
     (g,) = torch.autograd.grad(loss, next(gan.modules["critic"].parameters()))
     return g, metrics

@@ -1,0 +1,69 @@
+"""All that the updates of one step draw, brought to the device in one copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastgan.gans.augment import Moves
+from fastgan.random import placed_together
+
+__all__ = ["StepDraws", "UpdateDraws"]
+
+
+class UpdateDraws(NamedTuple):
+    """What one update of an adversarial game draws."""
+
+    latent: Tensor  # [B, L]
+    moves: Moves  # of the augmentation
+    share: Tensor | None = None  # [B] of real volumes in the penalty's mix
+    labels: Tensor | None = None  # [B] int64 of volumes that no real batch has labels for
+
+
+Draw = Callable[[str, int, torch.dtype], UpdateDraws]
+
+
+class StepDraws:
+    """The draws of a step, made when its first batch is there: only then is their size known.
+
+    Args:
+        purposes: of the step's updates.
+        draw: (purpose, volumes in a batch, their dtype) -> what the update draws, on the host.
+        device: where it is needed.
+    """
+
+    def __init__(self, purposes: Sequence[str], draw: Draw, device: torch.device) -> None:
+        self._purposes, self._draw, self._device = tuple(purposes), draw, device
+        self._placed: dict[str, UpdateDraws] = {}
+        self._drawn_for: tuple[int, torch.dtype] | None = None
+
+    def of(self, purpose: str, size: int, dtype: torch.dtype) -> UpdateDraws:
+        """What an update with `size` real volumes of `dtype` draws, on the device."""
+        if self._drawn_for != (size, dtype):
+            self._drawn_for = (size, dtype)
+            drawn = {name: self._draw(name, size, dtype) for name in self._purposes}
+            self._placed = _together(drawn, self._device)
+        return self._placed[purpose]
+
+
+def _together(drawn: dict[str, UpdateDraws], device: torch.device) -> dict[str, UpdateDraws]:
+    flat = {
+        f"{purpose}/{field}/{i}": tensor
+        for purpose, one in drawn.items()
+        for field, value in one._asdict().items()
+        for i, tensor in enumerate(value if isinstance(value, tuple) else (value,))
+        if tensor is not None
+    }
+    there = placed_together(flat, device)
+    return {
+        purpose: UpdateDraws(
+            latent=there[f"{purpose}/latent/0"],
+            moves=tuple(there[f"{purpose}/moves/{i}"] for i in range(len(one.moves))),
+            share=there.get(f"{purpose}/share/0"),
+            labels=there.get(f"{purpose}/labels/0"),
+        )
+        for purpose, one in drawn.items()
+    }
