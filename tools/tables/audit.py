@@ -64,7 +64,7 @@ SIZE_HEADER = (
 
 def sizes(files: list[Any]) -> list[str]:
     """How often each test of one question rejects where nothing is wrong."""
-    rows = [row for study in STUDIES for row in _rows(files) if row["study"] == study]
+    rows = [row for study in STUDIES for row in _rows(files) if row.get("study") == study]
     study = [row for row in rows if row["test"] != "share nearest to training"]
     shares = [row for row in rows if row["test"] == "share nearest to training"]
     place = next(i for i, row in enumerate(study) if row["study"] == "copies")
@@ -75,7 +75,7 @@ def sizes(files: list[Any]) -> list[str]:
 
 def intervals(files: list[Any]) -> list[str]:
     """How often a 95 % interval misses the truth."""
-    rows = [row for row in _rows(files) if row["study"] == "interval"]
+    rows = [row for row in _rows(files) if row.get("study") == "interval"]
     return table(SIZE_HEADER, [size_row(row, "") for row in rows])
 
 
@@ -201,6 +201,45 @@ def quality_power(files: list[Any]) -> list[str]:
     return table(header, lines)
 
 
+QUESTIONS = ("repetition", "kinds", "spectrum", "distance", "diversity", "coverage")
+FAMILIES = ("fields", "lung", "head")
+
+
+def quality_sizes(files: list[Any]) -> list[str]:
+    """Alarms of each question of quality where nothing is wrong, by family of data."""
+    rows = [row for row in _rows(files) if "p_above" in row]
+    corrected = holm_of(rows)
+    found = {
+        (row["finding"].split(".")[1], row["volumes"], row["family"]): (row, corrected[i])
+        for i, row in enumerate(rows)
+    }
+    lines = []
+    for question in QUESTIONS:
+        for volumes in sorted({row["volumes"] for row in rows}):
+            cells = [found[question, volumes, family] for family in FAMILIES]
+            lines.append(
+                [question, f"{volumes}", f"{100 * cells[0][0]['nominal']:g} %"]
+                + [f"{row['fail'] + row['warn']} of {row['runs']}" for row, _ in cells]
+                + [f"{min(p for _, p in cells):.2f}"]
+            )
+    return table(["question", "volumes a patient", "nominal", *FAMILIES, "p, Holm"], lines)
+
+
+def lesion_axes(files: list[Any]) -> list[str]:
+    """The axis of quality.kinds that goes best with the size of the lesion, within a class."""
+    return table(
+        ["family", "class", "best axis", "correlation", "people"],
+        [
+            [
+                *(row["family"], row["class"], row["axis"]),
+                f"{row['correlation']:.2f}",
+                f"{row['people']}",
+            ]
+            for row in _rows(files)
+        ],
+    )
+
+
 def generated_labels(files: list[Any]) -> list[str]:
     """What is said of generated labels, by how many are wrong and how clear the volumes are."""
     verdicts = ("fail", "warn", "cannot tell", "pass")
@@ -235,5 +274,7 @@ RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
     "label_power": label_power,
     "copy_power": copy_power,
     "quality_power": quality_power,
+    "quality_sizes": quality_sizes,
+    "lesion_axes": lesion_axes,
     "generated_labels": generated_labels,
 }

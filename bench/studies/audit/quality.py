@@ -6,7 +6,8 @@
     python -m bench.studies.audit.quality --table
 
 size: of a pool of each family that was drawn once, patients and a perfect generator's volumes are
-drawn without replacement, at 1, 2 and 4 volumes a patient; no controls are planted. power: the
+drawn without replacement, at 1, 2 and 4 volumes a patient; no controls are planted. Its nulls are
+added to those in the file of the same sources of the wing, and written turn after turn. power: the
 data sets of bench.studies.truth, drawn anew, with controls. axes: how well the axes of
 quality.kinds see the size of a lesion within its class. Writes size-quality.json,
 power-quality.json and lesion-axes.json in bench/results/audit/.
@@ -15,11 +16,13 @@ power-quality.json and lesion-axes.json in bench/results/audit/.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +81,15 @@ WRITTEN = {"size": "size-quality", "power": "power-quality", "axes": "lesion-axe
 Row = dict[str, Any]
 
 
-def size(seconds: float) -> list[Row]:
-    """Verdicts on clean sets drawn from one pool a family, in turns, until the time is over."""
-    start, run = time.perf_counter(), 0
-    pools = {family: _pool(family) for family in FAMILIES}
+def size(seconds: float) -> Iterator[list[Row]]:
+    """Verdicts on clean sets drawn from one pool a family, turn after turn, for so long."""
+    start = time.perf_counter()
     counted: dict[tuple[str, int, str], Counter[str]] = {}
+    for row in _kept("size"):
+        cell = (row["family"], row["volumes"], row["finding"])
+        counted[cell] = Counter({v: row[v] for v in VERDICTS[:4]})
+    run = max((many.total() for many in counted.values()), default=0)
+    pools = {family: _pool(family) for family in FAMILIES}
     while run < RUNS and time.perf_counter() - start < seconds:
         for number, (family, (values, labels)) in enumerate(pools.items()):
             for volumes in VOLUMES:
@@ -101,10 +108,25 @@ def size(seconds: float) -> list[Row]:
                     cell = (family, volumes, finding.key)
                     counted.setdefault(cell, Counter())[finding.accepted.verdict] += 1
         run += 1
-    return [
-        _row(key, many, family=family, volumes=volumes, runs=run)
-        for (family, volumes, key), many in counted.items()
-    ]
+        yield [
+            _row(key, many, family=family, volumes=volumes, runs=run)
+            for (family, volumes, key), many in counted.items()
+        ]
+
+
+def _kept(study: str) -> list[Row]:
+    """Rows of the file, if the same sources wrote them."""
+    path = RESULTS / f"{WRITTEN[study]}.json"
+    written = json.loads(path.read_text()) if path.exists() else {}
+    return list(written["rows"]) if written.get("code") == _code() else []
+
+
+def _code() -> str:
+    """Of the wing's sources."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(quality.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _pool(family: str) -> tuple[Any, Any]:
@@ -153,27 +175,23 @@ def _cohort(name: str, values: Any, labels: Any, who: Any) -> Cohort:
     )
 
 
-def power(sets: int, seconds: float) -> list[Row]:
+def power(sets: int, seconds: float) -> Iterator[list[Row]]:
     """Verdicts on sets with one fault each; `sets` of each setting, until the time is over."""
     counted: dict[tuple[str, str, str, str], Counter[str]] = {}
     start = time.perf_counter()
-    for seed in range(sets):
-        for setting in SETTINGS:
-            for name in PLANTED:
-                if time.perf_counter() - start > seconds:
-                    break
-                evidence = FAULTS[name].make(World(setting, 100 + seed))
-                found = quality.judge(evidence, Options(seed=seed, planted=40))
-                settled = settle(found, alpha=0.05)
-                verdicts: dict[str, str] = {one.finding.key: one.verdict for one in settled}
-                worst = next(v for v in VERDICTS if v in verdicts.values())
-                verdicts["any"] = worst
-                for key, verdict in verdicts.items():
-                    counted.setdefault((setting.name, *name, key), Counter())[verdict] += 1
-    return [
-        _row(key, many, setting=setting, fault=fault, strength=strength, runs=many.total())
-        for (setting, fault, strength, key), many in counted.items()
-    ]
+    for seed, setting, name in product(range(sets), SETTINGS, PLANTED):
+        if time.perf_counter() - start > seconds:
+            return
+        evidence = FAULTS[name].make(World(setting, 100 + seed))
+        settled = settle(quality.judge(evidence, Options(seed=seed, planted=40)), alpha=0.05)
+        verdicts: dict[str, str] = {one.finding.key: one.verdict for one in settled}
+        verdicts["any"] = next(v for v in VERDICTS if v in verdicts.values())
+        for key, verdict in verdicts.items():
+            counted.setdefault((setting.name, *name, key), Counter())[verdict] += 1
+        yield [
+            _row(key, many, setting=where, fault=fault, strength=strength, runs=many.total())
+            for (where, fault, strength, key), many in counted.items()
+        ]
 
 
 def _row(key: str, counted: Counter[str], **about: Any) -> Row:
@@ -220,14 +238,14 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.study:
         seconds = 60 * options.minutes
-        studies: dict[str, Callable[[], list[Row]]] = {
+        studies: dict[str, Callable[[], Iterator[list[Row]]]] = {
             "size": lambda: size(seconds),
             "power": lambda: power(options.sets, seconds),
-            "axes": axes,
+            "axes": lambda: iter([axes()]),
         }
-        rows = studies[options.study]()
         path = RESULTS / f"{WRITTEN[options.study]}.json"
-        path.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        for rows in studies[options.study]():
+            path.write_text(json.dumps({"code": _code(), "rows": rows}, indent=1) + "\n")
     print(table())
 
 

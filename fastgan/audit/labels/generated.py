@@ -6,11 +6,15 @@ import numpy as np
 
 from fastgan.arrays import Integers
 from fastgan.audit import controls
-from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table, cannot_tell
-from fastgan.audit.labels.instrument import POWER, Instrument, sizes, strata
+from fastgan.audit.evidence import Evidence, Options
+from fastgan.audit.judgement import Control, Finding, Outcome, Question, cannot_tell
+from fastgan.audit.labels.agreement import agreement, at_equal_sizes
+from fastgan.audit.labels.enough import enough
+from fastgan.audit.labels.instrument import POWER, Instrument
 from fastgan.audit.labels.noise import (
+    CLARITY,
     CLEAREST,
+    MORE,
     SURE,
     Clear,
     Noise,
@@ -38,7 +42,6 @@ LEVEL = limit("audit.certified")
 PLANTED = (0.1, 0.2, 0.3, 0.5, 1.0)
 DECISIVE = limit("labels.generated.decisive_share")
 LEAST = whole("labels.generated.least")
-FEW = 5  # volumes of a stratum, below which it says nothing
 
 
 def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> Finding:
@@ -71,7 +74,7 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
     worst = int(np.argmax(bounds.share))
     return Finding(
         *GENERATED,
-        decided(real, made, classes),
+        decided(real, made, classes, patients.count),
         value=float(bounds.share[worst]),
         value_name=f"share of wrong labels among generated {classes[worst]} that are read clearly",
         interval=(float(surely.low[worst]), float(surely.high[worst])),
@@ -82,8 +85,8 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
         power=_power(planted),
         controls=planted,
         tables=(
-            _table(real, made, bounds, classes),
-            _matched(evidence, tool, generated, read.argmax(1), tool.probabilities.argmax(1)),
+            agreement(real, made, bounds, classes),
+            at_equal_sizes(evidence, tool, generated, read.argmax(1), tool.probabilities.argmax(1)),
         ),
         methods=(
             f"Volumes read with a probability of at least {SURE:g}, or than {CLEAREST:.0%} of the "
@@ -91,8 +94,9 @@ def judge_generated(evidence: Evidence, options: Options, tool: Instrument) -> F
             "is read as another class: m = (1 - q) f + q (1 - e), q wrong labels, f misread, e of "
             "other classes read as c. f and e are bounded on patients (held-out ones, and training "
             "ones by the network that never saw them), patients' volumes counted for less as they "
-            "resemble each other. Generated volumes may be clearer than patients or less so: "
-            "either is anything from 0 to its upper bound on patients, or twice its estimate. "
+            "resemble each other. Generated volumes may be clearer than patients or less so: the "
+            "upper bound of q takes f = 0 and the largest e, the lower one e = 0 and m less f, as "
+            f"uncertain as both are, and less {CLARITY:g} f and {MORE:.0%} at least. "
             "Passes when the one-sided 95 % bound is at most "
             f"{TOLERATED:.0%} over all and {IN_A_CLASS:.0%} in every class, fails when a class is "
             f"surely above {TOLERATED:.0%}, corrected for classes. {tool.ensemble.provenance}."
@@ -128,11 +132,50 @@ def _sure(classes: int) -> float:
     return 1 - (1 - LEVEL) / (2 * (classes + 1))
 
 
-def decided(real: Reader, made: Clear, classes: tuple[str, ...]) -> Outcome:
-    """What follows from how patients and generated volumes are read."""
-    bounds, surely = noise(real, made, LEVEL), noise(real, made, _sure(len(classes)))
+def decided(real: Reader, made: Clear, classes: tuple[str, ...], patients: int) -> Outcome:
+    """What follows from how patients, so many, and generated volumes are read."""
     clearly = f"the {int(made.clear.sum())} that the classifier reads clearly"
-    own = wrong_labels_of_patients(real)
+    warned = _alarm(real, made, classes, clearly)
+    if warned is not None:
+        return warned
+    bounds = noise(real, made, LEVEL)
+    own, most = wrong_labels_of_patients(real), float(bounds.high.max())
+    found = (
+        f"of {int(made.counts.sum())} generated volumes, among {clearly}, at most "
+        f"{bounds.overall_high:.1%} in all and {most:.1%} in a class (95 %)"
+    )
+    noted = ""
+    if own >= 0.02:
+        noted = f" It contradicts {own:.0%} of the patients' own labels, where it reads clearly."
+    vague = _vague(real, made)
+    if vague:
+        return cannot_tell(vague, "look at the unclear ones; a classifier cannot judge them")
+    if _certified(bounds):
+        return Outcome(
+            "pass", f"No evidence of wrong labels among generated volumes: {found}.{noted}"
+        )
+    then = enough(
+        real,
+        made,
+        patients,
+        lambda r, m: _certified(noise(r, m, LEVEL)) or _alarm(r, m, classes, "") is not None,
+    )
+    if own >= TOLERATED / 2:
+        then += "; and check the patients' labels: a generator cannot do better than they are"
+    return Outcome(
+        "cannot tell",
+        f"Cannot tell whether generated volumes carry the right label: {found}; {TOLERATED:.0%} "
+        f"and {IN_A_CLASS:.0%} would do.{noted} Next: {then}.",
+    )
+
+
+def _certified(bounds: Noise) -> bool:
+    return bounds.overall_high <= TOLERATED and float(bounds.high.max()) <= IN_A_CLASS
+
+
+def _alarm(real: Reader, made: Clear, classes: tuple[str, ...], clearly: str) -> Outcome | None:
+    """What is surely wrong, of generated volumes that are told as `clearly`; None if nothing is."""
+    bounds, surely = noise(real, made, LEVEL), noise(real, made, _sure(len(classes)))
     worst = int(np.argmax(surely.low))
     if surely.low[worst] > 0.0:
         told = f"about {bounds.share[worst]:.0%} of {clearly} (at least {surely.low[worst]:.0%})"
@@ -151,30 +194,7 @@ def decided(real: Reader, made: Clear, classes: tuple[str, ...]) -> Outcome:
             f"Some generated volumes are of another class than their label: about "
             f"{bounds.overall:.0%} of {clearly} (at least {surely.overall_low:.0%}).",
         )
-    most = float(bounds.high.max())
-    found = (
-        f"of {int(made.counts.sum())} generated volumes, among {clearly}, at most "
-        f"{bounds.overall_high:.1%} in all and {most:.1%} in a class (95 %)"
-    )
-    noted = ""
-    if own >= 0.02:
-        noted = f" It contradicts {own:.0%} of the patients' own labels, where it reads clearly."
-    vague = _vague(real, made)
-    if vague:
-        return cannot_tell(vague, "look at the unclear ones; a classifier cannot judge them")
-    if bounds.overall_high <= TOLERATED and most <= IN_A_CLASS:
-        return Outcome(
-            "pass", f"No evidence of wrong labels among generated volumes: {found}.{noted}"
-        )
-    if own >= TOLERATED / 2:
-        then = "check the patients' labels; a generator cannot do better than they are"
-    else:
-        then = "generate more volumes, or hold out more patients"
-    return Outcome(
-        "cannot tell",
-        f"Cannot tell whether generated volumes carry the right label: {found}; {TOLERATED:.0%} "
-        f"and {IN_A_CLASS:.0%} would do.{noted} Next: {then}.",
-    )
+    return None
 
 
 def _vague(real: Reader, made: Clear) -> str:
@@ -193,82 +213,6 @@ def _vague(real: Reader, made: Clear) -> str:
     return ""
 
 
-def _table(real: Reader, made: Clear, bounds: Noise, classes: tuple[str, ...]) -> Table:
-    rows = tuple(
-        (
-            name,
-            f"{made.clear[c]} of {made.counts[c]} ({1 - real.unclear[c]:.0%} of patients)",
-            f"{made.disagree[c]}",
-            f"{real.misread[c]:.1%} (worth {real.misread_size[c]:.0f} volumes)",
-            f"{real.taken[c]:.1%}",
-            f"{bounds.share[c]:.1%}",
-            f"{bounds.low[c]:.1%} to {bounds.high[c]:.1%}",
-        )
-        for c, name in enumerate(classes)
-    )
-    return Table(
-        "Is the label what the classifier sees?",
-        (
-            "label",
-            "generated, read clearly",
-            "read as another",
-            "patients read as another",
-            "others taken for it",
-            "wrong labels",
-            "bounds (95 % each)",
-        ),
-        rows,
-        note="Among volumes that are read clearly; generated ones may be clearer than patients.",
-    )
-
-
-def _matched(
-    evidence: Evidence, tool: Instrument, generated: Cohort, said: Integers, real_said: Integers
-) -> Table:
-    """Agreement of patients brought to the sizes of generated volumes of the same class."""
-    holdout = evidence.holdout
-    truth, asked = np.asarray(holdout.labels), np.asarray(generated.labels)
-    real_size = sizes(holdout.values, evidence.modality)
-    edges = np.quantile(real_size, np.arange(1, 5) / 5)
-    ours, theirs = (
-        strata(sizes(generated.values, evidence.modality), edges),
-        strata(real_size, edges),
-    )
-    rows = []
-    for c, name in enumerate(evidence.classes):
-        weight, seen, drawn = [], [], []
-        for s in range(5):
-            patients = (truth == c) & (theirs == s)
-            made = (asked == c) & (ours == s)
-            if min(patients.sum(), made.sum()) < FEW:
-                continue
-            weight.append(int(made.sum()))
-            seen.append(float((real_said[patients] == c).mean()))
-            drawn.append(float((said[made] == c).mean()))
-        covered = sum(weight) / max(1, int((asked == c).sum()))
-        if not weight:
-            rows.append((name, "no sizes in common", "", f"{covered:.0%}"))
-            continue
-        rows.append(
-            (
-                name,
-                f"{np.average(seen, weights=weight):.1%}",
-                f"{np.average(drawn, weights=weight):.1%}",
-                f"{covered:.0%}",
-            )
-        )
-    return Table(
-        "The same at equal sizes",
-        ("label", "patients that agree", "generated that agree", "generated compared"),
-        tuple(rows),
-        note=(
-            f"In fifths of size with at least {FEW} volumes of each, weighted by the generated. "
-            f"Size alone has an AUC of {tool.size_area:.2f}; among like sizes the classifier has "
-            f"{tool.within_size:.2f}."
-        ),
-    )
-
-
 def _controls(patients: _Patients, counts: Integers, options: Options) -> tuple[Control, ...]:
     """Patients, drawn again, pose as generated with labels swapped in a share; read by the others.
 
@@ -278,16 +222,16 @@ def _controls(patients: _Patients, counts: Integers, options: Options) -> tuple[
     planted: list[Control] = []
     quiet = ("right labels", False), ("right labels, clear cases only", True)
     for name, only in quiet:
-        hits = sum(_alarm(patients, counts, 0.0, only, rng) for _ in range(runs))
+        hits = sum(_alarmed(patients, counts, 0.0, only, rng) for _ in range(runs))
         planted.append(controls.quiet(name, hits, runs, at_most=2 * (1 - POWER)))
     for share in PLANTED:
-        hits = sum(_alarm(patients, counts, share, False, rng) for _ in range(runs))
+        hits = sum(_alarmed(patients, counts, share, False, rng) for _ in range(runs))
         name, decisive = f"{share:.0%} of labels swapped", share >= DECISIVE
         planted.append(controls.found(name, hits, runs, at_least=POWER, decisive=decisive))
     return tuple(planted)
 
 
-def _alarm(
+def _alarmed(
     patients: _Patients, counts: Integers, share: float, only: bool, rng: np.random.Generator
 ) -> bool:
     """Whether some label is surely wrong, with half of the patients as generated volumes."""

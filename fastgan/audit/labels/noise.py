@@ -9,11 +9,16 @@ classes read as c,
 
     m = (1 - q) f + q (1 - e)
 
-f and e are measured on patients, but generated volumes may be clearer or less clear than those. So
-either may be anything from 0 to its upper bound on patients, or to `labels.generated.clarity` times
-what was seen there if that is more: the upper bound of q takes f = 0 and the largest e, the lower
-bound the largest f and e = 0. The upper bound therefore supposes nothing of how clear generated
-volumes are: a label that is right can only be misread too often.
+f and e are measured on patients, but generated volumes may be clearer or less clear than those. The
+upper bound of q takes f = 0 and the largest e: its upper bound on patients, or
+`labels.generated.clarity` times what was seen there if that is more. So it supposes nothing of how
+clear generated volumes are: a label that is right can only be misread too often. The lower bound
+takes e = 0 and the smaller of two: m less f, both as uncertain as they are (added in squares, since
+other volumes tell of each), and the lower end of m less what generated volumes may be misread at
+most, `labels.generated.clarity` times f and `labels.generated.misread_more` beyond.
+
+Source of the first: Newcombe 1998, "Interval estimation for the difference between independent
+proportions", method 10, here with Clopper-Pearson ends.
 """
 
 from __future__ import annotations
@@ -29,6 +34,10 @@ from fastgan.audit.statistics import clopper_pearson
 from fastgan.errors import AuditError
 
 __all__ = [
+    "CLARITY",
+    "CLEAREST",
+    "MORE",
+    "SURE",
     "Clear",
     "Noise",
     "Reader",
@@ -42,6 +51,7 @@ __all__ = [
 SURE = limit("labels.generated.clear")
 CLEAREST = limit("labels.generated.clearest")
 CLARITY = limit("labels.generated.clarity")
+MORE = limit("labels.generated.misread_more")
 
 
 @dataclass(frozen=True)
@@ -89,10 +99,10 @@ def sure_from(probabilities: Floats) -> Floats:
     """[K] the probability from which a class is read clearly, by readings of patients [N, K]."""
     said, most = probabilities.argmax(axis=1), probabilities.max(axis=1)
     kinds = range(probabilities.shape[1])
-    return np.array([_least(most[said == c]) for c in kinds])
+    return np.array([_surest(most[said == c]) for c in kinds])
 
 
-def _least(most: Floats) -> float:
+def _surest(most: Floats) -> float:
     return min(SURE, float(np.quantile(most, 1 - CLEAREST))) if len(most) else SURE
 
 
@@ -154,26 +164,28 @@ def reader(
 def noise(real: Reader, made: Clear, level: float = 0.95) -> Noise:
     """Shares of wrong labels among clear generated volumes; each bound holds at the level."""
     part = 1 - (1 - level) / 2  # of two proportions
-    misread, taken = (
+    above, taken = (
         _upper(share, size, part)
         for share, size in ((real.misread, real.misread_size), (real.taken, real.taken_size))
     )
-    misread = np.minimum(np.maximum(misread, CLARITY * real.misread), 1.0)
     taken = np.minimum(np.maximum(taken, CLARITY * real.taken), 1.0)
     share, low, high = (np.empty(len(made.counts)) for _ in range(3))
-    for c, (off, count) in enumerate(zip(made.disagree, made.clear, strict=True)):
+    for c, (off, count) in enumerate(zip(made.disagree.tolist(), made.clear.tolist(), strict=True)):
         m = off / max(count, 1)
         share[c] = (m - real.misread[c]) / max(1 - real.misread[c] - real.taken[c], 1e-9)
-        low[c], high[c] = _between(int(off), int(count), misread[c], taken[c], part)
-    weight = made.clear / max(int(made.clear.sum()), 1)
-    overall = _between(
-        int(made.disagree.sum()),
-        int(made.clear.sum()),
-        float(weight @ misread),
-        float(taken.max()),
-        part,
+        low[c] = _least(off, count, real.misread[c], above[c] - real.misread[c], part)
+        high[c] = _most(off, count, taken[c], part)
+    off, count = int(made.disagree.sum()), int(made.clear.sum())
+    weight = made.clear / max(count, 1)
+    beyond = float(np.sqrt(np.square(weight * (above - real.misread)).sum()))
+    return Noise(
+        np.clip(share, 0.0, 1.0),
+        low,
+        high,
+        float(weight @ share),
+        _least(off, count, float(weight @ real.misread), beyond, part),
+        _most(off, count, float(taken.max()), part),
     )
-    return Noise(np.clip(share, 0.0, 1.0), low, high, float(weight @ share), *overall)
 
 
 def wrong_labels_of_patients(real: Reader) -> float:
@@ -184,16 +196,30 @@ def wrong_labels_of_patients(real: Reader) -> float:
     return float(real.misread.mean())
 
 
-def _between(
-    off: int, count: int, misread: float, taken: float, level: float
-) -> tuple[float, float]:
-    """Bounds of the share of wrong labels where `off` of `count` clear volumes disagree."""
-    if not count:
-        return 0.0, 1.0
+def _least(off: int, count: int, misread: float, beyond: float, level: float) -> float:
+    """Lower bound of the share of wrong labels where `off` of `count` clear volumes disagree.
+
+    Args:
+        off: volumes.
+        count: volumes.
+        misread: share of patients' clear volumes of the class.
+        beyond: how much higher it may be.
+        level: of either proportion.
+    """
+    if not count or misread >= 1.0:
+        return 0.0
+    m = off / count
     least = clopper_pearson(off, count, level, "lower")[0]
+    uncertain = (m - misread) - float(np.hypot(m - least, beyond))
+    return max(min(uncertain, least - CLARITY * misread - MORE) / (1.0 - misread), 0.0)
+
+
+def _most(off: int, count: int, taken: float, level: float) -> float:
+    """Upper bound of the same, with a share `taken` of other classes read as this one at most."""
+    if not count:
+        return 1.0
     most = clopper_pearson(off, count, level, "upper")[1]
-    low = (least - misread) / (1 - misread) if misread < 1.0 else 0.0
-    return max(low, 0.0), min(most / max(1.0 - taken, 1e-9), 1.0)
+    return min(most / max(1.0 - taken, 1e-9), 1.0)
 
 
 def _upper(share: Floats, size: Floats, level: float) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -207,7 +208,7 @@ def of_patients(rng, count=200, volumes=1, separation=3.0, wrong=0.0):
 def verdict_of(real, share, clarity, rng, count=300, separation=3.0):
     true = np.arange(count) % 2
     said, labels = read_as(true, separation * clarity, rng, share, calibrated=separation)
-    return decided(real, clear(said, labels, real.sure), CLASSES).verdict
+    return decided(real, clear(said, labels, real.sure), CLASSES, 200).verdict
 
 
 @pytest.mark.parametrize("clarity", [1.0, 1.3, 1.6])
@@ -227,6 +228,62 @@ def test_right_labels_are_no_finding_however_clear(clarity, volumes):
     assert said.count("pass") >= 54
 
 
+@pytest.mark.parametrize(("share", "least"), [(0.15, 12), (0.3, 28)])
+def test_swapped_labels_are_found_by_a_middling_classifier(share, least):
+    """An AUC of .93: the surest third of the patients is misread in one of twenty."""
+    rng = np.random.default_rng(9)
+    said = [
+        verdict_of(of_patients(rng, separation=2.1), share, 1.0, rng, separation=2.1)
+        for _ in range(30)
+    ]
+    assert said.count("pass") == 0
+    assert said.count("fail") + said.count("warn") >= least
+
+
+@pytest.mark.parametrize(("separation", "volumes"), [(3.0, 4), (2.1, 1), (2.1, 4)])
+def test_right_labels_of_volumes_that_are_less_clear_hardly_ever_alarm(separation, volumes):
+    rng = np.random.default_rng(10)
+    said = [
+        verdict_of(
+            of_patients(rng, volumes=volumes, separation=separation),
+            0.0,
+            0.85,
+            rng,
+            separation=separation,
+        )
+        for _ in range(60)
+    ]
+    assert said.count("fail") + said.count("warn") <= 4  # of 60, at 2.5 %: 99 % of the binomial
+
+
+def test_what_would_do_does():
+    """The number of volumes in the advice leads to a verdict, where shares stay as they are."""
+    rng = np.random.default_rng(11)
+    real = of_patients(rng, 400)
+    few = Clear(np.array([20, 20]), np.array([15, 15]), np.array([0, 0]))
+    outcome = decided(real, few, CLASSES, 400)
+    told = re.search(r"Next: generate about ([\d,]+) volumes", outcome.sentence)
+    assert outcome.verdict == "cannot tell" and told, outcome.sentence
+    times = int(told[1].replace(",", "")) / 40
+    assert 1 < times <= 16
+    counts, surely, off = (
+        np.rint(times * column).astype(int) for column in (few.counts, few.clear, few.disagree)
+    )
+    more = Clear(counts, surely, off)
+    assert decided(real, more, CLASSES, 400).verdict == "pass"
+
+
+def test_where_no_number_would_do_the_advice_says_why():
+    """Half as many wrong labels as are tolerated, under a classifier that errs as often."""
+    who = np.arange(400)
+    said = np.where(who % 13 == 0, 1 - who % 2, who % 2)
+    real = reader(np.eye(2)[said], who % 2, np.array([f"P{i}" for i in who]))
+    made = Clear(np.array([150, 150]), np.array([150, 150]), np.array([20, 20]))
+    outcome = decided(real, made, CLASSES, 400)
+    assert outcome.verdict == "cannot tell", outcome.sentence
+    assert "no number up to 16 times as many would do" in outcome.sentence
+
+
 def test_wrong_labels_of_the_patients_are_told_and_are_no_finding():
     rng = np.random.default_rng(7)
     real = of_patients(rng, wrong=0.1)
@@ -234,7 +291,7 @@ def test_wrong_labels_of_the_patients_are_told_and_are_no_finding():
     # The generator learned them: it is wrong as often as the patients are.
     true = np.arange(300) % 2
     said, labels = read_as(true, 3.0, rng, 0.1, calibrated=3.0)
-    outcome = decided(real, clear(said, labels, real.sure), CLASSES)
+    outcome = decided(real, clear(said, labels, real.sure), CLASSES, 200)
     assert outcome.verdict == "cannot tell"
     assert "of the patients' own labels, where it reads clearly" in outcome.sentence
     assert "check the patients' labels" in outcome.sentence
@@ -244,7 +301,7 @@ def test_volumes_that_are_hardly_read_cannot_be_told():
     rng = np.random.default_rng(8)
     real, true = of_patients(rng), np.arange(300) % 2
     said, labels = read_as(true, 0.5, rng, calibrated=1.0)
-    outcome = decided(real, clear(said, labels, real.sure), CLASSES)
+    outcome = decided(real, clear(said, labels, real.sure), CLASSES, 200)
     assert outcome.verdict == "cannot tell" and "is unsure of" in outcome.sentence
 
 
