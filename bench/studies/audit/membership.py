@@ -2,6 +2,7 @@
 
     python bench/studies/audit/membership.py size     # 1,000 null sets a row
     python bench/studies/audit/membership.py power    # 400 planted leaks a cell
+    python bench/studies/audit/membership.py demo --report audit/report.json    # of an audit
 
 Writes bench/results/audit/membership-<study>.json. Size: synthetic features as small volumes, three
 kinds of data, 1, 2 and 4 volumes a patient; an outsider's distances and scores as the audit
@@ -32,6 +33,7 @@ from fastgan.audit.membership.distances import Reals
 from fastgan.audit.membership.epsilon import epsilon_bound
 from fastgan.audit.membership.outsider import Outsider
 from fastgan.audit.membership.patients import patients_of
+from fastgan.audit.report.record import Record
 from fastgan.audit.statistics import clopper_pearson
 
 SEED = 20261130
@@ -142,14 +144,38 @@ def power_row(attack: str, leak: str, sides: tuple[int, int], found: Floats) -> 
     }
 
 
+def attacks_of(report: Path) -> Iterator[Row]:
+    """What an audit's attacks found, as its report.json has it."""
+    for finding in Record.read(report).findings:
+        if finding.judgement != "membership" or not finding.tables:
+            continue
+        attacks, named = finding.tables
+        rates = {row[0]: row[2] for row in named.rows if row[1] == "1.0%"}
+        for name, area, interval, p in attacks.rows:
+            yield {
+                "finding": finding.key,
+                "attack": name,
+                "auc": area,
+                "interval": interval,
+                "p": p,
+                "named": rates[name],
+                "p_together": finding.p,
+                "patients": finding.n_subjects,
+                "planted": {c.name: c.rate for c in finding.controls},
+            }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("study", choices=("size", "power"))
-    study = parser.parse_args().study
+    parser.add_argument("study", choices=("size", "power", "demo"))
+    parser.add_argument("--report", type=Path, default=Path("audit/report.json"))
+    given = parser.parse_args()
+    study = given.study
     torch.set_num_threads(1)
     about = {"seed": SEED, "torch": torch.__version__, "machine": platform.machine()}
     rows = []
-    for row in sizes() if study == "size" else powers():
+    studies = {"size": sizes, "power": powers, "demo": lambda: attacks_of(given.report)}
+    for row in studies[study]():
         rows.append(row)
         print(row, flush=True)
     text = json.dumps({"about": about, "rows": rows}, indent=1)

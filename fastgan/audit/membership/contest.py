@@ -7,7 +7,6 @@ other deal of as many patients is as likely: the p-values here are exact for any
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -77,8 +76,12 @@ class Contest:
 
     def p(self, scores: Floats, member: Bools) -> float:
         """p-value of the attacks [A, n] together, the largest of their statistics."""
-        seen, null = self._standardised(scores, member)
-        return permutation_p(float(seen.max()) - _TIE, null.max(axis=1))
+        return float(self.p_of_sets(scores[None], member[None])[0])
+
+    def largest(self, scores: Floats, member: Bools) -> float:
+        """The largest standardised statistic of the attacks [A, n]."""
+        columns, mean, spread = self._columns(scores)
+        return float(((member.astype(np.float64) @ columns - mean) / spread).max())
 
     def p_each(self, scores: Floats, member: Bools) -> Floats:
         """[A] p-value of each attack [A, n] by itself, uncorrected."""
@@ -91,11 +94,19 @@ class Contest:
         seen = ((members.astype(np.float64) @ columns - mean) / spread).max(axis=1)
         return np.array([permutation_p(float(one) - _TIE, null) for one in seen])
 
-    def _standardised(self, scores: Floats, member: Bools) -> tuple[Floats, Floats]:
-        """[2 A] statistics as observed, and [B, 2 A] in the deals."""
-        columns, mean, spread = self._columns(scores)
-        seen = (member.astype(np.float64) @ columns - mean) / spread
-        return seen, (self.dealt @ columns - mean) / spread
+    def p_of_sets(self, scores: Floats, members: Bools) -> Floats:
+        """[R] p-values of R sets of scores [R, A, n], each with its own members [R, n]."""
+        out = np.empty(len(scores))
+        for start in range(0, len(scores), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            found = [self._columns(one) for one in scores[part]]
+            null = self.dealt @ np.concatenate([columns for columns, _, _ in found], axis=1)
+            width = found[0][0].shape[1]
+            for i, (columns, mean, spread) in enumerate(found):
+                seen = (members[start + i].astype(np.float64) @ columns - mean) / spread
+                own = (null[:, i * width : (i + 1) * width] - mean) / spread
+                out[start + i] = permutation_p(float(seen.max()) - _TIE, own.max(axis=1))
+        return out
 
     def _columns(self, scores: Floats) -> tuple[Floats, Floats, Floats]:
         """[n, 2 A] what members are summed over, with mean and deviation of the sum over deals."""
@@ -107,13 +118,9 @@ class Contest:
         variance = self.n_members * (1 - share) * columns.var(axis=0, ddof=1)
         return columns, mean, np.where(variance > 0, np.sqrt(variance), np.inf)
 
-    @cached_property
-    def least_p(self) -> float:
-        """The smallest p that can come out."""
-        return 1 / (1 + len(self.dealt))
-
 
 _TIE = 1e-9  # rounding of sums; a tie counts against the attack
+_AT_ONCE = 50  # sets; a product of matrices in place of as many of a matrix and few columns
 
 
 @dataclass(frozen=True)

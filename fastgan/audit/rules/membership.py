@@ -11,8 +11,8 @@ MEMBERSHIP = (
         "membership.largest_auc",
         0.65,
         "AUC",
-        "upper end of the interval of the strongest attack that still passes, and the leak in "
-        "scores that must have been found: of a member and another, two in three are told at most",
+        "upper end of the interval of the strongest attack that still passes, and the leak that "
+        "must have been found: of a member and another, two in three are told at most",
         CHOICE,
     ),
     Rule(
@@ -21,14 +21,6 @@ MEMBERSHIP = (
         "share of the patients",
         "with the highest scores, among whom members are counted: few who are wholly exposed do "
         "not move an AUC",
-        CHOICE,
-    ),
-    Rule(
-        "membership.decisive_pull",
-        0.5,
-        "share of the way",
-        "from each generated volume to a training volume, which must be found: midway between a "
-        "new volume and a copy",
         CHOICE,
     ),
     Rule(
@@ -51,7 +43,7 @@ MEMBERSHIP = (
         "membership.splits",
         99,
         "random splits",
-        "more alarms than after all of these have a probability of 1 %",
+        "a statistic above that of all of these has a probability of 1 %",
         "as memorization.prevalence.splits",
     ),
 )

@@ -34,6 +34,15 @@ def test_p_of_deals_is_that_of_each() -> None:
     assert contest.p_of_deals(scores, members).tolist() == each
 
 
+def test_p_of_sets_is_that_of_each() -> None:
+    rng = np.random.default_rng(0)
+    contest = Contest.draw(30, 50, rng, 99)
+    scores, members = rng.standard_normal((120, 2, 50)), deal(30, 50, rng, 120)
+    each = [contest.p(*one) for one in zip(scores, members, strict=True)]
+    assert contest.p_of_sets(scores, members).tolist() == each
+    assert len(set(each)) > 20
+
+
 def test_scores_that_are_all_equal_tell_nothing() -> None:
     contest = Contest.draw(30, 50, np.random.default_rng(0), 99)
     assert contest.p(np.zeros((2, 50)), np.arange(50) < 30) == 1.0
