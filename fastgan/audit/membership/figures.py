@@ -38,7 +38,7 @@ def curves_and_scores(found: Exposure, title: str) -> tuple[Figure, ...]:
         xlabel=f"share of {others} held-out patients named",
         ylabel=f"share of {members} members named",
     )
-    axes[0].legend(fontsize=6, frameon=False, loc="lower right")
+    axes[0].legend(fontsize=6, frameon=False, loc="upper left")
     places = midranks(found.scores[found.strongest]) / len(found.member)
     bins = np.linspace(0, 1, 21)
     axes[1].hist(
