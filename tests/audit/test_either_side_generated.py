@@ -12,47 +12,15 @@ import numpy as np
 import pytest
 
 from fastgan.audit import sites
-from fastgan.audit.evidence import Cohort, Evidence, Options
-from fastgan.audit.judgement import Finding, settle
-from fastgan.audit.labels.generated import judge_generated
-from fastgan.audit.labels.instrument import Instrument
+from fastgan.audit.evidence import Evidence, Options
+from fastgan.audit.judgement import settle
 from fastgan.audit.quality.diversity import judge_diversity
 from fastgan.audit.quality.kinds import judge_kinds
 from fastgan.audit.quality.reach import judge_coverage
 from fastgan.audit.quality.repetition import judge_repetition
 from fastgan.audit.quality.spectrum import judge_spectrum
 from fastgan.audit.shortcuts.watermarks import judge_marks
-from fastgan.errors import AuditError
-
-UNIT = (1.0, 1.0, 1.0)
-SMALL = (4, 4, 4)
-
-
-def cohort(values, name="training", labels=None) -> Cohort:
-    names = np.array([f"{name}-{i}" for i in range(len(values))])
-    return Cohort(name, np.asarray(values, np.float32), names, labels)
-
-
-def evidence(training, holdout, generated, classes=()) -> Evidence:
-    return Evidence(
-        cohort(training), cohort(holdout, "held-out"), cohort(generated, "generated"), UNIT, classes
-    )
-
-
-def noise(count: int, seed: int, shape=SMALL) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((count, *shape)).clip(-3, 3) / 3
-
-
-def verdict_of(finding: Finding) -> str:
-    (one,) = settle([finding], alpha=0.05)
-    return one.verdict
-
-
-def unplanted(finding: Finding) -> str:
-    """Of a quick audit, in which what would pass is only not planted."""
-    (one,) = settle([finding], alpha=0.05)
-    return "pass" if "Power unmeasured" in one.sentence else one.verdict
-
+from tests.audit.judged import CLASSES, UNIT, cohort, evidence, noise, unplanted, verdict_of
 
 # --- quality
 
@@ -219,100 +187,6 @@ def test_distance_to_patients(value, spread, verdict, monkeypatch) -> None:
     case = evidence(noise(30, 0), noise(30, 1), noise(30, 2))
     found = wing._compared(case, Options(quick=True))
     assert unplanted(found[0]) == verdict
-
-
-# --- labels, read by a classifier that says what it is told
-
-CLASSES = ("a", "b")
-
-
-class Told:
-    """An ensemble whose reading stands in the first voxel: the class by its sign, how surely."""
-
-    members: tuple[int, ...] = (0, 0, 0)
-    provenance = "told"
-
-    def probabilities(self, values, subjects=None):
-        said = values[:, 0, 0, 0].astype(np.float64)
-        second = np.where(said > 0, np.abs(said), 1 - np.abs(said))
-        return np.stack([1 - second, second], axis=1)
-
-
-def told(truth: np.ndarray, wrong: int, sure: float | np.ndarray, name: str) -> Cohort:
-    """Volumes of which the first `wrong` of each class are read as the other."""
-    read = truth.copy()
-    for c in (0, 1):
-        at = np.flatnonzero(truth == c)[:wrong]
-        read[at] = 1 - c
-    values = np.zeros((len(truth), *SMALL))
-    values[:, 0, 0, 0] = np.where(read == 1, sure, -np.asarray(sure))
-    return cohort(values, name, truth)
-
-
-def labels_judged(
-    made: Cohort, patients: int = 400, misread: int = 0, sure: float | np.ndarray = 0.95
-) -> Finding:
-    truth = np.arange(2 * patients) % 2
-    real = told(truth, misread, sure, "training")
-    held = told(np.arange(40) % 2, 0, 0.95 if np.isscalar(sure) else sure[:40], "held-out")
-    case = Evidence(real, held, made, UNIT, CLASSES)
-    read = Told().probabilities(held.values)
-    tool = Instrument(Told(), read, 0.9, (0.8, 0.95), 0.6, 0.6, 0.1, 0.1)
-    return judge_generated(case, Options(planted=20), tool)
-
-
-def generated(each: int, wrong: int, sure: float = 0.95) -> Cohort:
-    return told(np.arange(2 * each) % 2, wrong, sure, "generated")
-
-
-@pytest.mark.parametrize(("wrong", "verdict"), [(8, "pass"), (14, "cannot tell")])
-def test_share_of_wrong_labels_in_all(wrong, verdict) -> None:
-    """16 of 300 clear volumes are at most 9 % (97.5 %), 28 at most 14 %."""
-    finding = labels_judged(generated(150, wrong), misread=16)
-    assert verdict_of(finding) == verdict
-
-
-@pytest.mark.parametrize(("each", "answered"), [(20, True), (19, False)])
-def test_generated_volumes_of_a_class(each, answered) -> None:
-    if answered:
-        assert labels_judged(generated(each, 0)).value == 0.0
-    else:
-        with pytest.raises(AuditError, match="19 generated volumes of class"):
-            labels_judged(generated(each, 0))
-
-
-@pytest.mark.parametrize(("sure", "verdict"), [(0.901, "pass"), (0.899, "cannot tell")])
-def test_probability_from_which_a_volume_is_clear(sure, verdict) -> None:
-    assert verdict_of(labels_judged(generated(150, 0, sure))) == verdict
-
-
-@pytest.mark.parametrize(("sure", "verdict"), [(0.705, "pass"), (0.695, "cannot tell")])
-def test_share_of_patients_that_counts_as_clear(sure, verdict) -> None:
-    """Patients are read with 0.5 to 0.8, the surest third from 0.7."""
-    weak = np.repeat(np.linspace(0.501, 0.8, 400), 2)
-    finding = labels_judged(generated(150, 0, sure), sure=weak)
-    assert verdict_of(finding) == verdict
-
-
-@pytest.mark.parametrize(("wrong", "verdict"), [(155, "cannot tell"), (185, "warn")])
-def test_misreading_that_clarity_may_explain(wrong, verdict) -> None:
-    """5 % of patients are misread, so 10 % of generated volumes may be, and 4 % more: 15.5 % are
-    not surely more than 14 %, 18.5 % are.
-    """
-    finding = labels_judged(generated(1000, wrong), patients=1000, misread=50)
-    assert verdict_of(finding) == verdict
-
-
-@pytest.mark.parametrize(("wrong", "verdict"), [(90, "fail"), (45, "warn")])
-def test_wrong_labels_that_condemn(wrong, verdict) -> None:
-    """Of 300 a class, 30 % are surely above 10 % beyond any misreading, 15 % only above none."""
-    assert verdict_of(labels_judged(generated(300, wrong))) == verdict
-
-
-def test_swaps_that_must_be_found() -> None:
-    finding = labels_judged(generated(150, 0))
-    decisive = {c.name: c.decisive for c in finding.controls if c.expected == "found"}
-    assert decisive["50% of labels swapped"] and not decisive["30% of labels swapped"]
 
 
 # --- marks and sites, of patients
