@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,3 +32,12 @@ def test_errors_are_no_larger_than_pytorchs(name: str, dtype: torch.dtype) -> No
     assert found.mean <= STUDY.GOALS[dtype]
     # Of few numbers one ratio is chance; of all shapes together it is not.
     assert found.few <= STUDY.WORST_OF_FEW
+
+
+def test_nan_of_ours_is_told_and_of_pytorchs_compares_nothing(monkeypatch) -> None:
+    found = iter(([0.1, float("nan"), 0.1], [0.1, 0.1, float("nan")]))
+    monkeypatch.setattr(STUDY, "worst", lambda *_: next(found))
+    monkeypatch.setattr(STUDY, "products", lambda *_: [torch.zeros(100)] * 3)
+    case = STUDY.OPERATORS["bias_act"](np.random.default_rng(0))
+    errors = STUDY.both_errors(case, torch.float32)
+    assert errors == [(0.1, 0.1, True), (float("inf"), 0.1, True)]
