@@ -245,8 +245,8 @@ def worst(found: Sequence[Tensor], exact: Sequence[Tensor], dtype: torch.dtype) 
 def both_errors(case: Case, dtype: torch.dtype) -> list[tuple[float, float, bool]]:
     """Of each product our error and PyTorch's, and whether it has many numbers.
 
-    Ours is infinite where it is NaN. Products of which PyTorch's is NaN are left out: on AVX-512 its
-    convolutions leave parts of some results unwritten.
+    Ours is infinite where it is NaN. Products of which PyTorch's is NaN are left out: some weight
+    gradients of its convolutions are wrong on AVX-512.
     """
     exact = products(case.stock, case, torch.float64)
     ours = worst(products(case.ours, case, dtype), exact, dtype)
