@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Literal, NamedTuple
 
@@ -34,6 +34,7 @@ __all__ = [
     "not_asked",
     "refusal",
     "settle",
+    "unless_nameless",
 ]
 
 NEEDED = limit("controls.found")
@@ -169,6 +170,18 @@ class Settled:
 
 Part = Callable[[Evidence, Options], Finding | list[Finding]]
 """What answers a question, and perhaps others that rest on the same numbers."""
+
+
+def unless_nameless(finding: Finding, reason: str) -> Finding:
+    """The finding, which does not pass where `reason` says that patients are not told apart.
+
+    Args:
+        finding: of a question that rests on who is held out.
+        reason: `Evidence.nameless`; "" where subjects are named.
+    """
+    if not reason or finding.accepted.verdict != "pass":
+        return finding
+    return replace(finding, accepted=cannot_tell(reason))
 
 
 def answer(

@@ -17,6 +17,7 @@ from fastgan.audit.judgement import (
     Question,
     answer,
     cannot_tell,
+    unless_nameless,
 )
 from fastgan.audit.membership import insider, outsider
 from fastgan.audit.membership.contest import Contest
@@ -73,19 +74,13 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
         (CHECKPOINT, lambda e, o: _checkpoint(reals, contest, e, o)),
     )
     findings = answer(parts, evidence, options)
-    return [_unless_nameless(finding, evidence.nameless) for finding in findings]
+    return [unless_nameless(finding, evidence.nameless) for finding in findings]
 
 
 def _mirrors(evidence: Evidence) -> bool:
     """Whether training mirrored volumes; of another program nobody knows."""
     used = evidence.augmentations
     return used is None or bool({"flip", "mirror"} & set(used))
-
-
-def _unless_nameless(finding: Finding, reason: str) -> Finding:
-    if not reason or finding.accepted.verdict != "pass":
-        return finding
-    return replace(finding, accepted=cannot_tell(reason))
 
 
 _METHODS = (

@@ -22,7 +22,7 @@ from fastgan.audit.judgement import (
     Question,
     Verdict,
     answer,
-    cannot_tell,
+    unless_nameless,
 )
 from fastgan.audit.likeness.outliers import CopyTest
 from fastgan.audit.likeness.searches import Near
@@ -86,13 +86,7 @@ def judge(evidence: Evidence, options: Options) -> list[Finding]:
         (PREVALENCE, partial(_prevalence, data)),
     )
     findings = answer(parts, evidence, options)
-    return [_unless_nameless(finding, evidence.nameless) for finding in findings]
-
-
-def _unless_nameless(finding: Finding, reason: str) -> Finding:
-    if not reason or finding.accepted.verdict != "pass":
-        return finding
-    return replace(finding, accepted=cannot_tell(reason))
+    return [unless_nameless(finding, evidence.nameless) for finding in findings]
 
 
 _METHODS = (
