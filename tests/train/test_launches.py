@@ -26,7 +26,7 @@ from tools.tables.markdown import table
 
 # Kernels of an operator, as docs/gpu.md has them; a convolution is one of cuDNN's.
 NATIVE = {
-    "group_statistics": 3,  # moments, statistics, and their stack
+    "group_statistics": 2,  # moments, statistics
     "norm_act_conv_fprop": 2,  # application, convolution
     "norm_act_conv_wgrad": 2,
     "norm_act_bwd": 4,
