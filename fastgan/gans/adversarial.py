@@ -17,6 +17,12 @@ from fastgan.gans.collapse import collapse_metrics
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.penalties import Penalty
+from fastgan.gans.real_and_fake import (
+    VOXELS_AT_ONCE,
+    CriticInput,
+    RealAndFake,
+    generates_ahead,
+)
 from fastgan.gans.settings import AdversarialSettings
 from fastgan.gans.step_draws import StepDraws, UpdateDraws
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
@@ -64,6 +70,7 @@ class AdversarialGAN(Variant):
         self.labels = LabelPrior() if labels is None else labels
         self.num_classes = self.labels.num_classes
         self.augment = Augment(settings.augment)
+        self.voxels_at_once = VOXELS_AT_ONCE
         self.critic_steps = settings.critic_steps
         self.modules = {"generator": generator, "critic": critic}
         self.optimisers = settings.optimisers()
@@ -110,10 +117,16 @@ class AdversarialGAN(Variant):
         updates = {f"critic/{index}": index for index in range(self.critic_steps)}
         draw = partial(self._drawn, draws, step)
         drawn_by = StepDraws([*updates, "generator"], draw, self.device)
+        at_once = self.voxels_at_once if generates_ahead(self.device) else 0
+        inputs = RealAndFake(
+            *([*updates], real_batch, drawn_by, self._generated),
+            labelled=self.num_classes > 0,
+            at_once=at_once,
+        )
         for purpose, index in updates.items():
-            loss = partial(self._critic_phase, step, index, purpose, real_batch, drawn_by)
-            yield Phase("critic", ("critic",), loss, self._after_critic)
-        yield Phase("generator", ("generator",), generator_phase)
+            loss = partial(self._critic_phase, step, index, purpose, inputs)
+            yield Phase("critic", ("critic",), loss, self._after_critic, (purpose,))
+        yield Phase("generator", ("generator",), generator_phase, batches=("generator",))
 
     def critic_loss(
         self,
@@ -144,37 +157,45 @@ class AdversarialGAN(Variant):
             undefined); watched: similarity_real, similarity_fake, collapse, score_gap/<class> (NaN
             for a class that is not in the batch).
         """
-        critic = self.modules["critic"]
-        group = getattr(critic, "group", 0)
-        if group and real.shape[0] % group:
-            # Groups of real and generated volumes together would tell the critic nothing.
-            raise ConfigError(
-                f"minibatch_stddev {group} does not divide a batch of {real.shape[0]} volumes"
-            )
+        both = torch.cat([real, self._generated(z, labels).to(real.dtype)])
+        drawn = UpdateDraws(z, self.augment.moves_for(both, rng), share)
+        return self._loss_of(CriticInput(both, labels, drawn), penalised, watched)
+
+    def _generated(self, z: Tensor, labels: Tensor | None) -> Tensor:
         with torch.no_grad():
-            fake = self.modules["generator"](z, labels).to(real.dtype)
+            volumes: Tensor = self.modules["generator"](z, labels)
+        return volumes
+
+    def _loss_of(
+        self, given: CriticInput, penalised: bool, watched: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        critic, labels, drawn = self.modules["critic"], given.labels, given.drawn
+        group, size = getattr(critic, "group", 0), len(given.volumes) // 2
+        if group and size % group:
+            # Groups of real and generated volumes together would tell the critic nothing.
+            raise ConfigError(f"minibatch_stddev {group} does not divide a batch of {size} volumes")
         watched = watched and self.measured
-        metrics = collapse_metrics(real, fake) if watched else {}
+        metrics = collapse_metrics(*given.volumes.chunk(2)) if watched else {}
         # What couples samples does so within groups that divide a half, so both share one pass. The
         # penalty's mix stays apart: its input gradient would sweep over all three, which takes half
         # as long again.
-        both = self.augment(torch.cat([real, fake]), rng)
+        both = self.augment(given.volumes, drawn.moves)
         twice = None if labels is None else torch.cat([labels, labels])
         on_real, on_fake = _score(critic, both, twice).chunk(2)
-        loss = self.objective.critic_loss(on_real, on_fake)
         if self.measured:
             metrics |= self.objective.metrics(on_real, on_fake)
         if watched and labels is not None:
             metrics |= self._class_metrics(on_real, on_fake, labels)
-        if penalised:
-            real, fake = both.chunk(2)
-            with span("penalty"):
-                value, norms = self.penalty.evaluate(critic, real, fake, labels, share)
-            loss = loss + self.penalty.factor * value
-            if self.measured:
-                metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
-                metrics |= self._balance_metrics(metrics, norms)
-        return loss, metrics
+        if not penalised:
+            return self.objective.critic_loss(on_real, on_fake), metrics
+        with span("penalty"):
+            found = self.penalty.evaluate(critic, *both.chunk(2), labels, drawn.share)
+        value, norms = found
+        if self.measured:
+            metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
+            metrics |= self._balance_metrics(metrics, norms)
+        factor = self.penalty.factor
+        return self.objective.critic_loss(on_real, on_fake, value, factor), metrics
 
     def generator_loss(
         self, z: Tensor, labels: Tensor | None, *, rng: np.random.Generator | Moves
@@ -234,25 +255,10 @@ class AdversarialGAN(Variant):
         )
 
     def _critic_phase(
-        self, step: int, index: int, purpose: str, next_batch: NextBatch, drawn_by: StepDraws
+        self, step: int, index: int, purpose: str, inputs: RealAndFake
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        batch = next_batch(purpose)
-        device = self.device
-        drawn = drawn_by.of(purpose, len(batch.volumes), batch.volumes.dtype)
-        labels = None
-        if self.labels.num_classes:
-            if batch.labels is None:
-                raise ConfigError("a conditional variant needs labels, the data set has none")
-            labels = batch.labels.to(device)
-        return self.critic_loss(
-            batch.volumes.to(device),
-            drawn.latent,
-            labels,
-            rng=drawn.moves,
-            share=drawn.share,
-            penalised=self.penalty.due(step * self.critic_steps + index),
-            watched=index == self.critic_steps - 1,
-        )
+        penalised = self.penalty.due(step * self.critic_steps + index)
+        return self._loss_of(inputs.of(purpose), penalised, index == self.critic_steps - 1)
 
     def _drawn(
         self, draws: Draws, step: int, purpose: str, size: int, dtype: torch.dtype

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fastgan.nn.choices import check_choice
+from fastgan.ops.constants import constant
 
 __all__ = ["Objective", "find_objective", "objectives", "register"]
 
@@ -42,9 +43,29 @@ class Objective:
     measure: Callable[[Tensor, Tensor], dict[str, Tensor]] = lambda real, fake: {}
     bounded_slope: bool = False
 
-    def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """E on_real(real) + E on_fake(fake); real [B], fake [B'] scores -> scalar."""
-        return self.on_real(_wide(real)).mean() + self.on_fake(_wide(fake)).mean()
+    def critic_loss(
+        self, real: Tensor, fake: Tensor, penalty: Tensor | None = None, factor: float = 1.0
+    ) -> Tensor:
+        """E on_real(real) + E on_fake(fake) + factor penalty.
+
+        Args:
+            real: [B] scores, or [B, ...] of patches.
+            fake: likewise.
+            penalty: scalar; None: 0.
+            factor: of the penalty.
+
+        Returns:
+            Scalar.
+
+        Cost: beside the terms two launches, and one for their derivative.
+        """
+        terms = [self.on_real(_wide(real)).reshape(-1), self.on_fake(_wide(fake)).reshape(-1)]
+        shares = [(1.0 / max(len(term), 1), len(term)) for term in terms]
+        if penalty is not None:
+            terms.append(penalty.reshape(1))
+            shares.append((factor, 1))
+        flat = torch.cat(terms)
+        return torch.dot(flat, constant(flat.dtype, flat.device, *shares))
 
     def generator_loss(self, fake: Tensor) -> Tensor:
         """E on_generator(fake); fake [B] scores -> scalar."""

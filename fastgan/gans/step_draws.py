@@ -36,7 +36,7 @@ class StepDraws:
     """
 
     def __init__(self, purposes: Sequence[str], draw: Draw, device: torch.device) -> None:
-        self._purposes, self._draw, self._device = tuple(purposes), draw, device
+        self._purposes, self._draw, self.device = tuple(purposes), draw, device
         self._placed: dict[str, UpdateDraws] = {}
         self._drawn_for: tuple[int, torch.dtype] | None = None
 
@@ -45,7 +45,7 @@ class StepDraws:
         if self._drawn_for != (size, dtype):
             self._drawn_for = (size, dtype)
             drawn = {name: self._draw(name, size, dtype) for name in self._purposes}
-            self._placed = _together(drawn, self._device)
+            self._placed = _together(drawn, self.device)
         return self._placed[purpose]
 
 

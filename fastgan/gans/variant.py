@@ -43,12 +43,15 @@ class Phase:
         after: called once when the step is done, without gradients, to bring the weights back
             into a set they must stay in. It is called after an update that was left out for NaN,
             too, so weights that are in the set already must come out bit for bit as they were.
+        batches: purposes of the real batches that the loss depends on; None: those asked for since
+            the phase before.
     """
 
     name: str
     updates: tuple[str, ...]
     loss: Callable[[], tuple[Tensor, dict[str, Tensor]]]
     after: Callable[[], None] | None = None
+    batches: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

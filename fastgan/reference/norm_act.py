@@ -257,9 +257,7 @@ def _less(shift: Tensor, scale: Tensor, mu: Tensor | None) -> Tensor:
     return shift if mu is None else torch.addcmul(shift, mu, scale, value=-1)
 
 
-def _z(
-    x: Tensor, centred: Tensor, mu: Tensor | None, scale: Tensor, bias: Tensor | None
-) -> Tensor:
+def _z(x: Tensor, centred: Tensor, mu: Tensor | None, scale: Tensor, bias: Tensor | None) -> Tensor:
     """Value before the activation, rounded alike in every pass, so that each finds its side."""
     shift = scale.new_zeros(()) if bias is None else bias.to(scale.dtype)
     shift, out = _less(shift, scale, mu), torch.empty_like(x)

@@ -13,6 +13,7 @@ from torch import Tensor
 from fastgan.config import Config
 from fastgan.errors import ConfigError, ResourceLimit, StateError
 from fastgan.gans import Phase, Variant
+from fastgan.ops.constants import constant
 from fastgan.random import Draws
 from fastgan.spans import span
 from fastgan.train import checkpoint
@@ -122,16 +123,16 @@ class Training:
             with phase_precision(self.config.train.precision, self.device, self._weights):
                 loss, metrics = phase.loss()
             with span("backward"):
-                torch.autograd.backward(loss)
+                torch.autograd.backward(loss, constant(loss.dtype, loss.device, (1.0, 1))[0])
             with span("optimiser"):
                 self._apply(phase, optimiser, loss)
         self._last_loss[phase.name].append((loss.detach(), metrics))
-        self.batches.drawn = {}
 
     def _apply(self, phase: Phase, optimiser: PhaseOptimiser, loss: Tensor) -> None:
-        skip = self.watch.judge(
-            self.steps_done + 1, phase.name, loss, optimiser.gradients(), self.batches.drawn
-        )
+        drawn = self.batches.drawn
+        purposes = [*drawn] if phase.batches is None else phase.batches
+        seen = {purpose: drawn.pop(purpose) for purpose in purposes if purpose in drawn}
+        skip = self.watch.judge(self.steps_done + 1, phase.name, loss, optimiser.gradients(), seen)
         train = self.config.train
         over = train.decay_steps or train.steps
         optimiser.step(skip, lr_factor(self.steps_done, over, train.lr_decay))

@@ -72,12 +72,15 @@ class Watch:
         """
         loss = loss.detach().float()
         # Of squares, which Adam needs finite too; the largest value takes ten times as long.
-        norm = torch.nn.utils.get_total_norm([loss, *gradients])
+        norms = [norm.to(loss.device) for norm in torch._foreach_norm([loss, *gradients])]
+        if self._stopped is not None:
+            norms.append(self._stopped)
+        norm = torch.linalg.vector_norm(torch.stack(norms))
         # Infinity less itself is NaN, as NaN is; all else is 0.
-        skip = torch.nan_to_num(norm - norm, nan=1.0).float()
+        bad = norm - norm
+        skip = torch.nan_to_num(bad, nan=1.0).float()
         if self.policy == "stop":
-            skip = skip if self._stopped is None else torch.maximum(skip, self._stopped)
-            self._stopped = skip
+            self._stopped = bad
         self._pending.append(_Check(step, phase, loss, skip, dict(batches)))
         return skip
 
