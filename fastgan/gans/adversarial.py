@@ -181,21 +181,22 @@ class AdversarialGAN(Variant):
         # as long again.
         both = self.augment(given.volumes, drawn.moves)
         twice = None if labels is None else torch.cat([labels, labels])
-        on_real, on_fake = _score(critic, both, twice).chunk(2)
+        scores = _score(critic, both, twice)
+        on_real, on_fake = scores.chunk(2)
         if self.measured:
             metrics |= self.objective.metrics(on_real, on_fake)
         if watched and labels is not None:
             metrics |= self._class_metrics(on_real, on_fake, labels)
         if not penalised:
-            return self.objective.critic_loss(on_real, on_fake), metrics
+            return self.objective.critic_loss_of_both(scores), metrics
+        real, fake = both.chunk(2)
         with span("penalty"):
-            found = self.penalty.evaluate(critic, *both.chunk(2), labels, drawn.share)
-        value, norms = found
+            value, norms = self.penalty.evaluate(critic, real, fake, labels, drawn.share)
         if self.measured:
             metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
             metrics |= self._balance_metrics(metrics, norms)
         factor = self.penalty.factor
-        return self.objective.critic_loss(on_real, on_fake, value, factor), metrics
+        return self.objective.critic_loss_of_both(scores, value, factor), metrics
 
     def generator_loss(
         self, z: Tensor, labels: Tensor | None, *, rng: np.random.Generator | Moves

@@ -33,6 +33,8 @@ class Objective:
         measure: (real [B], fake [B]) -> named scalars worth logging, e.g. the divergence the
             critic's loss bounds.
         bounded_slope: the game has no optimum unless the critic's slope is bounded.
+        factors: of the scores of real and of generated volumes, where the terms of the critic's
+            loss are these multiples and no more; None: they are not.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Objective:
     optimum: str
     measure: Callable[[Tensor, Tensor], dict[str, Tensor]] = lambda real, fake: {}
     bounded_slope: bool = False
+    factors: tuple[float, float] | None = None
 
     def critic_loss(
         self, real: Tensor, fake: Tensor, penalty: Tensor | None = None, factor: float = 1.0
@@ -61,11 +64,17 @@ class Objective:
         """
         terms = [self.on_real(_wide(real)).reshape(-1), self.on_fake(_wide(fake)).reshape(-1)]
         shares = [(1.0 / max(len(term), 1), len(term)) for term in terms]
-        if penalty is not None:
-            terms.append(penalty.reshape(1))
-            shares.append((factor, 1))
-        flat = torch.cat(terms)
-        return torch.dot(flat, constant(flat.dtype, flat.device, *shares))
+        return _weighted(terms, shares, penalty, factor)
+
+    def critic_loss_of_both(
+        self, scores: Tensor, penalty: Tensor | None = None, factor: float = 1.0
+    ) -> Tensor:
+        """`critic_loss` of scores [2 B], of real volumes and then of as many generated ones."""
+        if self.factors is None:
+            return self.critic_loss(*scores.chunk(2), penalty, factor)
+        size = len(scores) // 2
+        shares = [(factor_of_half / size, size) for factor_of_half in self.factors]
+        return _weighted([_wide(scores)], shares, penalty, factor)
 
     def generator_loss(self, fake: Tensor) -> Tensor:
         """E on_generator(fake); fake [B] scores -> scalar."""
@@ -98,6 +107,16 @@ def find_objective(name: str) -> Objective:
     """
     check_choice("objective", name, objectives)
     return objectives[name]
+
+
+def _weighted(
+    terms: list[Tensor], shares: list[tuple[float, int]], penalty: Tensor | None, factor: float
+) -> Tensor:
+    """The sum of all terms, each with its share, and the penalty with its factor."""
+    if penalty is not None:
+        terms, shares = [*terms, penalty.reshape(1)], [*shares, (factor, 1)]
+    flat = torch.cat(terms) if len(terms) > 1 else terms[0]
+    return torch.dot(flat, constant(flat.dtype, flat.device, *shares))
 
 
 def _wide(scores: Tensor) -> Tensor:

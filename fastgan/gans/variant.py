@@ -39,7 +39,9 @@ class Phase:
         name: "critic", "generator"; key of the variant's `optimisers`.
         updates: names of the modules whose parameters the step changes; no others need gradients.
         loss: computes (scalar loss, metrics as detached scalars) without a host sync; called once.
-            Whether metrics are computed changes no bit of the loss.
+            Whether metrics are computed changes no bit of the loss. The parameters of what it
+            updates are lent to their uses (`fastgan.ops.casts`), so the loss may hold gradients of
+            anything but those.
         after: called once when the step is done, without gradients, to bring the weights back
             into a set they must stay in. It is called after an update that was left out for NaN,
             too, so weights that are in the set already must come out bit for bit as they were.

@@ -61,8 +61,8 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, negative_slope: float = 0
         same_place(op, "bias", bias, x, master=True)
         bias = cast(bias, x.dtype)
     forward = bias_act_masked_fwd if _by_mask(x) else bias_act_fwd
-    y, _ = forward(x, bias, float(negative_slope))
-    return y
+    both: tuple[Tensor, Tensor] = forward(x, bias, float(negative_slope))
+    return both[0]
 
 
 def _by_mask(x: Tensor) -> bool:

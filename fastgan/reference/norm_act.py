@@ -120,14 +120,14 @@ def norm_act_bwd(
     u = _z(x, centred, mu, scale, bias)
     _through_activation(g, u, negative_slope, out=u)
     r = _of_channels(x, rstd)
-    sums = _sums(u, centred, mu, r)
+    of_u = _sums(u, centred, mu, r)
     # d_x = r (gamma u - a - b xh), the last two as an affine map of x
-    means = _means(sums if weight is None else sums * weight.to(mean.dtype), x, num_groups)
+    means = _means(of_u if weight is None else of_u * weight.to(mean.dtype), x, num_groups)
     minus_ra, minus_rb = (means * -r).unbind()
     of_x = r * minus_rb
     d_x = _affine(centred, of_x, _less(minus_ra, of_x, mu))
     d_x = torch.addcmul(d_x, u, _over_voxels(scale, x), out=_like_dense(d_x, x))
-    return d_x, _like(sums[1], weight), _like(sums[0], bias)
+    return d_x, _like(of_u[1], weight), _like(of_u[0], bias)
 
 
 def norm_act_bwd_bwd(

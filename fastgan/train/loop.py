@@ -120,10 +120,12 @@ class Training:
         self._train_only(tuple(phase.updates))
         optimiser.clear()
         with span(phase.name):
-            with phase_precision(self.config.train.precision, self.device, self._weights):
+            precision = self.config.train.precision
+            with phase_precision(precision, self.device, self._weights) as loans:
                 loss, metrics = phase.loss()
             with span("backward"):
                 torch.autograd.backward(loss, constant(loss.dtype, loss.device, (1.0, 1))[0])
+                loans.collect()
             with span("optimiser"):
                 self._apply(phase, optimiser, loss)
         self._last_loss[phase.name].append((loss.detach(), metrics))

@@ -65,3 +65,53 @@ def test_state_is_complete_before_the_first_step():
 def test_linear_decay(step, steps, expected):
     assert lr_factor(step, steps, "linear") == pytest.approx(expected)
     assert lr_factor(step, steps, "none") == 1.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_same_bits_as_pytorch_s_own_optimiser(dtype):
+    ours, stock = _parameters(), _parameters()
+    ours, stock = (
+        {n: nn.Parameter(p.detach().to(dtype)) for n, p in d.items()} for d in (ours, stock)
+    )
+    adam = torch.optim.Adam(stock.values(), lr=3e-4, betas=(0.5, 0.9), fused=True)
+    optimiser = PhaseOptimiser(ours, lr=3e-4, betas=(0.5, 0.9))
+    for step in range(6):
+        adam.param_groups[0]["lr"] = 3e-4 * lr_factor(step, 6, "linear")
+        for name, parameter in stock.items():
+            parameter.grad = torch.randn_like(parameter)
+            ours[name].grad = parameter.grad.clone()
+        adam.step()
+        optimiser.step(torch.zeros(()), lr_factor(step, 6, "linear"))
+        for name, parameter in stock.items():
+            assert torch.equal(ours[name], parameter)
+            for moment in ("step", "exp_avg", "exp_avg_sq"):
+                held = optimiser.tensors()[f"{name}.{moment}"]
+                assert torch.equal(held, adam.state[parameter][moment])
+
+
+def test_parameters_of_two_dtypes_and_one_without_a_gradient():
+    parameters = {
+        "a": nn.Parameter(torch.ones(3)),
+        "b": nn.Parameter(torch.ones(2, dtype=torch.float64)),
+        "c": nn.Parameter(torch.ones(2)),
+    }
+    optimiser = PhaseOptimiser(parameters, lr=0.1, betas=(0.0, 0.9))
+    for name in "ab":
+        parameters[name].grad = torch.ones_like(parameters[name])
+    optimiser.step(torch.zeros(()))
+    assert parameters["a"].tolist() == pytest.approx([0.9] * 3)
+    assert parameters["b"].tolist() == pytest.approx([0.9] * 2)
+    assert parameters["c"].tolist() == [1.0] * 2
+    assert [optimiser.tensors()[f"{n}.step"].item() for n in "abc"] == [1.0, 1.0, 0.0]
+
+
+def test_the_rate_changes_where_it_is():
+    """So that whatever has captured it reads the new one; the host copies nothing."""
+    optimiser = PhaseOptimiser(_parameters(), lr=0.1, betas=(0.0, 0.9))
+    rate = optimiser._rate
+    place = rate.data_ptr()
+    optimiser.scale_rate(0.5)
+    assert rate.item() == 0.05 and optimiser._rate is rate and rate.data_ptr() == place
+    version = rate._version
+    optimiser.scale_rate(0.5)
+    assert rate._version == version
