@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import cast
 
@@ -25,7 +25,7 @@ from fastgan.gans.real_and_fake import (
 )
 from fastgan.gans.settings import AdversarialSettings
 from fastgan.gans.step_draws import StepDraws, UpdateDraws
-from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
+from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Recipe, Variant
 from fastgan.models import Generator
 from fastgan.ops.tensor_float import tensor_float32
 from fastgan.random import Draws
@@ -99,6 +99,31 @@ class AdversarialGAN(Variant):
 
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
         """See Variant. Purposes drawn: latent/<phase>, augment/<phase>, mix/<phase>, labels/..."""
+        return self._phases(step, next_batch, self._step_draws(step, draws))
+
+    def recipe(self, step: int, draws: Draws) -> Recipe:
+        """See Variant; steps of one kind have their penalty in the same updates."""
+        drawn_by = self._step_draws(step, draws)
+        first = step * self.critic_steps
+        kind = tuple(self.penalty.due(first + index) for index in range(self.critic_steps))
+
+        def phases(
+            next_batch: NextBatch, there: Mapping[str, Tensor], size: int, dtype: torch.dtype
+        ) -> Iterator[Phase]:
+            drawn_by.use(there, size, dtype)
+            return self._phases(step, next_batch, drawn_by)
+
+        return Recipe(kind, tuple(self._updates), drawn_by.on_host, phases)
+
+    @property
+    def _updates(self) -> list[str]:
+        return [f"critic/{index}" for index in range(self.critic_steps)]
+
+    def _step_draws(self, step: int, draws: Draws) -> StepDraws:
+        draw = partial(self._drawn, draws, step)
+        return StepDraws([*self._updates, "generator"], draw, self.device)
+
+    def _phases(self, step: int, next_batch: NextBatch, drawn_by: StepDraws) -> Iterator[Phase]:
         # The generator draws as many volumes as the last real batch of this step held.
         last: Tensor | None = None
 
@@ -114,16 +139,13 @@ class AdversarialGAN(Variant):
             drawn = drawn_by.of("generator", len(like), like.dtype)
             return self.generator_loss(drawn.latent, drawn.labels, rng=drawn.moves)
 
-        updates = {f"critic/{index}": index for index in range(self.critic_steps)}
-        draw = partial(self._drawn, draws, step)
-        drawn_by = StepDraws([*updates, "generator"], draw, self.device)
         at_once = self.voxels_at_once if generates_ahead(self.device) else 0
         inputs = RealAndFake(
-            *([*updates], real_batch, drawn_by, self._generated),
+            *(self._updates, real_batch, drawn_by, self._generated),
             labelled=self.num_classes > 0,
             at_once=at_once,
         )
-        for purpose, index in updates.items():
+        for index, purpose in enumerate(self._updates):
             loss = partial(self._critic_phase, step, index, purpose, inputs)
             yield Phase("critic", ("critic",), loss, self._after_critic, (purpose,))
         yield Phase("generator", ("generator",), generator_phase, batches=("generator",))

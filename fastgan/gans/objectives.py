@@ -71,7 +71,8 @@ class Objective:
     ) -> Tensor:
         """`critic_loss` of scores [2 B], of real volumes and then of as many generated ones."""
         if self.factors is None:
-            return self.critic_loss(*scores.chunk(2), penalty, factor)
+            real, fake = scores.chunk(2)
+            return self.critic_loss(real, fake, penalty, factor)
         size = len(scores) // 2
         shares = [(factor_of_half / size, size) for factor_of_half in self.factors]
         return _weighted([_wide(scores)], shares, penalty, factor)

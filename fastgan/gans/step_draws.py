@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -43,27 +43,28 @@ class StepDraws:
     def of(self, purpose: str, size: int, dtype: torch.dtype) -> UpdateDraws:
         """What an update with `size` real volumes of `dtype` draws, on the device."""
         if self._drawn_for != (size, dtype):
-            self._drawn_for = (size, dtype)
-            drawn = {name: self._draw(name, size, dtype) for name in self._purposes}
-            self._placed = _together(drawn, self.device)
+            self.use(placed_together(self.on_host(size, dtype), self.device), size, dtype)
         return self._placed[purpose]
 
+    def on_host(self, size: int, dtype: torch.dtype) -> dict[str, Tensor]:
+        """All draws of the step by name, where they are made."""
+        return {
+            f"{purpose}/{field}/{i}": tensor
+            for purpose in self._purposes
+            for field, value in self._draw(purpose, size, dtype)._asdict().items()
+            for i, tensor in enumerate(value if isinstance(value, tuple) else (value,))
+            if tensor is not None
+        }
 
-def _together(drawn: dict[str, UpdateDraws], device: torch.device) -> dict[str, UpdateDraws]:
-    flat = {
-        f"{purpose}/{field}/{i}": tensor
-        for purpose, one in drawn.items()
-        for field, value in one._asdict().items()
-        for i, tensor in enumerate(value if isinstance(value, tuple) else (value,))
-        if tensor is not None
-    }
-    there = placed_together(flat, device)
-    return {
-        purpose: UpdateDraws(
-            latent=there[f"{purpose}/latent/0"],
-            moves=tuple(there[f"{purpose}/moves/{i}"] for i in range(len(one.moves))),
-            share=there.get(f"{purpose}/share/0"),
-            labels=there.get(f"{purpose}/labels/0"),
-        )
-        for purpose, one in drawn.items()
-    }
+    def use(self, there: Mapping[str, Tensor], size: int, dtype: torch.dtype) -> None:
+        """From now on give these, which have the names and shapes of `on_host`."""
+        self._drawn_for = (size, dtype)
+        self._placed = {
+            purpose: UpdateDraws(
+                latent=there[f"{purpose}/latent/0"],
+                moves=tuple(t for name, t in there.items() if name.startswith(f"{purpose}/moves/")),
+                share=there.get(f"{purpose}/share/0"),
+                labels=there.get(f"{purpose}/labels/0"),
+            )
+            for purpose in self._purposes
+        }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fastgan.gans.settings import AdamSettings
 from fastgan.random import Draws
 
-__all__ = ["NextBatch", "Phase", "Pictures", "RealBatch", "Variant"]
+__all__ = ["NextBatch", "Phase", "Pictures", "RealBatch", "Recipe", "Variant"]
 
 
 class RealBatch(Protocol):
@@ -54,6 +54,24 @@ class Phase:
     loss: Callable[[], tuple[Tensor, dict[str, Tensor]]]
     after: Callable[[], None] | None = None
     batches: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A step whose phases can run again on other numbers, as a captured CUDA graph does.
+
+    Attributes:
+        kind: equal of steps whose phases run the same operators.
+        batches: purposes of the real batches that it reads.
+        draws: (volumes in a batch, their dtype) -> all that it draws, on the host, by name.
+        phases: (real batches, what was drawn on the device, volumes in a batch, their dtype) -> the
+            phases. They depend on the step through these tensors and `kind` alone.
+    """
+
+    kind: Hashable
+    batches: tuple[str, ...]
+    draws: Callable[[int, torch.dtype], dict[str, Tensor]]
+    phases: Callable[[NextBatch, Mapping[str, Tensor], int, torch.dtype], Iterator[Phase]]
 
 
 @dataclass(frozen=True)
@@ -102,6 +120,13 @@ class Variant(ABC):
             next_batch: an independent real batch for this step and the purpose given.
             draws: all other random numbers, as a function of step and purpose.
         """
+
+    def recipe(self, step: int, draws: Draws) -> Recipe | None:
+        """The step taken apart; arguments as of `phases`.
+
+        None: it cannot be, such as where phases draw while they run.
+        """
+        return None
 
     @abstractmethod
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from fastgan.config import Config
+from fastgan.data import Batch
 from fastgan.errors import ConfigError, ResourceLimit, StateError
-from fastgan.gans import Phase, Variant
+from fastgan.gans import Phase, Recipe, Variant
 from fastgan.ops.constants import constant
 from fastgan.random import Draws
 from fastgan.spans import span
@@ -32,6 +33,7 @@ from fastgan.train.run_folder import RunFolder
 from fastgan.train.samples import write_samples
 from fastgan.train.signals import Interruption
 from fastgan.train.state import module_tensors, restore
+from fastgan.train.step_graph import StepGraphs, Update, obstacle, require_graph
 
 __all__ = ["Training"]
 
@@ -79,6 +81,10 @@ class Training:
         self._weights = [weight for part in self._trainable.values() for weight in part]
         self._training_now: tuple[str, ...] | None = None
         self._last_loss: dict[str, list[tuple[Tensor, Mapping[str, Tensor]]]] = {}
+        self.graphs: StepGraphs | None = None
+        self._uncaptured: str | None = None
+        if config.train.cuda_graph != "off":
+            self._capture(config.train.cuda_graph)
 
     def advance(self) -> None:
         """One step: every phase of the variant, then the average of weights.
@@ -94,13 +100,20 @@ class Training:
     def _advance(self) -> None:
         step, self._last_loss = self.steps_done, defaultdict(list)
         self.batches.drawn = {}
-        phases = self.variant.phases(
-            step, lambda purpose: self.batches.next(step, purpose), self.draws
-        )
+        self._scale_rates()
+
+        def next_batch(purpose: str) -> Batch:
+            return self.batches.next(step, purpose)
+
         try:
             with step_precision(self.config.train.precision):
-                for phase in phases:
-                    self._update(phase)
+                recipe = self._recipe(step)
+                if self.graphs is not None and recipe is not None:
+                    for update in self.graphs.updates(recipe, next_batch):
+                        self._note(update)
+                else:
+                    for phase in self.variant.phases(step, next_batch, self.draws):
+                        self._note(self._optimise(phase))
         except torch.OutOfMemoryError as error:
             raise ResourceLimit(
                 f"step {step + 1}: out of device memory at train.batch_size "
@@ -115,7 +128,28 @@ class Training:
     def _finite_batch(self, step: int, purpose: str) -> bool:
         return bool(torch.isfinite(self.batches.peek(step, purpose).volumes).all())
 
-    def _update(self, phase: Phase) -> None:
+    def _capture(self, choice: Literal["auto", "on"]) -> None:
+        """Let steps be recorded in graphs, where they can be."""
+        self._uncaptured = require_graph(choice, obstacle(self.variant, self.device, self.draws))
+        if self._uncaptured is not None:
+            return
+        places = (self.variant, self._optimise, self.watch, self.device)
+        self.graphs = StepGraphs(*places, insist=choice == "on")
+
+    def _recipe(self, step: int) -> Recipe | None:
+        """Of a step that a graph may run: metrics are for steps that run as always."""
+        if self.graphs is None or self.variant.measured:
+            return None
+        return self.variant.recipe(step, self.draws)
+
+    def _scale_rates(self) -> None:
+        train = self.config.train
+        factor = lr_factor(self.steps_done, train.decay_steps or train.steps, train.lr_decay)
+        for _, optimiser in self._optimisers.values():
+            optimiser.scale_rate(factor)
+
+    def _optimise(self, phase: Phase) -> Update:
+        """All of a phase that the device does."""
         optimiser = self._optimiser(phase.name, tuple(phase.updates))
         self._train_only(tuple(phase.updates))
         optimiser.clear()
@@ -127,20 +161,20 @@ class Training:
                 torch.autograd.backward(loss, constant(loss.dtype, loss.device, (1.0, 1))[0])
                 loans.collect()
             with span("optimiser"):
-                self._apply(phase, optimiser, loss)
-        self._last_loss[phase.name].append((loss.detach(), metrics))
+                skip = self.watch.judge(loss, optimiser.gradients())
+                optimiser.step(skip)
+                if phase.after is not None:
+                    with torch.no_grad():
+                        phase.after()
+        return Update(phase, loss.detach(), skip, metrics)
 
-    def _apply(self, phase: Phase, optimiser: PhaseOptimiser, loss: Tensor) -> None:
-        drawn = self.batches.drawn
+    def _note(self, update: Update) -> None:
+        """Remember what came of a phase, and the positions of the volumes that it saw."""
+        phase, drawn = update.phase, self.batches.drawn
         purposes = [*drawn] if phase.batches is None else phase.batches
         seen = {purpose: drawn.pop(purpose) for purpose in purposes if purpose in drawn}
-        skip = self.watch.judge(self.steps_done + 1, phase.name, loss, optimiser.gradients(), seen)
-        train = self.config.train
-        over = train.decay_steps or train.steps
-        optimiser.step(skip, lr_factor(self.steps_done, over, train.lr_decay))
-        if phase.after is not None:
-            with torch.no_grad():
-                phase.after()
+        self.watch.note(self.steps_done + 1, phase.name, update.loss, update.skip, seen)
+        self._last_loss[phase.name].append((update.loss, update.metrics))
 
     def _optimiser(self, phase: str, updates: tuple[str, ...]) -> PhaseOptimiser:
         if phase not in self._optimisers:
@@ -153,6 +187,7 @@ class Training:
             }
             betas = (settings.beta1, settings.beta2)
             self._optimisers[phase] = (updates, PhaseOptimiser(parameters, settings.lr, betas))
+            self._scale_rates()
         known, optimiser = self._optimisers[phase]
         if known != updates:
             raise ConfigError(f"phase {phase}: updates {updates}, in earlier steps {known}")
@@ -262,6 +297,7 @@ class Training:
         if self._saved is None:
             # Proves the disk before hours are spent, and makes the first steps resumable.
             self.save()
+        self._tell_uncaptured(progress)
         clock, seen = time.perf_counter(), self.batches.count
         first = self.steps_done + 1
         while self.steps_done < train.steps and not interruption:
@@ -274,6 +310,7 @@ class Training:
             progress.advance(step)
             if self.variant.measured:
                 self.watch.settle()
+                self._tell_uncaptured(progress)
                 metrics = self.metrics()
                 now, count = time.perf_counter(), self.batches.count
                 rate = (count - seen) / (now - clock)
@@ -289,6 +326,13 @@ class Training:
         self.variant.measured = True
         if self._saved != self.steps_done:
             self.save()
+
+    def _tell_uncaptured(self, progress: Progress) -> None:
+        """Say once why `auto` captures no steps; on a CPU nobody expects it to."""
+        reason = self._uncaptured or (self.graphs and self.graphs.refused)
+        if reason and self.device.type != "cpu":
+            progress.say(f"train.cuda_graph auto: steps are not captured: {reason}")
+            self.graphs = self._uncaptured = None
 
     def _log(
         self, metrics: Mapping[str, float], rate: float, progress: Progress, *, kept: bool

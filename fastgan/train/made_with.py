@@ -37,6 +37,7 @@ FREE_KEYS = frozenset(
         "train.log_every",
         "train.tensorboard",
         "train.non_finite",
+        "train.cuda_graph",
     }
 )
 PLACES = frozenset({"data.source", "data.source_b"})

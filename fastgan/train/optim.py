@@ -66,15 +66,13 @@ class PhaseOptimiser:
             self._factor = factor
             self._rate.fill_(self.lr * factor)
 
-    def step(self, skip: Tensor, factor: float = 1.0) -> None:
-        """Update the parameters with `lr * factor`, or leave them and all moments untouched.
+    def step(self, skip: Tensor) -> None:
+        """Update the parameters, or leave them and all moments untouched.
 
         Args:
             skip: float32 scalar on the parameters' device; 1 skips, 0 does not. Never read by
                 the host, so the step does not wait for the device.
-            factor: of the learning rate, from `lr_factor`.
         """
-        self.scale_rate(factor)
         for parameter in self.parameters.values():
             # The fused kernel walks memory, not indices: strides that differ would pair wrongly.
             if parameter.grad is not None and parameter.grad.stride() != parameter.stride():

@@ -21,9 +21,9 @@ def test_same_as_pytorch_s(bias: bool, half: bool) -> None:
     x = torch.randn(4, 5)
     found = []
     for module in (ours, stock):
-        with lent(list(ours.parameters()), HALF if half else None) as loans:
-            with torch.autocast("cpu", HALF, enabled=half):
-                y = module(x) + 2 * module(2 * x)
+        held = lent(list(ours.parameters()), HALF if half else None)
+        with held as loans, torch.autocast("cpu", HALF, enabled=half):
+            y = module(x) + 2 * module(2 * x)
         y.float().square().sum().backward()
         loans.collect()
         found.append([y, *(p.grad for p in module.parameters())])

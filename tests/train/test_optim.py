@@ -25,7 +25,8 @@ def test_matches_the_formula_of_adam():
         g = torch.randn(weight.shape, generator=torch.Generator().manual_seed(t))
         # Contiguous gradients of a channels-last weight: strides that differ.
         parameters["w"].grad = g.clone()
-        optimiser.step(torch.zeros(()), factor=0.5)
+        optimiser.scale_rate(0.5)
+        optimiser.step(torch.zeros(()))
         first = 0.5 * first + 0.5 * g
         second = 0.9 * second + 0.1 * g.double() ** 2
         scaled = (second / (1 - 0.9**t)).sqrt() + 1e-8
@@ -81,7 +82,8 @@ def test_same_bits_as_pytorch_s_own_optimiser(dtype):
             parameter.grad = torch.randn_like(parameter)
             ours[name].grad = parameter.grad.clone()
         adam.step()
-        optimiser.step(torch.zeros(()), lr_factor(step, 6, "linear"))
+        optimiser.scale_rate(lr_factor(step, 6, "linear"))
+        optimiser.step(torch.zeros(()))
         for name, parameter in stock.items():
             assert torch.equal(ours[name], parameter)
             for moment in ("step", "exp_avg", "exp_avg_sq"):
