@@ -27,6 +27,7 @@ from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder, require_place
 from fastgan.train.signals import watch_signals
+from fastgan.train.step_graph import obstacle_of, require_graph
 from fastgan.train.tensorboard import require_writer
 from fastgan.train.views import kept_views
 
@@ -159,6 +160,7 @@ def _settle(config: Config) -> tuple[Config, torch.device]:
             f"--allow-change train.decay_steps"
         )
     config.train.precision = resolve_precision(config.train.precision, device)
+    require_graph(config.train.cuda_graph, obstacle_of(device))
     if config.train.tensorboard:
         require_writer()
     return config, device

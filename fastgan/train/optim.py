@@ -75,7 +75,7 @@ class PhaseOptimiser:
         """
         for parameter in self.parameters.values():
             # The fused kernel walks memory, not indices: strides that differ would pair wrongly.
-            if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+            if parameter.grad is not None and not _laid_out_alike(parameter.grad, parameter):
                 parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
         for names in self._kinds.values():
             self._update([n for n in names if self.parameters[n].grad is not None], skip)
@@ -115,6 +115,12 @@ class PhaseOptimiser:
             for name in self.parameters
             for moment in _MOMENTS
         }
+
+
+def _laid_out_alike(a: Tensor, b: Tensor) -> bool:
+    """Whether an element of both, which have one shape, is at the same place in memory."""
+    strides = zip(a.shape, a.stride(), b.stride(), strict=True)
+    return all(size == 1 or one == other for size, one, other in strides)
 
 
 def lr_factor(step: int, steps: int, decay: str) -> float:

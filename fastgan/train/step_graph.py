@@ -21,7 +21,16 @@ from fastgan.gans.variant import NextBatch, RealBatch
 from fastgan.random import Draws, placed_together
 from fastgan.train.numerics import Watch
 
-__all__ = ["WARM_UP", "CudaGraph", "Graph", "StepGraphs", "Update", "obstacle", "require_graph"]
+__all__ = [
+    "WARM_UP",
+    "CudaGraph",
+    "Graph",
+    "StepGraphs",
+    "Update",
+    "obstacle",
+    "obstacle_of",
+    "require_graph",
+]
 
 WARM_UP = 3
 """Steps of a kind before one is recorded: in them libraries choose their kernels, and constants and
@@ -72,10 +81,15 @@ class CudaGraph:
         self._graph.replay()
 
 
+def obstacle_of(device: torch.device) -> str | None:
+    """Why no steps can be captured there; None where they can."""
+    return None if device.type == "cuda" else f"the device is {device}, not a GPU of NVIDIA's"
+
+
 def obstacle(variant: Variant, device: torch.device, draws: Draws) -> str | None:
-    """Why steps cannot be captured; None where they can."""
-    if device.type != "cuda":
-        return f"the device is {device}, not a GPU of NVIDIA's"
+    """Why steps of this variant cannot be captured; None where they can."""
+    if (reason := obstacle_of(device)) is not None:
+        return reason
     if variant.recipe(0, draws) is None:
         return "this variant draws while its phases run"
     return _hooked(variant)

@@ -117,3 +117,16 @@ def test_the_rate_changes_where_it_is():
     version = rate._version
     optimiser.scale_rate(0.5)
     assert rate._version == version
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "moved"), [((1, 6), (1, 1), False), ((2, 3), (1, 2), True)]
+)
+def test_a_gradient_is_moved_where_its_elements_lie_elsewhere(shape, stride, moved):
+    weight = nn.Parameter(torch.zeros(shape))
+    gradient = torch.arange(1.0, 7.0).as_strided(shape, stride)
+    weight.grad = gradient
+    optimiser = PhaseOptimiser({"w": weight}, lr=0.1, betas=(0.0, 0.9))
+    optimiser.step(torch.zeros(()))
+    assert (weight.grad.data_ptr() != gradient.data_ptr()) == moved
+    assert torch.equal(optimiser.tensors()["w.exp_avg"], gradient)

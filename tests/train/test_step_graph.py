@@ -17,7 +17,7 @@ from fastgan.data import Batch
 from fastgan.errors import ConfigError, NumericsError
 from fastgan.gans import CycleSettings, adversarial, build_cycle
 from fastgan.random import Draws
-from fastgan.train import describe
+from fastgan.train import checkpoint, describe, fit
 from fastgan.train.build import variant_of
 from fastgan.train.loop import Training
 from fastgan.train.run_folder import RunFolder
@@ -169,8 +169,6 @@ def test_nothing_moves(tmp_path: Path) -> None:
 
 
 def test_a_run_goes_on_from_a_checkpoint_of_either_kind(tmp_path: Path) -> None:
-    from fastgan.train import checkpoint
-
     whole = training(tmp_path / "whole", {}, False)
     for _ in range(10):
         whole.advance()
@@ -304,3 +302,22 @@ def test_what_a_setting_says_of_an_obstacle() -> None:
     assert require_graph("auto", "why") == "why" and require_graph("on", None) is None
     with pytest.raises(ConfigError, match=r"train\.cuda_graph on: why; set it to auto or off"):
         require_graph("on", "why")
+
+
+def test_on_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    settings = config({"train": {"cuda_graph": "on"}})
+    dataset = Volumes()
+    variant = variant_of(settings, describe(dataset))
+    with pytest.raises(ConfigError, match=r"cuda_graph on: the device is cpu, not a GPU"):
+        fit(variant, dataset, settings, out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_auto_trains_as_always_without_a_gpu(tmp_path: Path) -> None:
+    found = []
+    for choice in ("off", "auto"):
+        one = training(tmp_path / choice, {"train": {"cuda_graph": choice}}, False)
+        one.advance()
+        assert one.graphs is None
+        found.append(state(one))
+    assert same(*found)
