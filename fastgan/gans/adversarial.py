@@ -17,12 +17,7 @@ from fastgan.gans.collapse import collapse_metrics
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.penalties import Penalty
-from fastgan.gans.real_and_fake import (
-    VOXELS_AT_ONCE,
-    CriticInput,
-    RealAndFake,
-    generates_ahead,
-)
+from fastgan.gans.real_and_fake import VOXELS_AT_ONCE, RealAndFake, generates_ahead
 from fastgan.gans.settings import AdversarialSettings
 from fastgan.gans.step_draws import StepDraws, UpdateDraws
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Recipe, Variant
@@ -160,6 +155,7 @@ class AdversarialGAN(Variant):
         share: Tensor | None = None,
         penalised: bool = True,
         watched: bool = True,
+        fake: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the critic, penalty included, in one graph.
 
@@ -171,6 +167,7 @@ class AdversarialGAN(Variant):
             share: [B] of real volumes in the penalty's mix; None: drawn.
             penalised: add the penalty, multiplied by weight * interval.
             watched: compute collapse and per-class metrics, too.
+            fake: like real, what the generator makes of z and labels; None: made here.
 
         Returns:
             Scalar, and detached scalars, none unless `measured`: score_real, score_fake, the
@@ -179,29 +176,20 @@ class AdversarialGAN(Variant):
             undefined); watched: similarity_real, similarity_fake, collapse, score_gap/<class> (NaN
             for a class that is not in the batch).
         """
-        both = torch.cat([real, self._generated(z, labels).to(real.dtype)])
-        drawn = UpdateDraws(z, self.augment.moves_for(both, rng), share)
-        return self._loss_of(CriticInput(both, labels, drawn), penalised, watched)
-
-    def _generated(self, z: Tensor, labels: Tensor | None) -> Tensor:
-        with torch.no_grad():
-            volumes: Tensor = self.modules["generator"](z, labels)
-        return volumes
-
-    def _loss_of(
-        self, given: CriticInput, penalised: bool, watched: bool
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        critic, labels, drawn = self.modules["critic"], given.labels, given.drawn
-        group, size = getattr(critic, "group", 0), len(given.volumes) // 2
-        if group and size % group:
+        critic = self.modules["critic"]
+        group = getattr(critic, "group", 0)
+        if group and real.shape[0] % group:
             # Groups of real and generated volumes together would tell the critic nothing.
-            raise ConfigError(f"minibatch_stddev {group} does not divide a batch of {size} volumes")
+            raise ConfigError(
+                f"minibatch_stddev {group} does not divide a batch of {real.shape[0]} volumes"
+            )
+        fake = self._generated(z, labels).to(real.dtype) if fake is None else fake
         watched = watched and self.measured
-        metrics = collapse_metrics(*given.volumes.chunk(2)) if watched else {}
+        metrics = collapse_metrics(real, fake) if watched else {}
         # What couples samples does so within groups that divide a half, so both share one pass. The
         # penalty's mix stays apart: its input gradient would sweep over all three, which takes half
         # as long again.
-        both = self.augment(given.volumes, drawn.moves)
+        both = self.augment(torch.cat([real, fake]), rng)
         twice = None if labels is None else torch.cat([labels, labels])
         scores = _score(critic, both, twice)
         on_real, on_fake = scores.chunk(2)
@@ -213,7 +201,7 @@ class AdversarialGAN(Variant):
             return self.objective.critic_loss_of_both(scores), metrics
         real, fake = both.chunk(2)
         with span("penalty"):
-            value, norms = self.penalty.evaluate(critic, real, fake, labels, drawn.share)
+            value, norms = self.penalty.evaluate(critic, real, fake, labels, share)
         if self.measured:
             metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
             metrics |= self._balance_metrics(metrics, norms)
@@ -281,7 +269,22 @@ class AdversarialGAN(Variant):
         self, step: int, index: int, purpose: str, inputs: RealAndFake
     ) -> tuple[Tensor, dict[str, Tensor]]:
         penalised = self.penalty.due(step * self.critic_steps + index)
-        return self._loss_of(inputs.of(purpose), penalised, index == self.critic_steps - 1)
+        given = inputs.of(purpose)
+        return self.critic_loss(
+            given.real,
+            given.drawn.latent,
+            given.labels,
+            rng=given.drawn.moves,
+            share=given.drawn.share,
+            penalised=penalised,
+            watched=index == self.critic_steps - 1,
+            fake=given.fake,
+        )
+
+    def _generated(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        with torch.no_grad():
+            volumes: Tensor = self.modules["generator"](z, labels)
+        return volumes
 
     def _drawn(
         self, draws: Draws, step: int, purpose: str, size: int, dtype: torch.dtype

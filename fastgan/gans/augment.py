@@ -89,7 +89,9 @@ class Augment:
         """
         if not self.names:
             return x
-        moves = self.moves_for(x, moves)
+        if isinstance(moves, np.random.Generator):
+            drawn = self.draw(moves, x.shape, x.dtype)
+            moves = tuple(placed(parameter, x.device) for parameter in drawn)
         y = x.permute(0, 2, 3, 4, 1)
         if self._moves:
             y = y - BACKGROUND
@@ -102,12 +104,6 @@ class Augment:
             contrast, brightness = moves[-2:]
             y = y * contrast + brightness
         return y.contiguous().permute(0, 4, 1, 2, 3)
-
-    def moves_for(self, x: Tensor, moves: np.random.Generator | Moves) -> Moves:
-        """The parameters for volumes x, on their device: those given, or drawn by a generator."""
-        if not isinstance(moves, np.random.Generator):
-            return moves
-        return tuple(placed(each, x.device) for each in self.draw(moves, x.shape, x.dtype))
 
     @property
     def _moves(self) -> bool:

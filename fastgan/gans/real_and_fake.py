@@ -31,7 +31,8 @@ def generates_ahead(device: torch.device) -> bool:
 class CriticInput(NamedTuple):
     """What one update of the critic looks at."""
 
-    volumes: Tensor  # [2 B, C, D, H, W]: real, then generated
+    real: Tensor  # [B, C, D, H, W]
+    fake: Tensor  # like real, of the latents that were drawn
     labels: Tensor | None  # [B] of both
     drawn: UpdateDraws
 
@@ -107,9 +108,8 @@ class RealAndFake:
         ]
         latent = _joined([one.latent for one in drawn])
         fake = self._generate(latent, _joined(labels) if self._labelled else None)
-        pairs = zip(real, fake.to(real[0].dtype).chunk(len(group)), strict=True)
-        volumes = torch.cat([half for pair in pairs for half in pair]).chunk(len(group))
-        made = map(CriticInput, volumes, labels, drawn)
+        parts = fake.to(real[0].dtype).chunk(len(group))
+        made = map(CriticInput, real, parts, labels, drawn)
         self._made.update(zip(group, made, strict=True))
 
 

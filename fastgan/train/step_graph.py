@@ -92,7 +92,14 @@ def obstacle(variant: Variant, device: torch.device, draws: Draws) -> str | None
         return reason
     if variant.recipe(0, draws) is None:
         return "this variant draws while its phases run"
+    phases, recipe = (_definer(type(variant), name) for name in ("phases", "recipe"))
+    if phases is not recipe and issubclass(phases, recipe):
+        return f"{phases.__name__} has phases of its own, and no recipe of them"
     return _hooked(variant)
+
+
+def _definer(kind: type, name: str) -> type:
+    return next(one for one in kind.__mro__ if name in vars(one))
 
 
 def _hooked(variant: Variant) -> str | None:

@@ -290,6 +290,10 @@ def test_obstacles(tmp_path: Path) -> None:
     assert obstacle(one.variant, gpu, draws) is None
     cycle = build_cycle(CycleSettings(), shape=(8, 8, 8), channels=1, seed=0)
     assert "draws while its phases run" in str(obstacle(cycle, gpu, draws))
+    kind = type("Other", (type(one.variant),), {"phases": lambda *_: iter(())})
+    other = object.__new__(kind)
+    other.__dict__.update(one.variant.__dict__)
+    assert obstacle(other, gpu, draws) == "Other has phases of its own, and no recipe of them"
     handle = one.variant.modules["critic"].head.register_forward_hook(lambda *_: None)
     assert obstacle(one.variant, gpu, draws) == "critic.head has a hook, which would not be called"
     handle.remove()
