@@ -83,6 +83,6 @@ class DeviceError(FastganError, RuntimeError):
 
 
 class RankError(FastganError, RuntimeError):
-    """A process of a training by several that was lost, hangs, never came or is unlike the others."""
+    """A process of a training by several that was lost, hangs, never came, or differs."""
 
     exit_code = 18

@@ -48,6 +48,8 @@ class AdversarialGAN(Variant):
             classes than `labels`.
     """
 
+    sharded = True
+
     def __init__(
         self,
         generator: nn.Module,

@@ -63,6 +63,7 @@ class CycleGAN(Variant):
     """
 
     ema_of = ("G_AB", "G_BA")
+    sharded = True
 
     def __init__(
         self,
@@ -269,7 +270,7 @@ class _Noise:
         self._deviation, self._rng, self._shard = deviation, rng, shard or Shard()
 
     def added(self, x: Tensor, batches: int) -> Tensor:
-        """x [B, C, D, H, W], own rows of `batches`, and noise; x itself without any."""
+        """Volumes [B, C, D, H, W], own rows of `batches`, and noise; themselves without any."""
         if not self._deviation:
             return x
         shape = (self._shard.count * len(x), *x.shape[1:])

@@ -85,7 +85,7 @@ def fit(
         ranks = ranks or stack.enter_context(joined())
         run = None if resume is None else RunFolder(resume)
         config, device = _settle(config or (run.config() if run else Config()), ranks)
-        require_separable(variant.modules, config.train.batch_size, ranks.count)
+        require_separable(variant, config.train.batch_size, ranks.count)
         record = _recorded(dataset, run)
         found = None
         if run is not None:
@@ -172,6 +172,7 @@ def rehearse(
     out: Path | str = "runs",
     resume: Path | str | None = None,
     allow_change: Sequence[str] = (),
+    ranks: Ranks | None = None,
 ) -> Config:
     """Find what `fit` with the same arguments would refuse, without writing anything.
 
@@ -181,7 +182,9 @@ def rehearse(
     Raises:
         as `fit` before its first step.
     """
-    config, device = _settle(config)
+    ranks = ranks or Ranks()
+    config, device = _settle(config, ranks)
+    require_separable(variant, config.train.batch_size, ranks.count)
     if resume is None:
         require_place(Path(out))
         return config
@@ -196,9 +199,8 @@ def rehearse(
     return config
 
 
-def _settle(config: Config, ranks: Ranks | None = None) -> tuple[Config, torch.device]:
+def _settle(config: Config, ranks: Ranks) -> tuple[Config, torch.device]:
     """What the configuration leaves open, settled once: a run resumed elsewhere goes on alike."""
-    ranks = ranks or Ranks()
     require_divisible(config.train.batch_size, ranks.count)
     device = resolve(ranks.device(config.train.device))
     config = config.settled().anchored()

@@ -50,7 +50,7 @@ def together(
     seconds: float = 40.0,
     **environment: str,
 ) -> list[Ended]:
-    """Run `work(rank)` in `count` forked processes with torchrun's variables; fails if one hangs."""
+    """Run `work(rank)` in forked processes that have torchrun's variables; fails if one hangs."""
     torch.set_num_threads(1)
     # As torchrun's agent: the store outlives every rank.
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -160,7 +160,10 @@ class Recording(Training):
     def _apply(self, phase: Phase, optimiser: PhaseOptimiser, loss: Tensor) -> None:
         noted = {name: p.grad.clone() for name, p in optimiser.parameters.items()}
         self.noted.append((phase.name, float(loss), noted))
-        super()._apply(phase, optimiser, loss)
+        # Adam divides by what little it has seen: where a gradient is nearly zero, rounding decides
+        # the sign of an update. In float32 every phase is therefore compared at the same weights.
+        if loss.dtype == torch.float64:
+            super()._apply(phase, optimiser, loss)
 
 
 def game(settings: dict[str, Any], classes: tuple[str, ...] = ()) -> Variant:
@@ -188,6 +191,7 @@ def steps_of(
     dtype: torch.dtype = torch.float32,
     batch: int = 8,
     steps: int = 1,
+    measured: bool = True,
     ranks: Ranks | None = None,
 ) -> list[tuple[str, float, dict[str, Tensor]]]:
     """The phases of the first steps: name, loss, and gradients by parameter."""
@@ -202,6 +206,7 @@ def steps_of(
     training.noted = []
     if dtype == torch.float64:
         training.draws = Wide(config.seed, training.ranks.shard)
+    variant.measured = measured
     for _ in range(steps):
         training.advance()
     return training.noted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from fastgan.train.signals import Interruption
 __all__ = ["Metrics", "Ranks"]
 
 Metrics = Mapping[str, Tensor]
+
+_T = TypeVar("_T")
 
 
 class Ranks:
@@ -56,12 +58,12 @@ class Ranks:
 
     def mean(
         self, gradients: Sequence[Tensor], loss: Tensor, metrics: Metrics
-    ) -> tuple[Tensor, Metrics]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Average over the ranks: gradients in place, loss and metrics returned.
 
         A metric that some ranks cannot say (NaN) is the mean of the others'.
         """
-        return loss, metrics
+        return loss, dict(metrics)
 
     def stopping(self, interruption: Interruption) -> bool:
         """Whether to end after the steps done, as all ranks have agreed.
@@ -78,3 +80,7 @@ class Ranks:
             work: done by the first rank alone; if it raises there, the others end, too.
         """
         return work() or ""
+
+    def in_turn(self, what: str, work: Callable[[], _T]) -> _T:
+        """Have the first rank do something, then the others: what it left on disk is there."""
+        return work()

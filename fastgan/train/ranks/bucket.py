@@ -49,8 +49,8 @@ class Bucket:
             self.numbers /= count
             sizes = [gradient.numel() for gradient in self._gradients]
             metrics = len(self._names)
-            *parts, loss, values, known, flags = self.numbers.split(
-                [*sizes, 1, metrics, metrics, self._flags]
+            *parts, loss, values, known, flags = torch.split_with_sizes(
+                self.numbers, [*sizes, 1, metrics, metrics, self._flags]
             )
             means = [
                 part.view(gradient.shape)

@@ -22,8 +22,7 @@ OWN = PLACES | {"data.cache_dir"}
 def facts_of_rank(
     config: Config, record: Mapping[str, Any], device: torch.device, found: Checkpoint | None
 ) -> dict[str, Any]:
-    """JSON values by dotted key: versions, kind of device, settings, data and checkpoint.
-    """
+    """JSON values by dotted key: versions, kind of device, settings, data and checkpoint."""
     return {
         "fastgan": fastgan.__version__,
         "torch": torch.__version__,

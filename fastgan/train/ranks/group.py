@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from fastgan.errors import ConfigError, RankError
 from fastgan.random import Shard
@@ -31,6 +32,7 @@ PREPARING = 86400.0
 """Seconds to wait at the beginning, where the first rank may prepare volumes by the thousand."""
 ROLL_CALL = 3.0
 """Seconds in which a rank that lives notices that the connections are gone."""
+_T = TypeVar("_T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -54,7 +56,7 @@ class RankGroup(Ranks):
         place: of this process.
     """
 
-    def __init__(self, meeting: Meeting, store: dist.Store, place: Place) -> None:
+    def __init__(self, meeting: Meeting, store: Store, place: Place) -> None:
         self.index, self.count = place.rank, place.world
         self.meeting, self._store, self._place = meeting, store, place
         self.shard = _RankShard(self)
@@ -62,7 +64,7 @@ class RankGroup(Ranks):
         self._phase = ""
         self._device = torch.device("cpu")
         self._met: dict[str, list[int]] = {}
-        self._served = 0
+        self._told = 0
         self._failed = False
         self._interruption: Interruption | None = None
         self._asked: list[Tensor] = []
@@ -74,7 +76,8 @@ class RankGroup(Ranks):
             return "cpu"
         if name not in ("auto", "cuda"):
             raise ConfigError(
-                f"train.device: {name!r} is one device for {self.count} ranks; use auto, cuda or cpu"
+                f"train.device: {name!r} is one device for {self.count} ranks; use auto, cuda "
+                "or cpu"
             )
         if visible < needed:
             raise ConfigError(
@@ -91,7 +94,7 @@ class RankGroup(Ranks):
                 if one.get(key) != every[0].get(key):
                     raise RankError(
                         f"rank {rank} differs from rank 0 in {key}: {one.get(key)!r}, "
-                        f"{every[0].get(key)!r}; all ranks need the same files, settings and versions"
+                        f"{every[0].get(key)!r}; all need the same files, settings and versions"
                     )
 
     def connect(self, device: torch.device) -> None:
@@ -101,7 +104,7 @@ class RankGroup(Ranks):
         try:
             dist.init_process_group(
                 backend,
-                store=dist.PrefixStore("connections", self._store),
+                store=PrefixStore("connections", self._store),
                 rank=self.index,
                 world_size=self.count,
                 timeout=timedelta(seconds=self._place.seconds),
@@ -125,19 +128,15 @@ class RankGroup(Ranks):
             for part, tensors in parts.items():
                 for name, tensor in tensors.items():
                     copy = tensor.detach().contiguous()
-                    self._together(
-                        f"broadcast of {part}/{name}",
-                        lambda copy=copy: dist.broadcast(copy, 0, async_op=True),
-                    )
+                    send = partial(dist.broadcast, copy, 0, async_op=True)
+                    self._together(f"broadcast of {part}/{name}", send)
                     tensor.copy_(copy)
 
     def gather(self, own: Tensor) -> Tensor:
         """The rows of all ranks, in their order."""
         sent = own.detach().contiguous()
         every = [torch.empty_like(sent) for _ in range(self.count)]
-        self._together(
-            "all_gather of volumes", lambda: dist.all_gather(every, sent, async_op=True)
-        )
+        self._together("all_gather of volumes", lambda: dist.all_gather(every, sent, async_op=True))
         return torch.cat(every)
 
     def enter(self, step: int, phase: str) -> None:
@@ -146,7 +145,7 @@ class RankGroup(Ranks):
 
     def mean(
         self, gradients: Sequence[Tensor], loss: Tensor, metrics: Metrics
-    ) -> tuple[Tensor, Metrics]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """See Ranks; one message, in which signals are told, too."""
         own = self._interruption.signal if self._interruption else None
         bucket = Bucket(gradients, loss, metrics, [float(number == own) for number in SIGNALS])
@@ -154,9 +153,9 @@ class RankGroup(Ranks):
         self._together(
             "all_reduce of gradients", lambda: dist.all_reduce(bucket.numbers, async_op=True)
         )
-        loss, metrics, flags = bucket.spread(self.count)
+        loss, means, flags = bucket.spread(self.count)
         self._asked.append(flags)
-        return loss, metrics
+        return loss, means
 
     def stopping(self, interruption: Interruption) -> bool:
         """See Ranks; on a GPU a step later, so that the host need not wait for this one."""
@@ -172,14 +171,29 @@ class RankGroup(Ranks):
 
     def first_does(self, what: str, work: Callable[[], str | None]) -> str:
         """See Ranks."""
-        self._served += 1
-        key = f"served/{self._served}"
         if self.first:
             made = work() or ""
-            self.meeting.post(key, {"made": made})
+            self._tell(made)
             return made
+        return self._hear(what, PATIENCE)
+
+    def in_turn(self, what: str, work: Callable[[], _T]) -> _T:
+        """See Ranks."""
+        if not self.first:
+            self._hear(what, PREPARING)
+            return work()
+        made = work()
+        self._tell("")
+        return made
+
+    def _tell(self, made: str) -> None:
+        self._told += 1
+        self.meeting.post(f"told/{self._told}", {"made": made})
+
+    def _hear(self, what: str, seconds: float) -> str:
+        self._told += 1
         doing = f"{self._where}, while rank 0 writes {what}"
-        return str(self.meeting.read(key, 0, PATIENCE, doing)["made"])
+        return str(self.meeting.read(f"told/{self._told}", 0, seconds, doing)["made"])
 
     def _meet(self, gradients: Sequence[Tensor]) -> None:
         """Before a phase's first message: have all ranks there, with as many numbers."""
@@ -217,9 +231,11 @@ class RankGroup(Ranks):
         if silent:
             named = ", ".join(map(str, silent))
             ranks = f"rank {named} was" if len(silent) == 1 else f"ranks {named} were"
-            why = f"{ranks} killed, ran out of memory, or did not answer for {self._place.seconds:g} s"
+            seconds = self._place.seconds
+            why = f"{ranks} killed, ran out of memory, or did not answer for {seconds:g} s"
         else:
             why = f"all ranks live, so their network failed: {reason.splitlines()[0]}"
         return RankError(
-            f"{self._where}: {what} failed: {why}; checkpoints are as they were: go on with --resume"
+            f"{self._where}: {what} failed: {why}; checkpoints are as they were, go on with "
+            "--resume"
         )

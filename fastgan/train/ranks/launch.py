@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import cast
 
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from fastgan.errors import ConfigError, RankError
 from fastgan.train.ranks.alone import Ranks
@@ -91,7 +94,7 @@ def joined() -> Iterator[Ranks]:
         return
     if dist.is_initialized():
         raise ConfigError("torch.distributed is in use already: fit joins torchrun's ranks itself")
-    store = dist.PrefixStore(f"fastgan/{next(_joins)}", _open_store(place))
+    store = PrefixStore(f"fastgan/{next(_joins)}", _open_store(place))
     ranks = RankGroup(Meeting(store, place.rank, place.world), store, place)
     try:
         yield ranks
@@ -104,12 +107,12 @@ def joined() -> Iterator[Ranks]:
         ranks.leave()
 
 
-def _open_store(place: Place) -> dist.Store:
+def _open_store(place: Place) -> Store:
     host, port = place.store
     limit = timedelta(seconds=place.seconds)
     try:
-        store: dist.Store = next(dist.rendezvous("env://", place.rank, place.world, timeout=limit))[0]
-        return store
+        found = next(rendezvous("env://", place.rank, place.world, timeout=limit))
+        return cast(Store, found[0])
     except (RuntimeError, ValueError) as error:
         line = str(error).splitlines()[0]
         what = f"rank {place.rank} of {place.world}: no store at {host}:{port}"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import torch.distributed as dist
+from torch.distributed.distributed_c10d import Store
 
 from fastgan.errors import FastganError, RankError
 from fastgan.train.signals import Interruption
@@ -37,7 +37,7 @@ class Meeting:
         count: of ranks.
     """
 
-    def __init__(self, store: dist.Store, index: int, count: int) -> None:
+    def __init__(self, store: Store, index: int, count: int) -> None:
         self._store, self.index, self.count = store, index, count
         self.interruption: Interruption | None = None
 

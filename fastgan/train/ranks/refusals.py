@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastgan.errors import ConfigError
+from fastgan.gans import Variant
 
 __all__ = ["require_divisible", "require_separable"]
 
@@ -23,12 +21,17 @@ def require_divisible(batch_size: int, count: int) -> None:
     )
 
 
-def require_separable(modules: Mapping[str, nn.Module], batch_size: int, count: int) -> None:
-    """Raise ConfigError where a module lets volumes of different ranks see each other."""
+def require_separable(variant: Variant, batch_size: int, count: int) -> None:
+    """Raise ConfigError where volumes of different ranks would see each other, or draws repeat."""
     if count == 1:
         return
+    if not getattr(variant, "sharded", False):
+        raise ConfigError(
+            f"{type(variant).__name__} cannot be trained by {count} ranks: it does not say "
+            "`sharded`, that it takes the rows of `draws.shard` of all it draws; start one process"
+        )
     own = batch_size // count
-    for name, module in modules.items():
+    for name, module in variant.modules.items():
         group = getattr(module, "group", 0)
         if isinstance(group, int) and group and own % group:
             raise ConfigError(
