@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import io
 import os
 import pickle
@@ -64,13 +65,13 @@ def together(
         **environment,
     }
     folder.mkdir(exist_ok=True)
-    children = [_forked(rank, work, folder, variables) for rank in range(count)]
+    children = [_forked(rank, work, folder, variables, seconds) for rank in range(count)]
     until = time.monotonic() + seconds
     ended = []
     try:
         for rank, child in enumerate(children):
             code = _waited(child, until)
-            assert code is not None, f"rank {rank} hangs"
+            assert code is not None, f"rank {rank} hangs: {(folder / f'{rank}.err').read_text()}"
             result = folder / f"{rank}.pickle"
             made = pickle.loads(result.read_bytes()) if result.exists() else None
             ended.append(Ended(code, (folder / f"{rank}.err").read_text(), made))
@@ -90,7 +91,11 @@ def results(ended: list[Ended]) -> list[Any]:
 
 
 def _forked(
-    rank: int, work: Callable[[int], object], folder: Path, variables: dict[str, str]
+    rank: int,
+    work: Callable[[int], object],
+    folder: Path,
+    variables: dict[str, str],
+    seconds: float,
 ) -> int:
     pid = os.fork()
     if pid:
@@ -100,6 +105,7 @@ def _forked(
         os.environ.update(variables, RANK=str(rank), LOCAL_RANK=str(rank))
         errors = os.open(folder / f"{rank}.err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(errors, 2)
+        faulthandler.dump_traceback_later(seconds - 5.0, file=errors)
         result = work(rank)
         (folder / f"{rank}.pickle").write_bytes(pickle.dumps(result))
         code = 0
