@@ -53,15 +53,14 @@ def together(
 ) -> list[Ended]:
     """Run `work(rank)` in forked processes that have torchrun's variables; fails if one hangs."""
     torch.set_num_threads(1)
-    # As torchrun's agent: the store outlives every rank.
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    agent, port = _agent()
     variables = {
         "TORCHELASTIC_RUN_ID": "test",
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(store.port),
+        "MASTER_PORT": str(port),
         **environment,
     }
     folder.mkdir(exist_ok=True)
@@ -76,7 +75,7 @@ def together(
             made = pickle.loads(result.read_bytes()) if result.exists() else None
             ended.append(Ended(code, (folder / f"{rank}.err").read_text(), made))
     finally:
-        for child in children:
+        for child in (*children, agent):
             with contextlib.suppress(ChildProcessError, ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
@@ -88,6 +87,25 @@ def results(ended: list[Ended]) -> list[Any]:
     for rank, one in enumerate(ended):
         assert one.code == 0, f"rank {rank}: {one.stderr}"
     return [one.result for one in ended]
+
+
+def _agent() -> tuple[int, int]:
+    """A process with a store that outlives every rank, as torchrun's agent has; its id and port.
+
+    Not a thread of this process: a child forked beside it may find a lock held for ever.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        os.write(writing, str(store.port).encode())
+        while True:
+            signal.pause()
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        # The child keeps its end open, so what it writes is read as it comes.
+        port = int(os.read(pipe.fileno(), 16))
+    return pid, port
 
 
 def _forked(
