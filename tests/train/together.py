@@ -48,10 +48,20 @@ def together(
     work: Callable[[int], object],
     folder: Path,
     *,
-    seconds: float = 40.0,
+    seconds: float = 60.0,
+    left: tuple[int, ...] = (),
     **environment: str,
 ) -> list[Ended]:
-    """Run `work(rank)` in forked processes that have torchrun's variables; fails if one hangs."""
+    """Run `work(rank)` in forked processes that have torchrun's variables; fails if one hangs.
+
+    Args:
+        count: of ranks.
+        work: what each does.
+        folder: for what they print and give.
+        seconds: after which they hang.
+        left: ranks that are meant to hang; killed when the others have ended.
+        environment: further variables.
+    """
     torch.set_num_threads(1)
     agent, port = _agent()
     variables = {
@@ -69,6 +79,8 @@ def together(
     ended = []
     try:
         for rank, child in enumerate(children):
+            if rank in left:
+                continue
             code = _waited(child, until)
             assert code is not None, f"rank {rank} hangs: {(folder / f'{rank}.err').read_text()}"
             result = folder / f"{rank}.pickle"

@@ -18,7 +18,7 @@ from fastgan.errors import ConfigError, RankError
 from fastgan.random import Shard
 from fastgan.train.ranks.alone import Metrics, Ranks
 from fastgan.train.ranks.bucket import Bucket
-from fastgan.train.ranks.meeting import Meeting
+from fastgan.train.ranks.meeting import EndedElsewhere, Meeting
 from fastgan.train.signals import Interruption
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ PATIENCE = 600.0
 """Seconds, where a rank may have good reasons to be late: its first step, a checkpoint's disk."""
 PREPARING = 86400.0
 """Seconds to wait at the beginning, where the first rank may prepare volumes by the thousand."""
-ROLL_CALL = 3.0
+ROLL_CALL = 5.0
 """Seconds in which a rank that lives notices that the connections are gone."""
 _T = TypeVar("_T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -212,6 +212,7 @@ class RankGroup(Ranks):
                 )
 
     def _together(self, what: str, begin: Callable[[], dist.Work | None]) -> None:
+        work = None
         try:
             work = begin()
             if work is not None:
@@ -219,6 +220,8 @@ class RankGroup(Ranks):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            # It holds the connections open.
+            work = None
             raise self._lost(what, str(error)) from error
 
     def _lost(self, what: str, reason: str) -> RankError:
@@ -228,6 +231,9 @@ class RankGroup(Ranks):
         # Closed connections are noticed at once by those that still wait for this rank.
         self.leave()
         silent = self.meeting.silent("lost", ROLL_CALL)
+        if any(rank not in silent for rank in range(self.index)):
+            # The first rank that lives speaks for all.
+            raise EndedElsewhere(RankError.exit_code)
         if silent:
             named = ", ".join(map(str, silent))
             ranks = f"rank {named} was" if len(silent) == 1 else f"ranks {named} were"

@@ -15,6 +15,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from fastgan.errors import ConfigError, RankError
+from fastgan.guarded import typed
 from fastgan.train.ranks.alone import Ranks
 from fastgan.train.ranks.group import RankGroup
 from fastgan.train.ranks.meeting import EndedElsewhere, Meeting
@@ -22,8 +23,11 @@ from fastgan.train.ranks.meeting import EndedElsewhere, Meeting
 __all__ = ["Place", "joined", "launched"]
 
 TIMEOUT = "FASTGAN_RANK_TIMEOUT"
-SECONDS = 25.0
+SECONDS = 20.0
 """By default; torchrun kills what is left 30 s later, so all ranks end within a minute."""
+
+LATE = 4.0
+"""Times as long it may take until all are there: they load their libraries first."""
 
 _joins = itertools.count()
 
@@ -97,7 +101,10 @@ def joined() -> Iterator[Ranks]:
     store = PrefixStore(f"fastgan/{next(_joins)}", _open_store(place))
     ranks = RankGroup(Meeting(store, place.rank, place.world), store, place)
     try:
-        yield ranks
+        ranks.meeting.exchange("here", {}, LATE * place.seconds, "at the beginning")
+        # So that the others are told what the command line will say.
+        with typed("train"):
+            yield ranks
     except (EndedElsewhere, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
