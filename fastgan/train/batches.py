@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from fastgan.data import Batch
 from fastgan.data.normalise import Normalisation
-from fastgan.random import Draws
+from fastgan.random import Draws, Shard
 from fastgan.spans import span
 
 __all__ = ["Batches", "TrainingSet"]
@@ -34,6 +35,15 @@ class TrainingSet(Protocol):
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
         """`batch_size` volumes, drawn by `rng` alone."""
+
+
+class ReadByRows(TrainingSet, Protocol):
+    """A data set that reads, of the batch it draws, what one of several processes needs."""
+
+    def sample(
+        self, batch_size: int, rng: np.random.Generator, shard: Shard | None = None
+    ) -> Batch:
+        """The volumes and labels of the shard; positions are those of the whole batch."""
 
 
 class Batches:
@@ -59,6 +69,7 @@ class Batches:
     ) -> None:
         self._source, self._batch_size, self._draws = source, batch_size, draws
         self._device = device
+        self._reads_rows = "shard" in inspect.signature(source.sample).parameters
         self._ahead: dict[tuple[int, str], Future[Batch]] = {}
         ahead = device.type == "cuda" if ahead is None else ahead
         self._worker = ThreadPoolExecutor(1, "fastgan-data") if ahead else None
@@ -97,16 +108,19 @@ class Batches:
             self._worker.shutdown(wait=True, cancel_futures=True)
 
     def _draw(self, step: int, purpose: str) -> Batch:
-        batch = self._sample(step, purpose)
-        if self._draws.shard.count > 1:
-            batch = _each_tensor(batch, self._draws.shard.of)
+        batch = self._sample(step, purpose, self._draws.shard)
         if self._device.type != "cuda":
             return batch
         # Pinned memory lets the copy run beside the kernels.
         return _each_tensor(batch, Tensor.pin_memory)
 
-    def _sample(self, step: int, purpose: str) -> Batch:
-        return self._source.sample(self._batch_size, self._draws.numpy(step, f"batch/{purpose}"))
+    def _sample(self, step: int, purpose: str, shard: Shard | None = None) -> Batch:
+        rng = self._draws.numpy(step, f"batch/{purpose}")
+        if shard is None or shard.count == 1:
+            return self._source.sample(self._batch_size, rng)
+        if self._reads_rows:
+            return cast(ReadByRows, self._source).sample(self._batch_size, rng, shard)
+        return _each_tensor(self._source.sample(self._batch_size, rng), shard.of)
 
     def _forget_before(self, step: int) -> None:
         for key in [key for key in self._ahead if key[0] < step]:

@@ -118,9 +118,9 @@ def fit(
         if interruption:
             number, step = interruption.signal, training.steps_done
             progress.say(f"stopped by signal {number} after {step} steps")
-    if interruption and not ranks.first:
+    if interruption.signal is not None and not ranks.first:
         # With the same code as the first, which alone says that it was stopped.
-        raise SystemExit(128 + number)
+        raise SystemExit(128 + interruption.signal)
     interruption.leave()
     return run
 
