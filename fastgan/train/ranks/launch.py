@@ -22,7 +22,6 @@ from fastgan.train.ranks.meeting import EndedElsewhere, Meeting
 
 __all__ = ["Place", "joined", "launched"]
 
-TIMEOUT = "FASTGAN_RANK_TIMEOUT"
 SECONDS = 20.0
 """By default; torchrun kills what is left 30 s later, so all ranks end within a minute."""
 
@@ -64,13 +63,13 @@ def launched() -> Place | None:
     rank, world = _number("RANK"), _number("WORLD_SIZE")
     if not 0 <= rank < world:
         raise ConfigError(f"RANK: {rank} is no rank of {world} processes")
-    text = os.environ.get(TIMEOUT, str(SECONDS))
+    text = os.environ.get("FASTGAN_RANK_TIMEOUT", str(SECONDS))
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0.0 < seconds < 1e6:
-        raise ConfigError(f"{TIMEOUT}: must be seconds above 0, got {text!r}")
+        raise ConfigError(f"FASTGAN_RANK_TIMEOUT: must be seconds above 0, got {text!r}")
     return Place(
         rank,
         world,
@@ -129,7 +128,7 @@ def _open_store(place: Place) -> Store:
                 "--standalone"
             ) from error
         raise RankError(
-            f"{what} within {place.seconds:g} s ({TIMEOUT}): is every node started, with the same "
+            f"{what} within {place.seconds:g} s (FASTGAN_RANK_TIMEOUT): is every node started, with the same "
             f"address? {line}"
         ) from error
 
