@@ -128,8 +128,8 @@ def _open_store(place: Place) -> Store:
                 "--standalone"
             ) from error
         raise RankError(
-            f"{what} within {place.seconds:g} s (FASTGAN_RANK_TIMEOUT): is every node started, with the same "
-            f"address? {line}"
+            f"{what} within {place.seconds:g} s (FASTGAN_RANK_TIMEOUT): is every node started, with "
+            f"the same address? {line}"
         ) from error
 
 
