@@ -128,7 +128,7 @@ def _open_store(place: Place) -> Store:
                 "--standalone"
             ) from error
         raise RankError(
-            f"{what} within {place.seconds:g} s (FASTGAN_RANK_TIMEOUT): is every node started, with "
+            f"{what} within {place.seconds:g} s (FASTGAN_RANK_TIMEOUT): is every node there, with "
             f"the same address? {line}"
         ) from error
 
