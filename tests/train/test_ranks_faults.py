@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -167,6 +168,9 @@ def test_a_rank_out_of_memory_says_so_for_all(tmp_path: Path) -> None:
     assert [one.code for one in ended] == [13, 13]
     assert "step 4: out of device memory at train.batch_size 4" in told(ended)
     assert ended[1].stderr
+    (run,) = out.iterdir()
+    last = json.loads((run / "history.jsonl").read_text().splitlines()[-1])
+    assert last["event"] == "failed" and "rank 1 ended: ResourceLimit: step 4" in last["reason"]
 
 
 def test_the_first_rank_dies_while_it_writes(

@@ -67,7 +67,9 @@ class RankGroup(Ranks):
         self._told = 0
         self._failed = False
         self._interruption: Interruption | None = None
-        self._asked: list[Tensor] = []
+        # Which signals were told with the last message of this step, and of the one before.
+        self._asked: Tensor | None = None
+        self._asked_before: Tensor | None = None
 
     def device(self, name: str) -> str:
         """The GPU of this process's place on its machine, of `auto` and `cuda`."""
@@ -153,17 +155,18 @@ class RankGroup(Ranks):
         self._together(
             "all_reduce of gradients", lambda: dist.all_reduce(bucket.numbers, async_op=True)
         )
-        loss, means, flags = bucket.spread(self.count)
-        self._asked.append(flags)
+        loss, means, self._asked = bucket.spread(self.count)
         return loss, means
 
     def stopping(self, interruption: Interruption) -> bool:
         """See Ranks; on a GPU a step later, so that the host need not wait for this one."""
         self._interruption = self.meeting.interruption = interruption
-        asked, self._asked = self._asked, []
+        asked, self._asked = self._asked, None
         if self._device.type != "cpu":
-            asked, self._asked = asked[:-1], asked[-1:]
-        for number, flag in zip(SIGNALS, asked[-1].tolist() if asked else (), strict=False):
+            asked, self._asked_before = self._asked_before, asked
+        if asked is None:
+            return False
+        for number, flag in zip(SIGNALS, asked.tolist(), strict=True):
             if flag > 0.0:
                 interruption.signal = number
                 return True
@@ -233,7 +236,7 @@ class RankGroup(Ranks):
         silent = self.meeting.silent("lost", ROLL_CALL)
         if any(rank not in silent for rank in range(self.index)):
             # The first rank that lives speaks for all.
-            raise EndedElsewhere(RankError.exit_code)
+            raise EndedElsewhere(RankError.exit_code, f"{self._where}: {what} failed: {reason}")
         if silent:
             named = ", ".join(map(str, silent))
             ranks = f"rank {named} was" if len(silent) == 1 else f"ranks {named} were"

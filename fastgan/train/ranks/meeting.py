@@ -25,7 +25,19 @@ _T = TypeVar("_T")
 
 
 class EndedElsewhere(SystemExit):
-    """Another rank has failed and says why; this one ends without a word."""
+    """Another rank has failed and says why; this one ends without a word.
+
+    Args:
+        code: the exit code of both.
+        why: for the history of the run.
+    """
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(code)
+        self._why = why
+
+    def __str__(self) -> str:
+        return self._why
 
 
 class Meeting:
@@ -57,16 +69,16 @@ class Meeting:
             EndedElsewhere: that rank has ended with an error of its own.
             RankError: it says nothing for so long.
         """
-        until, pause, told = time.monotonic() + seconds, 0.001, False
+        began, pause, told = time.monotonic(), 0.001, False
+        until = began + seconds
         while not self.posted(key, rank):
-            if self.posted("ended", rank):
-                raise EndedElsewhere(self._note("ended", rank)["code"])
+            self._end_with(rank)
             if self.interruption and not told:
                 until, told = min(until, time.monotonic() + GRACE), True
             if time.monotonic() > until:
                 raise RankError(
                     f"{doing}: rank {rank} of {self.count} was killed, or did not answer for "
-                    f"{seconds:g} s"
+                    f"{time.monotonic() - began:.0f} s"
                 )
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -90,8 +102,7 @@ class Meeting:
         while missing and time.monotonic() < until:
             missing = [rank for rank in missing if not self.posted(key, rank)]
             for rank in missing:
-                if self.posted("ended", rank):
-                    raise EndedElsewhere(self._note("ended", rank)["code"])
+                self._end_with(rank)
             time.sleep(LONGEST_PAUSE)
         return missing
 
@@ -109,11 +120,17 @@ class Meeting:
             while self.index and time.monotonic() < until:
                 for rank in range(self.index):
                     if self.posted("ended", rank) and self._note("ended", rank) == note:
-                        raise EndedElsewhere(code) from error
+                        raise EndedElsewhere(code, str(error)) from error
                 time.sleep(LONGEST_PAUSE)
         except RankError:
             # The store is gone; what there is to say is in `error`.
             return
+
+    def _end_with(self, rank: int) -> None:
+        """Raise EndedElsewhere if a rank has ended with an error of its own."""
+        if self.posted("ended", rank):
+            note = self._note("ended", rank)
+            raise EndedElsewhere(note["code"], f"rank {rank} ended: {note['text']}")
 
     def _note(self, key: str, rank: int) -> dict[str, Any]:
         text = self._ask(lambda: self._store.get(f"{key}/{rank}"))
