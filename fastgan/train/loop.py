@@ -266,12 +266,13 @@ class Training:
         steps that wrote something `refresh` is called.
         """
         train = self.config.train
+        self.ranks.heed(interruption)
         if self._saved is None:
             # Proves the disk before hours are spent, and makes the first steps resumable.
             self.save()
         clock, seen = time.perf_counter(), self.batches.count
         first = self.steps_done + 1
-        while self.steps_done < train.steps and not self.ranks.stopping(interruption):
+        while self.steps_done < train.steps and not self.ranks.stopping():
             step = self.steps_done + 1
             last = step == train.steps
             # Whether a row is kept depends on the step alone, not on where a run was resumed.

@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from fastgan.errors import ConfigError
 from fastgan.random import Shard
 from fastgan.train.ranks import joined
+from fastgan.train.ranks.bucket import Bucket
+from fastgan.train.ranks.group import RankGroup
+from fastgan.train.ranks.launch import Place
+from fastgan.train.ranks.meeting import Meeting
 from tests.train.together import counted, results, steps_of, together
 
 KINDS = ("benign", "malignant")
@@ -151,3 +156,39 @@ def test_without_torchrun_there_is_no_process_group(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("WORLD_SIZE", "1")
     with joined() as ranks:
         assert type(ranks).__name__ == "Ranks"
+
+
+def test_what_one_rank_cannot_say_is_the_mean_of_the_others() -> None:
+    def bucket(value: float, rank: int) -> Bucket:
+        gradient = torch.full((1, 2, 2, 2, 2), value).to(memory_format=torch.channels_last_3d)
+        metrics = {"both": value, "one": [nan, value][rank], "none": nan}
+        scalars = {name: torch.tensor(number) for name, number in metrics.items()}
+        return Bucket([gradient], torch.tensor(value), scalars, [0.0, float(rank)])
+
+    nan = float("nan")
+    first, second = bucket(1.0, 0), bucket(4.0, 1)
+    first.numbers += second.numbers
+    loss, metrics, flags = first.spread(2)
+    assert loss == 2.5 and (metrics["both"], metrics["one"]) == (2.5, 4.0)
+    assert metrics["none"].isnan() and flags.tolist() == [0.0, 0.5]
+    (gradient,) = first._gradients
+    assert torch.equal(gradient, torch.full((1, 2, 2, 2, 2), 2.5))
+    # A loss that is not finite stays so: all ranks leave the update out.
+    spoilt = bucket(nan, 0)
+    spoilt.numbers += second.numbers
+    assert spoilt.spread(2)[0].isnan()
+
+
+def test_a_gpu_for_each_rank_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(5, 8, 1, 4, ("node", 1), 20.0)
+    store: Any = None
+    ranks = RankGroup(Meeting(store, 5, 8), store, place)
+    assert ranks.device("cpu") == "cpu" and not ranks.first
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert ranks.device("auto") == ranks.device("cuda") == "cuda:1"
+    assert (ranks.shard.index, ranks.shard.count) == (5, 8)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match=r"4 ranks on a machine with 2 CUDA devices"):
+        ranks.device("auto")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert ranks.device("auto") == "cpu"

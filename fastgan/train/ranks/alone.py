@@ -30,6 +30,7 @@ class Ranks:
     index: int = 0
     count: int = 1
     shard: Shard = Shard()
+    _interruption: Interruption | None = None
 
     @property
     def first(self) -> bool:
@@ -65,12 +66,16 @@ class Ranks:
         """
         return loss, dict(metrics)
 
-    def stopping(self, interruption: Interruption) -> bool:
+    def heed(self, interruption: Interruption) -> None:
+        """Take note of a signal when it comes."""
+        self._interruption = interruption
+
+    def stopping(self) -> bool:
         """Whether to end after the steps done, as all ranks have agreed.
 
-        `interruption` then holds the signal, whichever of them received it.
+        What was given to `heed` then holds the signal, whichever of them received it.
         """
-        return bool(interruption)
+        return bool(self._interruption)
 
     def first_does(self, what: str, work: Callable[[], str | None]) -> str:
         """Have the first rank do something while the others wait; all get what it returned.

@@ -66,7 +66,6 @@ class RankGroup(Ranks):
         self._met: dict[str, list[int]] = {}
         self._told = 0
         self._failed = False
-        self._interruption: Interruption | None = None
         # Which signals were told with the last message of this step, and of the one before.
         self._asked: Tensor | None = None
         self._asked_before: Tensor | None = None
@@ -158,17 +157,20 @@ class RankGroup(Ranks):
         loss, means, self._asked = bucket.spread(self.count)
         return loss, means
 
-    def stopping(self, interruption: Interruption) -> bool:
-        """See Ranks; on a GPU a step later, so that the host need not wait for this one."""
+    def heed(self, interruption: Interruption) -> None:
+        """See Ranks; who waits for another rank heeds it, too."""
         self._interruption = self.meeting.interruption = interruption
+
+    def stopping(self) -> bool:
+        """See Ranks; on a GPU a step later, so that the host need not wait for this one."""
         asked, self._asked = self._asked, None
         if self._device.type != "cpu":
             asked, self._asked_before = self._asked_before, asked
-        if asked is None:
+        if asked is None or self._interruption is None:
             return False
         for number, flag in zip(SIGNALS, asked.tolist(), strict=True):
             if flag > 0.0:
-                interruption.signal = number
+                self._interruption.signal = number
                 return True
         return False
 
