@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import io
 import os
 import pickle
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from fastgan.config import parse
 from fastgan.data.dataset import Batch
 from fastgan.data.unpaired import UnpairedBatch
 from fastgan.gans import AdversarialSettings, CycleSettings, build_cycle, build_variant
-from fastgan.gans.variant import Phase, Variant
+from fastgan.gans.variant import Variant
 from fastgan.random import Draws
 from fastgan.train.loop import Training
 from fastgan.train.optim import PhaseOptimiser
@@ -157,6 +157,14 @@ def _waited(child: int, until: float) -> int | None:
     return None
 
 
+class Noted(NamedTuple):
+    """A phase, its loss, and its gradients in the order of the optimiser's parameters."""
+
+    phase: str
+    loss: float
+    gradients: list[Tensor]
+
+
 class Volumes:
     """A data set of twelve volumes of noise in two classes; of two domains, if asked."""
 
@@ -190,18 +198,6 @@ class Wide(Draws):
         return super().normal(step, purpose, shape).double()
 
 
-class Recording(Training):
-    """A training that notes the gradients which every phase hands to its optimiser."""
-
-    def _apply(self, phase: Phase, optimiser: PhaseOptimiser, loss: Tensor) -> None:
-        noted = {name: p.grad.clone() for name, p in optimiser.parameters.items()}
-        self.noted.append((phase.name, float(loss), noted))
-        # Adam divides by what little it has seen: where a gradient is nearly zero, rounding decides
-        # the sign of an update. In float32 every phase is therefore compared at the same weights.
-        if loss.dtype == torch.float64:
-            super()._apply(phase, optimiser, loss)
-
-
 def game(settings: dict[str, Any], classes: tuple[str, ...] = ()) -> Variant:
     """Small networks and the game between them; a cyclegan where `settings` have translators."""
     if "translator_channels" in settings:
@@ -229,8 +225,12 @@ def steps_of(
     steps: int = 1,
     measured: bool = True,
     ranks: Ranks | None = None,
-) -> list[tuple[str, float, dict[str, Tensor]]]:
-    """The phases of the first steps: name, loss, and gradients by parameter."""
+) -> list[Noted]:
+    """What every phase of the first steps hands to its optimiser.
+
+    Adam divides by what little it has seen: where a gradient is nearly zero, rounding decides the
+    sign of an update. In float32 every phase is therefore noted at the first weights.
+    """
     data = Volumes(classes, domains=2 if "translator_channels" in settings else 1)
     data.volumes = data.volumes.to(dtype)
     variant = game(settings, classes)
@@ -238,14 +238,35 @@ def steps_of(
         module.to(dtype)
     config = parse({"train": {"batch_size": batch, "device": "cpu", "steps": 10}})
     nowhere: Any = SimpleNamespace(path=Path("nowhere"))
-    training = Recording(variant, data, config, nowhere, torch.device("cpu"), {}, ranks)
-    training.noted = []
+    training = Training(variant, data, config, nowhere, torch.device("cpu"), {}, ranks)
     if dtype == torch.float64:
         training.draws = Wide(config.seed, training.ranks.shard)
     variant.measured = measured
-    for _ in range(steps):
-        training.advance()
-    return training.noted
+    with noted(training.ranks) as found, contextlib.ExitStack() as stack:
+        if dtype == torch.float32:
+            stack.enter_context(patch.object(PhaseOptimiser, "step", lambda *_: None))
+        for _ in range(steps):
+            training.advance()
+    return found
+
+
+@contextlib.contextmanager
+def noted(ranks: Ranks) -> Iterator[list[Noted]]:
+    """What `ranks` average in the block, afterwards."""
+    found: list[Noted] = []
+    enter, mean, phases = ranks.enter, ranks.mean, []
+
+    def entering(step: int, phase: str) -> None:
+        phases.append(phase)
+        enter(step, phase)
+
+    def averaging(gradients: Sequence[Tensor], loss: Tensor, metrics: Any) -> Any:
+        averaged = mean(gradients, loss, metrics)
+        found.append(Noted(phases[-1], float(averaged[0]), [g.clone() for g in gradients]))
+        return averaged
+
+    with patch.multiple(ranks, enter=entering, mean=averaging):
+        yield found
 
 
 @contextlib.contextmanager
@@ -270,9 +291,3 @@ def counted() -> Iterator[list[tuple[str, int]]]:
     finally:
         for name, function in before.items():
             setattr(dist, name, function)
-
-
-def quiet() -> Any:
-    from fastgan.train.progress import Progress
-
-    return Progress(1, stream=io.StringIO())
