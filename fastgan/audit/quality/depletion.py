@@ -87,7 +87,8 @@ class Ranked:
             spread += variance
         if len(found) > 1:
             found.append(_standard(total, spread))
-        return np.concatenate(found, axis=1) * np.tile(self.weights, SCORES * len(found))
+        out: Floats = np.concatenate(found, axis=1) * np.tile(self.weights, SCORES * len(found))
+        return out
 
     def fewer(self, found: Floats, critical: float, made: Bools, below: float) -> Cell | None:
         """The surest place where statistics [K] of generated volumes `made` [N] exceed a value and

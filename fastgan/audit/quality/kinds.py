@@ -47,7 +47,7 @@ class Stratum(NamedTuple):
     """Whether it is a tenth, or a fifth that ties have left with less than `WHOLE`."""
     worth: float
     """As many patients of equal weight would say as much of the share."""
-    count: int
+    total: int
     """Generated volumes in all parts together."""
 
 
@@ -212,7 +212,7 @@ def _ratios(strata: list[Stratum], tail: float) -> tuple[Floats, Floats, Floats]
     """
     share, made, worth, count = (
         np.array([getattr(s, name) for s in strata], np.float64)
-        for name in ("patients", "made", "worth", "count")
+        for name in ("patients", "made", "worth", "total")
     )
     angle = np.arcsin(np.sqrt((made + 0.375) / (count + 0.75)))
     reach = NormalDist().inv_cdf(1 - tail) * 0.5 * np.sqrt(1 / count + 1 / worth)
@@ -276,7 +276,7 @@ def _table(strata: list[Stratum], ratio: Floats, low: Floats, high: Floats) -> T
             strata[i].axis,
             strata[i].part,
             f"{strata[i].patients:.0%}",
-            f"{strata[i].made / strata[i].count:.0%}",
+            f"{strata[i].made / strata[i].total:.0%}",
             f"{ratio[i]:.2f}",
             "" if strata[i].narrow else f"{low[i]:.2f}",
             f"{high[i]:.2f}",
