@@ -113,7 +113,10 @@ class Measured:
         """A line of the table, within the range that the measure has."""
         value, patients = self.values[name], self.patients[name]
         if name == "likelihood":  # 0 for patients, by definition
-            value, patients = value - float(patients.mean()), patients - patients.mean()
+            value, patients = (
+                value - float(patients.mean()),
+                np.round(patients - patients.mean(), 9),
+            )
         least = -math.inf if name == "likelihood" else 0.0
         most = 1.0 if name in SHARES else math.inf
         reach = WITHIN * self.errors[name]

@@ -83,7 +83,7 @@ def similarity_table(made: Cohort, patients: Cohort, classes: Sequence[str], rng
         classes: names of the labels.
         rng: random numbers.
 
-    Cost: five products with a window of 11 voxels along each axis, a pair and scale.
+    Cost: 15 products of the voxels with a matrix of an axis, a pair and scale.
 
     Source: Odena, Olah and Shlens 2017, "Conditional image synthesis with auxiliary classifier
     GANs", who compare classes by it.
@@ -143,11 +143,17 @@ def _factors(x: Tensor, y: Tensor, value_range: float) -> tuple[Tensor, Tensor]:
 
 def _smoothed(x: Tensor) -> Tensor:
     """[N, 1, D, H, W] under the window, which is a product of three one-dimensional ones."""
-    steps = torch.arange(_WINDOW, dtype=x.dtype) - (_WINDOW - 1) / 2
-    window = torch.exp(-(steps**2) / (2 * _SIGMA**2))
-    window = window / window.sum()
-    for axis in range(3):
-        shape = [1, 1, 1, 1, 1]
-        shape[axis + 2] = _WINDOW
-        x = F.conv3d(x, window.view(shape))
+    for _ in range(3):
+        # Every axis is the last once; a product with a matrix is much faster than a convolution.
+        x = (x @ _window(x.shape[-1])).movedim(-1, 2)
     return x
+
+
+def _window(size: int) -> Tensor:
+    """[size, size - 10] of which column i is the window that begins at i."""
+    steps = torch.arange(_WINDOW, dtype=torch.float64) - (_WINDOW - 1) / 2
+    weights = torch.exp(-(steps**2) / (2 * _SIGMA**2))
+    out = torch.zeros(size, size - _WINDOW + 1, dtype=torch.float64)
+    for i in range(out.shape[1]):
+        out[i : i + _WINDOW, i] = weights / weights.sum()
+    return out
