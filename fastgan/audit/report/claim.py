@@ -94,8 +94,7 @@ def _of_the_run(record: Record, known: Mapping[str, Fact]) -> dict[int, Answer]:
     ):
         said = [known[name] for name in names if name in known]
         if said:
-            texts = [f.value if len(names) == 1 else f"{f.what} {f.value}" for f in said]
-            out[number] = Answer("; ".join(texts), said[0].by)
+            out[number] = Answer("; ".join(f"{f.what} {f.value}" for f in said), said[0].by)
     if "seed" in known:
         seed = known["seed"]
         out[24] = Answer(f"drawn at random, seed {seed.value}", seed.by)
@@ -117,7 +116,7 @@ def _of_the_audit(record: Record) -> dict[int, Answer]:
     ]
     bad = [f"{f.key} ({f.verdict})" for f in record.findings if f.verdict in ("fail", "warn")]
     said = {
-        9: f"brought to {size[0]} voxels of {size[1]} mm, values to -1 to 1",
+        9: f"brought to {size[0]} voxels of {size[1]} mm, values between -1 and 1",
         13: f"{record.options['modality']}; protocol: {TO_FILL_IN}",
         20: (
             "subject; leakage.subjects and leakage.duplicates look for slips"

@@ -52,12 +52,12 @@ def test_the_44_items_in_their_order(found) -> None:
 
 def test_what_the_run_knows_is_said_with_its_source(found) -> None:
     said = answers(found, FACTS)
-    assert said[7][1:] == ("lidc-nodules", RUN)
+    assert said[7][1:] == ("source lidc-nodules", RUN)
     assert "dcgan" in said[22].value and "wgan_gp" in said[22].value
     assert "seed 7" in said[24].value and said[23].value.startswith("fastgan ")
     for value in ("wasserstein", "gradient, weight 10", "4000", "16", "float32", "flip"):
         assert value in said[25].value
-    assert said[19].value == "20% of the subjects"
+    assert said[19].value == "held out 20% of the subjects"
     assert said[20].value.startswith("subject")
     assert "2 x 3 x 4 voxels of 1.5 x 1.5 x 2 mm" in said[9].value
     assert "4 volumes of 2 subjects" in said[32].value and said[32].by == "this audit"
@@ -79,7 +79,7 @@ def test_nothing_is_said_of_another_program(found) -> None:
     said = answers(found, FOREIGN)
     for item in (22, 24, 25, 26):
         assert said[item].value == TO_FILL_IN and said[item].by == "", item
-    assert said[7].value == "manifest.csv" and said[19].value == TO_FILL_IN
+    assert said[7].value == "source manifest.csv" and said[19].value == TO_FILL_IN
 
 
 def test_subjects_without_names_and_quick_audits_are_told(found) -> None:

@@ -203,9 +203,10 @@ def figures_table(
 
 def _row(name: str, value: float, ends: tuple[float, float], patients: Floats) -> Row:
     low, high = np.quantile(patients, [0.025, 0.975])
+    mean = round(float(patients.mean()), 9) + 0.0  # not 1e-14, nor -0, in place of 0
     return (
         name,
         f"{value:.3g}",
         f"[{ends[0]:.3g}, {ends[1]:.3g}]",
-        f"{patients.mean():.3g} [{low:.3g}, {high:.3g}]",
+        f"{mean:.3g} [{low:.3g}, {high:.3g}]",
     )

@@ -101,7 +101,7 @@ def similarity_table(made: Cohort, patients: Cohort, classes: Sequence[str], rng
     )
     return Table(
         "Structural similarity of pairs within a class",
-        ("class", "generated", "pairs", "patients", "pairs"),
+        ("class", "generated", "generated pairs", "patients", "pairs of patients"),
         rows,
         "MS-SSIM, 1 for equal volumes, mean [95 % interval]: generated pairs that are more alike "
         "than those of patients lack variety. Masks agree in their empty background, so theirs is "
