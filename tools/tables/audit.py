@@ -240,6 +240,17 @@ def lesion_axes(files: list[Any]) -> list[str]:
     )
 
 
+def lesion_reader(files: list[Any]) -> list[str]:
+    """What a network reads of the size of lesions, within a class."""
+    rows = {(row["family"], row["class"]): row["correlation"] for row in _rows(files)}
+    classes = list(dict.fromkeys(name for _, name in rows))
+    families = list(dict.fromkeys(family for family, _ in rows))
+    return table(
+        ["correlation, within", *families],
+        [[name, *(f"{rows[family, name]:.2f}" for family in families)] for name in classes],
+    )
+
+
 def generated_labels(files: list[Any]) -> list[str]:
     """What is said of generated labels, by how many are wrong and how clear the volumes are."""
     verdicts = ("fail", "warn", "cannot tell", "pass")
@@ -276,5 +287,6 @@ RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
     "quality_power": quality_power,
     "quality_sizes": quality_sizes,
     "lesion_axes": lesion_axes,
+    "lesion_reader": lesion_reader,
     "generated_labels": generated_labels,
 }

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastgan.arrays import Bools, Floats, Integers
 from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Finding, Outcome, Question, Table
+from fastgan.audit.judgement import Control, Finding, Outcome, Question, Table
 from fastgan.audit.quality.axes import Pair, axes_of
 from fastgan.audit.quality.depletion import CUTS, Cell, Depletion, Ranked
 from fastgan.audit.quality.left_out import planted_kinds
@@ -64,7 +64,9 @@ def judge_kinds(evidence: Evidence, options: Options) -> Finding:
         permutations=options.permutations,
         rng=options.rng("quality/fewer"),
     )
-    planted = () if options.quick else planted_kinds(ranked, drawn, test, evidence, options)
+    planted: tuple[Control, ...] = ()
+    if not options.quick:
+        planted = planted_kinds(ranked, drawn, test, list(axes), evidence, options)
     # Narrow parts may condemn; too few patients are in one to acquit it.
     low[[s.narrow for s in strata]] = np.inf
     least = int(low.argmin())
@@ -96,9 +98,21 @@ def judge_kinds(evidence: Evidence, options: Options) -> Finding:
         ),
         limits=(
             "What none of these axes sees is not covered: a rare anatomy of ordinary size and "
-            "brightness. How large a lesion is a picture tells only in part; the planted trait "
-            "stands for it, which the axes see in part, too."
+            f"brightness. {_of_lesions(evidence)}"
         ),
+    )
+
+
+def _of_lesions(evidence: Evidence) -> str:
+    """What is known of lesions' sizes."""
+    if evidence.traits:
+        return (
+            f"The volumes' owner measured {', '.join(evidence.traits)}: of lesions no more is said "
+            "than that, and as well as it was measured; no other trait was planted."
+        )
+    return (
+        "How large a lesion is a picture tells only in part; the planted trait stands for it, "
+        "which the axes see in part, too. Sizes that were measured (--measured) would tell."
     )
 
 
