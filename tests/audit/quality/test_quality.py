@@ -119,6 +119,26 @@ def test_figures_for_reviewers_stand_in_tables(clean):
     assert [row[0] for row in similar.rows] == ["all"]
 
 
+def figures_of(evidence: Evidence) -> dict[str, tuple]:
+    (table,) = verdicts(evidence, quick=True)["distance"].finding.tables
+    return {name: rest for name, *rest in table.rows}
+
+
+def test_figures_of_odd_sets_are_numbers_or_a_reason(clean):
+    made = clean.generated
+    for values in (made.values[:1].repeat(40, 0), np.zeros_like(made.values)):
+        found = figures_of(
+            dataclasses.replace(clean, generated=dataclasses.replace(made, values=values))
+        )
+        assert "nan" not in str(found) and "inf" not in str(found)
+        assert float(found["recall"][0]) < 0.5 < float(found["Frechet distance"][0])
+    few = dataclasses.replace(clean, training=clean.training.subset(np.arange(22)))
+    found = figures_of(few)
+    assert float(found["kernel distance"][0]) < 5
+    reason = "not available: coverage: needs more than 5 volumes, got 20 and 5"
+    assert {row[0] for name, row in found.items() if name != "kernel distance"} == {reason}
+
+
 def test_figures_change_no_verdict(clean, monkeypatch):
     """They are context: without them every finding says the same."""
     before = {key: (s.verdict, s.sentence) for key, s in verdicts(clean).items()}
