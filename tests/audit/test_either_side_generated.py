@@ -193,11 +193,11 @@ def test_distance_to_patients(value, spread, verdict, monkeypatch) -> None:
         def resampled(self, *_: object) -> np.ndarray:
             return np.r_[np.full(10, spread), np.full(10, -spread)]
 
-    floors = dict.fromkeys(
-        ("kernel", "frechet", "precision", "recall", "density", "coverage"), np.linspace(0, 1, 1001)
-    )
     monkeypatch.setattr(wing, "KernelDistance", Told)
-    monkeypatch.setattr(wing._Patients, "floors", lambda *_: floors)
+    dealt = wing._Patients.floors
+    monkeypatch.setattr(
+        wing._Patients, "floors", lambda *given: (np.linspace(0, 1, 1001), dealt(*given)[1])
+    )
     case = evidence(noise(30, 0), noise(30, 1), noise(30, 2))
     found = wing._compared(case, Options(quick=True))
     assert unplanted(found[0]) == verdict
