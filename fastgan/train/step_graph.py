@@ -90,6 +90,8 @@ def obstacle(variant: Variant, device: torch.device, draws: Draws) -> str | None
     """Why steps of this variant cannot be captured; None where they can."""
     if (reason := obstacle_of(device)) is not None:
         return reason
+    if draws.shard.count > 1:
+        return "several processes exchange gradients within a step"
     if variant.recipe(0, draws) is None:
         return "this variant draws while its phases run"
     phases, recipe = (_definer(type(variant), name) for name in ("phases", "recipe"))

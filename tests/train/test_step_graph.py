@@ -16,7 +16,7 @@ from fastgan.config import Config, parse
 from fastgan.data import Batch
 from fastgan.errors import ConfigError, NumericsError
 from fastgan.gans import CycleSettings, adversarial, build_cycle
-from fastgan.random import Draws
+from fastgan.random import Draws, Shard
 from fastgan.train import checkpoint, describe, fit
 from fastgan.train.build import variant_of
 from fastgan.train.loop import Training
@@ -288,6 +288,8 @@ def test_obstacles(tmp_path: Path) -> None:
     draws = Draws(0)
     assert obstacle(one.variant, CPU, draws) == "the device is cpu, not a GPU of NVIDIA's"
     assert obstacle(one.variant, gpu, draws) is None
+    shared = Draws(0, Shard(1, 2))
+    assert str(obstacle(one.variant, gpu, shared)).startswith("several processes exchange")
     cycle = build_cycle(CycleSettings(), shape=(8, 8, 8), channels=1, seed=0)
     assert "draws while its phases run" in str(obstacle(cycle, gpu, draws))
     kind = type("Other", (type(one.variant),), {"phases": lambda *_: iter(())})
