@@ -99,10 +99,10 @@ class Figure(NamedTuple):
 # `before`: counted alike when each draw was a copy, each use of a weight a cast, and metrics were
 # computed in every step.
 FIGURES = {
-    ("float32", True): Figure(450, 813, 475),
-    ("bfloat16", True): Figure(450, 1072, 546),
-    ("float32", False): Figure(800, 1616, 713),
-    ("bfloat16", False): Figure(800, 1811, 792),
+    ("float32", True): Figure(450, 813, 479),
+    ("bfloat16", True): Figure(450, 1072, 550),
+    ("float32", False): Figure(800, 1616, 717),
+    ("bfloat16", False): Figure(800, 1811, 796),
 }
 
 
