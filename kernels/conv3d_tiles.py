@@ -1,0 +1,209 @@
+"""What the convolution's Triton kernels serve, and how they cut it into tiles of programs.
+
+Tiles and splits depend on shapes and on the GPU's shared memory alone, and sums meet in a fixed
+order, so results are the same bits in every run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from fastgan.errors import ConfigError
+from fastgan.kernels.tiles import OPTIONS
+
+__all__ = [
+    "DTYPES",
+    "PRECISIONS",
+    "SHARED",
+    "Cut",
+    "checked",
+    "gather_cut",
+    "obstacle",
+    "output_size",
+    "shared_memory",
+    "wgrad_cut",
+]
+
+# float64 is for tests, in the interpreter.
+DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+# Of products of float32: three TF32 products, which keep float32's digits; one; or none.
+PRECISIONS = ("tf32x3", "tf32", "ieee")
+# Taps an axis: their places in the volume are four bits.
+_TAPS, _STRIDES = (1, 3, 4), (1, 2)
+# Channels of a tensor core's step; also what makes every access 16 bytes wide.
+_CHANNELS = 16
+# Bytes of shared memory that a block of an H100 may have; what is taken where no GPU says less.
+SHARED = 232448
+# About four programs for each of an H100's 132 multiprocessors, beyond which they take several
+# tiles: fewer partial sums.
+_PROGRAMS = 512
+# The second dimension of a grid, which counts samples.
+_MOST_PROGRAMS = 65535
+_MOST_ELEMENTS = 2**31
+
+
+class Cut(NamedTuple):
+    """Tile of a program, and how many there are."""
+
+    block_m: int  # voxels; in the weight gradient taps x channels of x
+    block_n: int  # channels written; in the weight gradient those of g
+    block_k: int  # summed in a step: channels read; in the weight gradient voxels
+    warps: int
+    stages: int  # steps that are read at once
+    chunk: int  # tiles (in the weight gradient: steps) of a program
+    splits: int  # chunks of a sample
+
+    @property
+    def options(self) -> dict[str, int | bool]:
+        """Of a launch."""
+        return OPTIONS | {"num_warps": self.warps, "num_stages": self.stages}
+
+
+def output_size(
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> tuple[int, ...]:
+    """D', H', W' of a convolution."""
+    axes = zip(size, kernel, stride, padding, strict=True)
+    return tuple((n + 2 * p - k) // s + 1 for n, k, s, p in axes)
+
+
+def obstacle(
+    x: Sequence[int],  # [B, C, D, H, W] of the convolution's input
+    weight: Sequence[int],  # [K, C, kD, kH, kW]
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int] = (1, 1, 1),
+    groups: int = 1,
+) -> str | None:
+    """Why these kernels cannot take a convolution of such shapes: None when they can."""
+    what = None
+    if len(x) != 5 or len(weight) != 5 or x[1] != weight[1] * groups:
+        what = f"x [B, C, D, H, W] and weight [K, C, kD, kH, kW], got {[*x]} and {[*weight]}"
+    elif set(dilation) != {1} or groups != 1:
+        what = f"dilation 1 and groups 1, got {[*dilation]} and {groups}"
+    elif weight[0] % _CHANNELS or weight[1] % _CHANNELS:
+        what = f"multiples of {_CHANNELS} channels, got {weight[1]} and {weight[0]}"
+    elif any(k not in _TAPS for k in weight[2:]) or any(s not in _STRIDES for s in stride):
+        what = f"kernels of 1, 3 or 4 and strides of 1 or 2, got {[*weight[2:]]} and {[*stride]}"
+    elif any(not 0 <= p < k for p, k in zip(padding, weight[2:], strict=True)):
+        what = f"padding from 0 to below the kernel {[*weight[2:]]}, got {[*padding]}"
+    elif x[0] > _MOST_PROGRAMS:
+        what = f"at most {_MOST_PROGRAMS:,} samples, got {x[0]:,}"
+    if what is None:
+        size = output_size(x[2:], weight[2:], stride, padding)
+        most = max(math.prod(x[1:]), weight[0] * math.prod(size), math.prod(weight))
+        if most >= _MOST_ELEMENTS:
+            what = f"samples and weights of fewer than 2^31 elements, got {most:,}"
+        elif min(size) < 1:
+            what = f"volumes no smaller than the kernel, got {[*x[2:]]}"
+    return None if what is None else f"conv3d has Triton kernels for {what}"
+
+
+def checked(
+    x: Sequence[int],
+    weight: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    precision: str,
+    *volumes: Tensor | None,
+) -> None:
+    """Raises ConfigError where kernels cannot take a convolution, or one of its volumes."""
+    if reason := obstacle(x, weight, stride, padding):
+        raise ConfigError(reason)
+    given = [v for v in volumes if v is not None]
+    for v in given:
+        if v.dtype not in DTYPES or v.dtype != given[0].dtype or v.device != given[0].device:
+            raise ConfigError(
+                "conv3d has Triton kernels for bfloat16, float16 and float32, all of a kind on one"
+                f" device, got {given[0].dtype} on {given[0].device} and {v.dtype} on {v.device}"
+            )
+        if not v.is_contiguous(memory_format=torch.channels_last_3d):
+            raise ConfigError(
+                "conv3d has Triton kernels for channels_last_3d, got strides"
+                f" {v.stride()} of {tuple(v.shape)}"
+            )
+    if precision not in PRECISIONS:
+        raise ConfigError(f"conv3d: precision must be one of {PRECISIONS}, got {precision!r}")
+
+
+def shared_memory(device: torch.device) -> int:
+    """Bytes that a block may have there."""
+    if device.type != "cuda":
+        return SHARED
+    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
+
+
+def gather_cut(
+    voxels: int,  # outputs of a class of a sample
+    samples: int,  # samples x classes
+    channels: tuple[int, int],  # read, written
+    width: int,  # bytes of an element
+    volumes: int,  # read: 2 where a gradient is changed into that before a norm
+    shared: int,  # bytes of shared memory
+) -> Cut:
+    """Tiles of a convolution or its input gradient."""
+    read, written = channels
+    block_m = 64 if voxels <= 64 else 128
+    block_n = min(128, triton.next_power_of_2(written))
+    # A row of 128 bytes, which is also what the tensor cores' layout of shared memory holds.
+    block_k = math.gcd(read, 64 if width == 2 else 32)
+    stages = 4
+    while stages > 1 and _stage(block_m, block_n, block_k, width, volumes) * stages > shared:
+        stages -= 1
+    if stages == 1:
+        block_m, stages = 64, 2
+        _fits(_stage(block_m, block_n, block_k, width, volumes) * stages, shared)
+    tiles = triton.cdiv(voxels, block_m)
+    programs = samples * triton.cdiv(written, block_n) * tiles
+    chunk = max(1, programs // _PROGRAMS)
+    warps = 8 if block_m * block_n >= 128 * 64 else 4
+    return Cut(block_m, block_n, block_k, warps, stages, chunk, triton.cdiv(tiles, chunk))
+
+
+def wgrad_cut(
+    voxels: int,  # outputs of a sample
+    samples: int,
+    columns: int,  # taps x channels of x
+    channels: int,  # of g
+    width: int,
+    volumes: tuple[int, int],  # read of x and of g
+    shared: int,
+) -> Cut:
+    """Tiles of a weight gradient."""
+    block_m = min(128, triton.next_power_of_2(columns))
+    block_n = min(128, triton.next_power_of_2(channels))
+    block_k, stages = (64 if width == 2 else 32), 4
+    of_x, of_g = volumes
+
+    def stage() -> int:
+        return block_k * (block_m * of_x + block_n * of_g) * width
+
+    while stages > 2 and stage() * stages > shared:
+        stages -= 1
+    while block_k > 16 and stage() * stages > shared:
+        block_k //= 2
+    _fits(stage() * stages, shared)
+    steps = triton.cdiv(voxels, block_k)
+    programs = samples * triton.cdiv(columns, block_m) * triton.cdiv(channels, block_n)
+    splits = max(1, min(steps, _PROGRAMS // programs, _MOST_PROGRAMS // samples))
+    chunk = triton.cdiv(steps, splits)
+    warps = 8 if block_m * block_n >= 128 * 64 else 4
+    return Cut(block_m, block_n, block_k, warps, stages, chunk, triton.cdiv(steps, chunk))
+
+
+def _stage(block_m: int, block_n: int, block_k: int, width: int, volumes: int) -> int:
+    return (block_m * volumes + block_n) * block_k * width
+
+
+def _fits(needed: int, shared: int) -> None:
+    if needed > shared:
+        raise ConfigError(
+            f"conv3d has Triton kernels for {needed:,} bytes of shared memory, this GPU has"
+            f" {shared:,}"
+        )
