@@ -9,6 +9,7 @@ written is summed while it is written (`kernels/conv3d_reading.py`, `kernels/con
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -128,20 +129,25 @@ def _gathered(
     if products is not None and activated is not None:
         raise ConfigError("conv3d: sums with a norm's input need a volume that is not normalised")
     norm = activated if products is None else products.norm
-    classes = stride[0] * stride[1] * stride[2] if transposed else 1
-    steps = stride if transposed else (1, 1, 1)
-    voxels = 1
-    for n, s in zip(y.shape[2:], steps, strict=True):
-        voxels *= triton.cdiv(n, s)
+    classes, steps = 1, (1, 1, 1)
+    odd = padding[2] % stride[2]
+    taps, phases, inputs = weight.shape[4], stride[2], triton.cdiv(x.shape[4], stride[2])
+    distances = (taps - 1 + odd) // stride[2] + 1
+    if transposed:
+        classes, steps, inputs = math.prod(stride), tuple(stride), x.shape[4]
+        taps, phases, odd = triton.cdiv(taps, stride[2]), 1, 0
+        distances = taps
+    *rows, outputs = (triton.cdiv(n, s) for n, s in zip(y.shape[2:], steps, strict=True))
+    row = max(inputs, outputs)
     volumes = 2 if isinstance(reading, NormGradient) else 1
     cut = gather_cut(
-        *(voxels, len(x) * classes, (channels, written), x.element_size(), volumes),
-        shared_memory(x.device),
+        *(math.prod(rows) * row, len(x) * classes, (channels, written), distances),
+        *((phases * volumes, taps), x.element_size(), shared_memory(x.device)),
     )
     partial = None
     if sums is not None:
-        rows = 3 if products is None else 2 if products.g is None else 5
-        shape = (len(x), classes * cut.splits, rows, written)
+        lines = 3 if products is None else 2 if products.g is None else 5
+        shape = (len(x), classes * cut.splits, lines, written)
         partial = x.new_empty(shape, dtype=torch.float64)
     z, coefficients, slope = reading_arguments(reading)
     normed = written if products is not None else channels
@@ -151,11 +157,9 @@ def _gathered(
         conv3d_gather_kernel[grid](
             *(x, z, coefficients, weight, bias, y, None if products is None else products.z),
             *(None if products is None else products.g, *of_norm[:4], partial, *of_norm[4:]),
-            *(*x.shape[2:], channels, *y.shape[2:], written, *padding, cut.chunk),
-            *(slope, norm_slope, *weight.shape[2:], *stride, transposed, precision),
-            *cut[:1],
-            BLOCK_C=cut.block_k,
-            BLOCK_K=cut.block_n,
+            *(*x.shape[2:], channels, *y.shape[2:], written, *padding, row, cut.chunk),
+            *(slope, norm_slope, *weight.shape[2:], *stride, odd, transposed, precision),
+            *cut[:3],
             **cut.options,
         )
     return y, partial

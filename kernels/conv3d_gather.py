@@ -1,8 +1,11 @@
 """The kernel of a 3D convolution and of its input gradient: every output gathers its taps.
 
-An implicit matrix product: BLOCK_M outputs times BLOCK_K channels, summed over taps and channels
-read. In the input gradient along a stride, outputs whose position leaves the same remainder meet
-the same taps; such a class is a convolution at stride 1, and no sum is scattered.
+An implicit matrix product, voxels times channels written, summed over taps and channels read. A
+program reads positions along rows of the input and multiplies each with the taps along W that it
+meets, a sum for each distance between input and output; at the end the sums are moved to their
+outputs and added. So what is read is normalised once for all taps of a row. In the input gradient
+along a stride, outputs whose place leaves the same remainder meet the same taps: such a class is a
+convolution at stride 1, and no sum is scattered.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ __all__ = ["conv3d_gather_kernel"]
 # Numbers of which no value is a kernel of its own; 16 divides channels by construction.
 SIZES = (
     *("gamma_stride", "beta_stride", "per_group", "D", "H", "W", "C", "OD", "OH", "OW", "K"),
-    *("PD", "PH", "PW", "chunk"),
+    *("PD", "PH", "PW", "row", "chunk"),
 )
 
 
@@ -52,6 +55,7 @@ def conv3d_gather_kernel(
     PD,
     PH,
     PW,
+    row,  # positions of a row: enough for its inputs and its outputs
     chunk,  # tiles of a program
     x_slope: tl.float64,
     slope: tl.float64,
@@ -61,19 +65,21 @@ def conv3d_gather_kernel(
     SD: tl.constexpr,
     SH: tl.constexpr,
     SW: tl.constexpr,
+    ODD: tl.constexpr,  # padding along W that is no whole stride
     TRANSPOSED: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
-    BLOCK_C: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    BLOCK_C: tl.constexpr,
 ):
-    # one program per (chunk of tiles of outputs of a class, block of channels, sample)
+    # one program per (chunk of tiles of positions of a class, block of channels, sample)
     blocks = tl.cdiv(K, BLOCK_K)
     split, splits = tl.program_id(0) // blocks, tl.num_programs(0) // blocks
     b = tl.program_id(1).to(tl.int64)
     C, K = C // 16 * 16, K // 16 * 16
     k = tl.program_id(0) % blocks * BLOCK_K + tl.arange(0, BLOCK_K)
     c = tl.arange(0, BLOCK_C)
+    local = tl.arange(0, BLOCK_M)
     exact: tl.constexpr = x.dtype.element_ty == tl.float64
     accumulator: tl.constexpr = tl.float64 if exact else tl.float32
     of_norm = mean, rstd, gamma, beta, gamma_stride, beta_stride
@@ -84,7 +90,6 @@ def conv3d_gather_kernel(
         coefficients += b * 6 * C
     if y_z is not None:
         y_z += b * OD * OH * OW * K
-        y_mu, y_scale, y_shift = normalisation(*of_norm, b, k, K, per_group)
     if y_g is not None:
         y_g += b * OD * OH * OW * K
     # Of each axis: remainder of the class, its first output and that one's input at tap 0, how many
@@ -96,30 +101,38 @@ def conv3d_gather_kernel(
         which = split // per_class
         rd, first_d, at_d, count_d, taps_d = class_of(which // (SH * SW), OD, PD, KD, SD)
         rh, first_h, at_h, count_h, taps_h = class_of(which // SW % SH, OH, PH, KH, SH)
-        rw, first_w, at_w, count_w, taps_w = class_of(which % SW, OW, PW, KW, SW)
+        rw, first_w, at_w, count_w, _ = class_of(which % SW, OW, PW, KW, SW)
     else:
         rd, first_d, at_d, count_d, taps_d = 0, 0, -PD, OD, KD
         rh, first_h, at_h, count_h, taps_h = 0, 0, -PH, OH, KH
-        rw, first_w, at_w, count_w, taps_w = 0, 0, -PW, OW, KW
+        rw, first_w, at_w, count_w = 0, 0, -PW, OW
     direction: tl.constexpr = -1 if TRANSPOSED else 1
-    count = count_d * count_h * count_w
+    # Along W an output at place q meets inputs at places q + nearest to q + nearest + SUMS - 1; at
+    # stride 2 a place has two inputs, its phases.
+    PHASES: tl.constexpr = 1 if TRANSPOSED else SW
+    TAPS: tl.constexpr = (KW + SW - 1) // SW if TRANSPOSED else KW
+    SUMS: tl.constexpr = TAPS if TRANSPOSED else (KW - 1 + ODD) // SW + 1
+    nearest = at_w - TAPS + 1 if TRANSPOSED else -((PW + ODD) // SW)
+    STEP: tl.constexpr = BLOCK_M - SUMS + 1
+    positions = count_d * count_h * row
     if partial is not None:
         rows: tl.constexpr = 3 if y_z is None else 2 if y_g is None else 5
         partial += (b * splits + split) * rows * K
         for line in tl.static_range(rows):
             tl.store(partial + line * K + k, tl.zeros((BLOCK_K,), tl.float64), mask=k < K)
         tl.debug_barrier()
+    seen = tl.zeros((), tl.int32)
     # What a loop keeps in registers it must not keep for the next one.
-    last = min(part * chunk + chunk, tl.cdiv(count, BLOCK_M))
+    last = min(part * chunk + chunk, tl.cdiv(positions, STEP))
     for tile in tl.range(part * chunk, last, disable_licm=True):
-        m = tile * BLOCK_M + tl.arange(0, BLOCK_M)
-        inside = m < count
-        m_w = m % count_w
-        m_h = m // count_w % count_h
-        m_d = m // count_w // count_h
-        from_d, from_h, from_w = at_d + m_d, at_h + m_h, at_w + m_w
+        place = tile * STEP + nearest + local
+        inside = (place >= 0) & (place < positions)
+        s_w = place % row
+        s_h = place // row % count_h
+        s_d = place // row // count_h
+        from_d, from_h = at_d + s_d, at_h + s_h
         if not TRANSPOSED:
-            from_d, from_h, from_w = at_d + m_d * SD, at_h + m_h * SH, at_w + m_w * SW
+            from_d, from_h = at_d + s_d * SD, at_h + s_h * SH
         # Four bits an axis: which of its taps lie in the volume.
         bits = tl.zeros((BLOCK_M,), tl.int32)
         for tap in tl.static_range(KD):
@@ -128,52 +141,73 @@ def conv3d_gather_kernel(
         for tap in tl.static_range(KH):
             i = from_h + direction * tap
             bits |= ((i >= 0) & (i < H)).to(tl.int32) << (4 + tap)
-        for tap in tl.static_range(KW):
-            i = from_w + direction * tap
-            bits |= ((i >= 0) & (i < W)).to(tl.int32) << (8 + tap)
-        base = ((from_d * H + from_h) * W + from_w) * C
-        total = tl.zeros((BLOCK_M, BLOCK_K), accumulator)
+        base = ((from_d * H + from_h) * W + s_w * PHASES) * C
+        sum_0 = tl.zeros((BLOCK_M, BLOCK_K), accumulator)
+        sum_1, sum_2, sum_3 = sum_0, sum_0, sum_0
         for start in range(0, C, BLOCK_C):
             if coefficients is not None:
                 rows_c = coefficient_rows(coefficients, start + c, C)
             elif mean is not None and y_z is None:
-                mu, scale, shift = normalisation(*of_norm, b, start + c, C, per_group)
-            origin = tl.zeros((), tl.int32)
-            jd, jh, jw = origin, origin, origin
-            for _ in range(taps_d * taps_h * taps_w):
-                valid = ((bits >> jd) & (bits >> (4 + jh)) & (bits >> (8 + jw)) & 1) != 0
-                away = direction * ((jd * H + jh) * W + jw) * C + start
-                at = (base + away)[:, None] + c[None, :]
-                a = tl.load(x + at, mask=valid[:, None], other=0)
-                if coefficients is not None:
-                    z = tl.load(x_z + at, mask=valid[:, None], other=0).to(accumulator)
-                    value = before_norm(a.to(accumulator), z, rows_c, x_slope, valid)
-                    a = value.to(a.dtype)
-                elif mean is not None and y_z is None:
-                    value = activated(a.to(accumulator), mu, scale, shift, slope, valid)
-                    a = value.to(a.dtype)
-                if TRANSPOSED:
-                    number = ((rd + SD * jd) * KH + rh + SH * jh) * KW + rw + SW * jw
-                    row = (start + c) * (KD * KH * KW * K) + number * K
-                    weights = w + row[:, None] + k[None, :]
-                else:
-                    number = (jd * KH + jh) * KW + jw
-                    row = k * (KD * KH * KW * C) + number * C + start
-                    weights = w + row[None, :] + c[:, None]
-                weights = tl.load(weights, mask=(k < K)[None, :], other=0)
-                total = tl.dot(a, weights, total, input_precision=PRECISION, out_dtype=accumulator)
-                jw += 1
-                jh += (jw == taps_w).to(tl.int32)
-                jw = tl.where(jw == taps_w, 0, jw)
+                rows_c = normalisation(*of_norm, b, start + c, C, per_group)
+            jd = tl.zeros((), tl.int32)
+            jh = tl.zeros((), tl.int32)
+            for _ in range(taps_d * taps_h):
+                over = ((bits >> jd) & (bits >> (4 + jh)) & 1) != 0
+                for phase in tl.static_range(PHASES):
+                    valid = over & (s_w * PHASES + phase < W)
+                    away = (direction * (jd * H + jh) * W + phase) * C + start
+                    at = (base + away)[:, None] + c[None, :]
+                    a = tl.load(x + at, mask=valid[:, None], other=0)
+                    if coefficients is not None:
+                        z = tl.load(x_z + at, mask=valid[:, None], other=0).to(accumulator)
+                        a = before_norm(a.to(accumulator), z, rows_c, x_slope, valid)
+                    elif mean is not None and y_z is None:
+                        a = activated(a.to(accumulator), rows_c, slope, valid)
+                    a = a.to(x.dtype.element_ty)
+                    for jw in tl.static_range(TAPS):
+                        if (jw + ODD) % PHASES == phase:
+                            if TRANSPOSED:
+                                kw = rw + SW * (TAPS - 1 - jw)
+                                number = ((rd + SD * jd) * KH + rh + SH * jh) * KW + kw
+                                from_row = (start + c) * (KD * KH * KW * K) + number * K
+                                weights = w + from_row[:, None] + k[None, :]
+                                known = k < tl.where(kw < KW, K, 0)
+                            else:
+                                number = (jd * KH + jh) * KW + jw
+                                from_row = k * (KD * KH * KW * C) + number * C + start
+                                weights = w + from_row[None, :] + c[:, None]
+                                known = k < K
+                            weights = tl.load(weights, mask=known[None, :], other=0)
+                            if (jw + ODD) // PHASES == 0:
+                                sum_0 = tl.dot(a, weights, sum_0, PRECISION, out_dtype=accumulator)
+                            elif (jw + ODD) // PHASES == 1:
+                                sum_1 = tl.dot(a, weights, sum_1, PRECISION, out_dtype=accumulator)
+                            elif (jw + ODD) // PHASES == 2:
+                                sum_2 = tl.dot(a, weights, sum_2, PRECISION, out_dtype=accumulator)
+                            else:
+                                sum_3 = tl.dot(a, weights, sum_3, PRECISION, out_dtype=accumulator)
+                jh += 1
                 jd += (jh == taps_h).to(tl.int32)
                 jh = tl.where(jh == taps_h, 0, jh)
+        place = tile * STEP + local
+        q_w = place % row
+        q_h = place // row % count_h
+        q_d = place // row // count_h
+        total = moved(sum_0, 0, q_w + nearest, row, BLOCK_M)
+        if SUMS > 1:
+            total += moved(sum_1, 1, q_w + nearest + 1, row, BLOCK_M)
+        if SUMS > 2:
+            total += moved(sum_2, 2, q_w + nearest + 2, row, BLOCK_M)
+        if SUMS > 3:
+            total += moved(sum_3, 3, q_w + nearest + 3, row, BLOCK_M)
         if bias is not None:
             total += tl.load(bias + k, mask=k < K, other=0).to(accumulator)[None, :]
-        to_d, to_h, to_w = m_d, m_h, m_w
+        to_d, to_h, to_w = q_d, q_h, q_w
         if TRANSPOSED:
-            to_d, to_h, to_w = first_d + m_d * SD, first_h + m_h * SH, first_w + m_w * SW
+            to_d, to_h, to_w = first_d + q_d * SD, first_h + q_h * SH, first_w + q_w * SW
         to = (((to_d * OH + to_h) * OW + to_w) * K)[:, None] + k[None, :]
-        mask = inside[:, None] & (k < K)[None, :]
+        written = (local < STEP) & (place < positions) & (q_w < count_w)
+        mask = written[:, None] & (k < K)[None, :]
         tl.store(y + to, total.to(y.dtype.element_ty), mask=mask)
         if partial is not None:
             # Read again, as later passes read it: rounded, and with whole rows of few channels in a
@@ -181,23 +215,32 @@ def conv3d_gather_kernel(
             tl.debug_barrier()
             value = tl.load(y + to, mask=mask, other=0).to(accumulator)
             if y_z is None:
-                before = (tile - part * chunk) * BLOCK_M
-                number = tl.minimum(count - tile * BLOCK_M, BLOCK_M)
-                add_statistics(partial, k, K, value, mask, before, number)
+                number = tl.sum(written.to(tl.int32), 0)
+                add_statistics(partial, k, K, value, mask, seen, number)
+                seen += number
             else:
-                centred = tl.load(y_z + to, mask=mask, other=0).to(accumulator) - y_mu
-                above = tl.fma(centred, y_scale, y_shift) > 0
-                below = tl.full((), slope, accumulator)
+                mu, scale, shift = normalisation(*of_norm, b, k, K, per_group)
+                centred = tl.load(y_z + to, mask=mask, other=0).to(accumulator) - mu
                 u = value
                 if y_g is not None:
                     u = tl.load(y_g + to, mask=mask, other=0).to(accumulator)
-                u = tl.where(above, u, u * below)
+                below = tl.full((), slope, accumulator)
+                u = tl.where(tl.fma(centred, scale, shift) > 0, u, u * below)
                 add(partial, k, K, u)
                 add(partial + K, k, K, u * centred)
                 if y_g is not None:
                     add(partial + 2 * K, k, K, value)
                     add(partial + 3 * K, k, K, value * centred)
                     add(partial + 4 * K, k, K, value * u)
+
+
+@triton.jit
+def moved(sums, distance, place, row, BLOCK_M: tl.constexpr):
+    """Sums [BLOCK_M, BLOCK_K] of inputs to the outputs a distance before them; 0 beyond the row."""
+    here = tl.minimum(tl.arange(0, BLOCK_M) + distance, BLOCK_M - 1)
+    index = here[:, None] + tl.zeros(sums.shape, tl.int32)
+    kept = ((place >= 0) & (place < row))[:, None]
+    return tl.where(kept, tl.gather(sums, index, 0), 0)
 
 
 @triton.jit

@@ -56,12 +56,13 @@ def reading_arguments(reading: Reading) -> tuple[object, ...]:
 
 
 @triton.jit
-def activated(value, mu, scale, shift, slope, valid):
+def activated(value, rows, slope, valid):
     """LeakyReLU of the normalised value, rounded as in every pass of `norm_act`; 0 in the padding.
 
     Rows of the padding, not `valid` [BLOCK_M], are multiplied by 0 along with the slope: choosing
     among rounded values would take three instructions an element.
     """
+    mu, scale, shift = rows
     inside = tl.where(valid, tl.full((), 1, value.dtype), 0)
     z = tl.fma(value - mu, scale, shift)
     return z * tl.where(z > 0, inside[:, None], (inside * tl.cast(slope, value.dtype))[:, None])

@@ -36,15 +36,17 @@ def add_statistics(rows, k, K, value, mask, before, number):
     Squares are taken about the tile's rounded mean, so that a large mean costs no digits. `value`
     [BLOCK_M, BLOCK_K] is 0 outside the mask.
     """
-    middle = tl.sum(value, 0) / number.to(value.dtype)
+    # A tile of the ends of rows alone may have none.
+    some = tl.maximum(number, 1)
+    middle = tl.sum(value, 0) / some.to(value.dtype)
     away = tl.where(mask, value - middle[None, :], 0)
-    shift = tl.sum(away, 0).to(tl.float64) / number.to(tl.float64)
-    within = tl.sum(away * away, 0).to(tl.float64) - shift * shift * number.to(tl.float64)
+    shift = tl.sum(away, 0).to(tl.float64) / some.to(tl.float64)
+    within = tl.sum(away * away, 0).to(tl.float64) - shift * shift * some.to(tl.float64)
     mean = tl.load(rows + K + k, mask=k < K, other=0)
     squares = tl.load(rows + 2 * K + k, mask=k < K, other=0)
     tl.debug_barrier()
     delta = middle.to(tl.float64) + shift - mean
-    share = number.to(tl.float64) / (before + number).to(tl.float64)
+    share = number.to(tl.float64) / (before + some).to(tl.float64)
     within += squares + delta * delta * (before.to(tl.float64) * share)
     tl.store(rows + k, tl.full(k.shape, 0, tl.float64) + (before + number), mask=k < K)
     tl.store(rows + K + k, mean + delta * share, mask=k < K)

@@ -140,29 +140,34 @@ def shared_memory(device: torch.device) -> int:
 
 
 def gather_cut(
-    voxels: int,  # outputs of a class of a sample
+    positions: int,  # of a class of a sample: rows x places of a row
     samples: int,  # samples x classes
     channels: tuple[int, int],  # read, written
+    sums: int,  # distances along W between an output and its inputs
+    loads: tuple[int, int],  # of a step: tiles of the input, tiles of weights
     width: int,  # bytes of an element
-    volumes: int,  # read: 2 where a gradient is changed into that before a norm
     shared: int,  # bytes of shared memory
 ) -> Cut:
     """Tiles of a convolution or its input gradient."""
     read, written = channels
-    block_m = 64 if voxels <= 64 else 128
-    block_n = min(128, triton.next_power_of_2(written))
+    # Sums fill the registers: of 64 channels three distances do, of 128 one.
+    block_n = min(128 if sums == 1 else 64, triton.next_power_of_2(written))
     # A row of 128 bytes, which is also what the tensor cores' layout of shared memory holds.
     block_k = math.gcd(read, 64 if width == 2 else 32)
-    stages = 4
-    while stages > 1 and _stage(block_m, block_n, block_k, width, volumes) * stages > shared:
+    block_m, stages = (64 if positions <= 64 - sums else 128), 4
+
+    def needed() -> int:
+        return (block_m * loads[0] + block_n * loads[1]) * block_k * width * stages
+
+    while stages > 2 and needed() > shared:
         stages -= 1
-    if stages == 1:
-        block_m, stages = 64, 2
-        _fits(_stage(block_m, block_n, block_k, width, volumes) * stages, shared)
-    tiles = triton.cdiv(voxels, block_m)
+    while block_k > 16 and needed() > shared:
+        block_k //= 2
+    _fits(needed(), shared)
+    tiles = triton.cdiv(positions, block_m - sums + 1)
     programs = samples * triton.cdiv(written, block_n) * tiles
     chunk = max(1, programs // _PROGRAMS)
-    warps = 8 if block_m * block_n >= 128 * 64 else 4
+    warps = 8 if block_m * block_n * sums > 128 * 64 else 4
     return Cut(block_m, block_n, block_k, warps, stages, chunk, triton.cdiv(tiles, chunk))
 
 
@@ -195,10 +200,6 @@ def wgrad_cut(
     chunk = triton.cdiv(steps, splits)
     warps = 8 if block_m * block_n >= 128 * 64 else 4
     return Cut(block_m, block_n, block_k, warps, stages, chunk, triton.cdiv(steps, chunk))
-
-
-def _stage(block_m: int, block_n: int, block_k: int, width: int, volumes: int) -> int:
-    return (block_m * volumes + block_n) * block_k * width
 
 
 def _fits(needed: int, shared: int) -> None:
