@@ -34,6 +34,7 @@ DEFINITIONS = (
     "| control | decides |",
     "| rule | value |",  # compared with the rules in tests/audit/test_rules.py
     "| finding | asks |",
+    "| figure | what it is |",
     "| finding | what is measured |",
     "| finding | what is asked |",
     "| key | default |",

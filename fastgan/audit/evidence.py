@@ -104,6 +104,8 @@ class Cohort:
     """False where, for want of names, every file counts as a subject of its own."""
     windows: Floats | None = None
     """[N, 2] the files' units that became -1 and 1, where each volume has a window of its own."""
+    traits: Mapping[str, Floats] = field(default_factory=dict)
+    """What the owner measured on every volume, such as the size of its lesion: name -> [N]."""
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values)
@@ -114,6 +116,7 @@ class Cohort:
             raise AuditError(f"{self.name} volumes: number {bad} holds NaN or infinity")
         counts = {"subjects": len(self.subjects)}
         counts |= {name: len(column) for name, column in self.columns.items()}
+        counts |= {f"values of {name}": len(found) for name, found in self.traits.items()}
         counts |= {} if self.labels is None else {"labels": len(self.labels)}
         counts |= {"files": len(self.files)} if self.files else {}
         counts |= {} if self.windows is None else {"windows": len(self.windows)}
@@ -141,6 +144,7 @@ class Cohort:
             tuple(self.files[i] for i in positions) if self.files else (),
             self.subjects_named,
             None if self.windows is None else self.windows[positions],
+            {name: found[positions] for name, found in self.traits.items()},
         )
 
 
@@ -216,6 +220,12 @@ class Evidence:
             "the data do not say whose volumes they are, so one patient's may lie on both sides of "
             "the split; name them in a manifest's column `subject`, or as sub-XX in the file names"
         )
+
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """What was measured on patients and generated volumes alike."""
+        cohorts = [c for c in (self.holdout, self.generated) if c is not None]
+        return tuple(n for n in self.training.traits if all(n in c.traits for c in cohorts))
 
     def require_generated(self) -> Cohort:
         """The generated volumes.

@@ -12,7 +12,7 @@ from fastgan.errors import ConfigError
 
 if TYPE_CHECKING:
     from fastgan.audit.evidence import Evidence
-    from fastgan.audit.report.cards import Facts
+    from fastgan.audit.report.fact import Facts
     from fastgan.audit.run import Audit
     from fastgan.config import Config
 
@@ -46,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder or manifest.csv of domain B of a cyclegan's held-out subjects, aligned to A",
+    )
+    parser.add_argument(
+        "--measured",
+        type=Path,
+        metavar="FILE",
+        help="table with path and columns of numbers that were measured alike on every volume, "
+        "patients' and generated, such as the size of the lesion",
     )
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="these judgements alone"
@@ -103,9 +110,11 @@ def _evidence(options: argparse.Namespace) -> tuple[Config, Evidence]:
                 "--truth: only a cyclegan's run translates; leave it out with --config"
             )
         config = configuration.load(options.config)
-        return config, evidence_of_config(config, options.generated)
+        return config, evidence_of_config(config, options.generated, options.measured)
     folder, found = checkpoint_asked(options)
-    evidence = evidence_of_run(folder, found, options.generated, options.device, options.truth)
+    evidence = evidence_of_run(
+        folder, found, options.generated, options.device, options.truth, options.measured
+    )
     return folder.config(), evidence
 
 

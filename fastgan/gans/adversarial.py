@@ -48,6 +48,8 @@ class AdversarialGAN(Variant):
             classes than `labels`.
     """
 
+    sharded = True
+
     def __init__(
         self,
         generator: nn.Module,
@@ -258,23 +260,24 @@ class AdversarialGAN(Variant):
         self, draws: Draws, step: int, purpose: str, size: int, dtype: torch.dtype
     ) -> UpdateDraws:
         """What an update draws on the host, beside `size` real volumes of `dtype`."""
-        latent = draws.normal(step, f"latent/{purpose}", (size, self.latent_dim))
+        whole = draws.shard.count * size
+        latent = draws.normal(step, f"latent/{purpose}", (whole, self.latent_dim))
         of_moves = draws.numpy(step, f"augment/{purpose}")
         volume: tuple[int, ...] = ()
         if self.augment.names:
             generator = cast(Generator, self.modules["generator"])
             volume = (generator.channels, *generator.shape)
         if purpose == "generator":
-            moves = self.augment.draw(of_moves, (size, *volume), latent.dtype)
-            labels = self.labels.draw(size, draws.numpy(step, "labels/generator"))
-            return UpdateDraws(latent, moves, labels=labels)
+            moves = self.augment.draw(of_moves, (whole, *volume), latent.dtype)
+            labels = self.labels.draw(whole, draws.numpy(step, "labels/generator"))
+            return UpdateDraws(latent, moves, labels=labels).part(draws.shard, 1)
         # Real and generated volumes are moved in one batch.
-        moves = self.augment.draw(of_moves, (2 * size, *volume), dtype)
+        moves = self.augment.draw(of_moves, (2 * whole, *volume), dtype)
         share = None
         if self.penalty.mixes:
             by = draws.torch_generator(step, f"mix/{purpose}")
-            share = torch.rand(size, dtype=torch.promote_types(dtype, torch.float32), generator=by)
-        return UpdateDraws(latent, moves, share)
+            share = torch.rand(whole, dtype=torch.promote_types(dtype, torch.float32), generator=by)
+        return UpdateDraws(latent, moves, share).part(draws.shard, 2)
 
     def _balance_metrics(self, metrics: dict[str, Tensor], norms: Tensor) -> dict[str, Tensor]:
         """E_P f - E_Q f = 2 lambda E[n (n - 1)] where scaling the critic gains nothing."""

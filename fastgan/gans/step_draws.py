@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastgan.gans.augment import Moves
-from fastgan.random import placed_together
+from fastgan.random import Shard, placed_together
 
 __all__ = ["StepDraws", "UpdateDraws"]
 
@@ -21,6 +21,15 @@ class UpdateDraws(NamedTuple):
     moves: Moves  # of the augmentation
     share: Tensor | None = None  # [B] of real volumes in the penalty's mix
     labels: Tensor | None = None  # [B] int64 of volumes that no real batch has labels for
+
+    def part(self, shard: Shard, batches: int) -> UpdateDraws:
+        """What a shard needs of it; `batches` of volumes are moved together."""
+        return UpdateDraws(
+            shard.of(self.latent),
+            tuple(shard.of(parameter, batches) for parameter in self.moves),
+            None if self.share is None else shard.of(self.share),
+            None if self.labels is None else shard.of(self.labels),
+        )
 
 
 Draw = Callable[[str, int, torch.dtype], UpdateDraws]

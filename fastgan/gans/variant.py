@@ -81,12 +81,15 @@ class Variant(ABC):
         optimisers: Adam settings by phase name.
         ema_of: names of the modules kept as a moving average, too.
         measured: whether phases compute metrics; the loop asks for none in steps it does not log.
+        sharded: whether several processes can train it: all that it draws is drawn for whole
+            batches, of which it takes the rows of `draws.shard`, and losses are means over volumes.
     """
 
     modules: dict[str, nn.Module]
     optimisers: dict[str, AdamSettings]
     ema_of: tuple[str, ...] = ("generator",)
     measured: bool = True
+    sharded: bool = False
 
     @abstractmethod
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:

@@ -15,6 +15,7 @@ from fastgan.data.manifest import Item
 from fastgan.data.normalise import denormalise, normalise, record_like
 from fastgan.data.sources import find_items
 from fastgan.errors import AuditError
+from fastgan.runs.measured import Measurements
 
 __all__ = ["ACQUISITION", "aligned_cohort", "as_files", "cohort_of", "generated_cohort"]
 
@@ -23,32 +24,36 @@ ACQUISITION = ("contrast_used", "slice_thickness", "pixel_spacing")
 SPACING_TOLERANCE = 0.01  # relative, as in reading a data set
 
 
-def cohort_of(dataset: Dataset, name: str) -> Cohort:
-    """All volumes of one split, each at its centre.
+def cohort_of(dataset: Dataset, name: str, measured: Measurements | None = None) -> Cohort:
+    """All volumes of one split, each at its centre, and what was measured on them.
 
     Raises:
-        AuditError: more than one channel.
+        AuditError: more than one channel; a volume that was not measured.
     """
     if dataset.channels != 1:
         raise AuditError(f"audit: volumes of one channel are meant, got {dataset.channels}")
     values = np.empty((len(dataset), *dataset.shape), np.float32)
     for i in range(len(dataset)):
         values[i] = as_files(dataset.volume(i)[0], dataset)
-    cohort = _cohort(name, values, dataset.items, dataset.labels if dataset.classes else None)
+    labels = dataset.labels if dataset.classes else None
+    cohort = _cohort(name, values, dataset.items, labels, measured)
     if not dataset.normalisation.get("per_volume"):
         return cohort
     windows = [(record["low"], record["high"]) for record in dataset.records]
     return replace(cohort, windows=np.array(windows))
 
 
-def generated_cohort(source: Path, like: Dataset, name: str = "generated") -> Cohort:
+def generated_cohort(
+    source: Path, like: Dataset, name: str = "generated", measured: Measurements | None = None
+) -> Cohort:
     """Generated volumes of a folder or manifest, on the grid and in the units of a data set.
 
     Volumes are what `fastgan generate` writes, or anybody else: same shape, same spacing, the
     files' units. A class that the data set does not have is an error.
 
     Raises:
-        AuditError: another shape, spacing or class, or no label where the data set has classes.
+        AuditError: another shape, spacing or class, or no label where the data set has classes; a
+            volume that was not measured.
         BadFile and its kinds: a file that cannot be read.
     """
     items = find_items(source, labels=bool(like.classes))
@@ -68,7 +73,8 @@ def generated_cohort(source: Path, like: Dataset, name: str = "generated") -> Co
         if record.get("per_volume"):
             record = record_like(volume, record)
         values[i] = normalise(volume.array, record)
-    return _cohort(name, values, items, _labels(items, like.classes) if like.classes else None)
+    labels = _labels(items, like.classes) if like.classes else None
+    return _cohort(name, values, items, labels, measured)
 
 
 def aligned_cohort(source: Path, like: Dataset, sources: Cohort) -> Cohort:
@@ -101,7 +107,13 @@ def as_files(volumes: Floats, dataset: Dataset) -> Floats:
     return normalise(denormalise(volumes, record), record) if "share" in record else volumes
 
 
-def _cohort(name: str, values: Floats, items: Sequence[Item], labels: Integers | None) -> Cohort:
+def _cohort(
+    name: str,
+    values: Floats,
+    items: Sequence[Item],
+    labels: Integers | None,
+    measured: Measurements | None,
+) -> Cohort:
     columns = {key: _texts([getattr(i, key) for i in items]) for key in ("site", "scanner")}
     columns |= {key: _texts([i.attributes.get(key) for i in items]) for key in ACQUISITION}
     # Text, such as a name or a date, is of one volume each: no judgement can be made on it.
@@ -117,6 +129,7 @@ def _cohort(name: str, values: Floats, items: Sequence[Item], labels: Integers |
         {key: column for key, column in columns.items() if (column != "").any()},
         files if all(file.is_file() for file in files) else (),
         all(item.subject_named for item in items),
+        traits={} if measured is None else measured.of(items),
     )
 
 

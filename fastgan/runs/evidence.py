@@ -21,6 +21,7 @@ from fastgan.random import Draws
 from fastgan.runs.cohorts import aligned_cohort, as_files, cohort_of, generated_cohort
 from fastgan.runs.facts import named_source
 from fastgan.runs.insider import insider_of_run
+from fastgan.runs.measured import Measurements
 from fastgan.train import load_generator, load_translator
 from fastgan.train.checkpoint import Checkpoint
 from fastgan.train.device import resolve
@@ -41,6 +42,7 @@ def evidence_of_run(
     generated: Path | None,
     device: str = "auto",
     truth: Path | None = None,
+    measured: Path | None = None,
 ) -> Evidence:
     """What a run was trained on, what it held out, and what it generated.
 
@@ -51,10 +53,11 @@ def evidence_of_run(
             volumes of domain A are translated here.
         device: as in `train.device`.
         truth: of a cyclegan, folder or manifest of domain B of the held-out subjects of A, aligned.
+        measured: table of what was measured on every volume, patients' and generated.
 
     Raises:
         AuditError: the data have changed, or generated volumes that do not fit.
-        ConfigError: `generated` for a cyclegan, `truth` for anything else.
+        ConfigError: `generated` or `measured` for a cyclegan, `truth` for anything else.
     """
     folder = folder.as_of(found)
     config = folder.config()
@@ -62,6 +65,8 @@ def evidence_of_run(
     if config.translates:
         if generated is not None:
             raise ConfigError("--generated: a cyclegan's held-out volumes are translated here")
+        if measured is not None:
+            raise ConfigError("--measured: a cyclegan's volumes are not judged by it")
         return _of_cyclegan(config, folder, found, device, truth)
     if truth is not None:
         raise ConfigError(f"--truth: only a cyclegan translates, this is {config.gan.variant}")
@@ -71,7 +76,7 @@ def evidence_of_run(
             f"{folder.path}: the data at {config.data.source!r} are not those of the run (files, "
             "labels or splits have changed): nothing can be said of its training volumes"
         )
-    evidence = _of_training(config, training, generated)
+    evidence = _of_training(config, training, generated, measured)
     refuse_trained(folder.data(), evidence.holdout.subjects.tolist(), "held-out")
     return replace(
         evidence,
@@ -82,7 +87,9 @@ def evidence_of_run(
 
 
 @typed("the config")
-def evidence_of_config(config: Config, generated: Path | None) -> Evidence:
+def evidence_of_config(
+    config: Config, generated: Path | None, measured: Path | None = None
+) -> Evidence:
     """The data of a configuration, and generated volumes from anywhere; there is no generator.
 
     How whoever made them trained is not known, so the configuration's other sections say nothing.
@@ -91,16 +98,21 @@ def evidence_of_config(config: Config, generated: Path | None) -> Evidence:
         AuditError: generated volumes that do not fit.
         ConfigError, BadFile and its kinds: data that cannot be read as configured.
     """
-    evidence = _of_training(config, open_dataset(config.data, "train"), generated)
+    evidence = _of_training(config, open_dataset(config.data, "train"), generated, measured)
     return replace(evidence, augmentations=None)
 
 
-def _of_training(config: Config, training: Dataset, generated: Path | None) -> Evidence:
+def _of_training(
+    config: Config, training: Dataset, generated: Path | None, table: Path | None
+) -> Evidence:
+    # The smaller file first: a fault of it is to be told before volumes are read.
+    measured = None if table is None else Measurements.read(table)
     holdout = open_dataset(config.data, "holdout")
+    made = None if generated is None else generated_cohort(generated, training, measured=measured)
     return Evidence(
-        training=cohort_of(training, "training"),
-        holdout=cohort_of(holdout, "held-out"),
-        generated=None if generated is None else generated_cohort(generated, training),
+        training=cohort_of(training, "training", measured),
+        holdout=cohort_of(holdout, "held-out", measured),
+        generated=made,
         spacing=training.spacing,
         classes=training.classes,
         modality=training.normalisation["modality"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from fastgan.train.numerics import Watch, require_bounded
 from fastgan.train.optim import PhaseOptimiser, lr_factor
 from fastgan.train.precision import phase_precision, step_precision
 from fastgan.train.progress import Progress
+from fastgan.train.ranks import Ranks
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.samples import write_samples
 from fastgan.train.signals import Interruption
@@ -45,6 +47,7 @@ class Training:
         run: the run folder, locked by the caller.
         device: where to compute.
         record: of the data, for the checkpoints; by default what the data set says of itself.
+        ranks: the processes that share the work; by default this one is alone.
     """
 
     def __init__(
@@ -55,12 +58,14 @@ class Training:
         run: RunFolder,
         device: torch.device,
         record: Mapping[str, Any] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
         self.variant, self.config, self.run, self.device = variant, config, run, device
         self.steps_done = 0
         self._saved: int | None = None
         self._save_soon = False
-        self.draws = Draws(config.seed)
+        self.draws = Draws(config.seed, self.ranks.shard)
         self.batches = Batches(dataset, config.train.batch_size, self.draws, device)
         self.watch = Watch(config.train.non_finite, self._finite_batch)
         self.identity = {
@@ -118,14 +123,16 @@ class Training:
         optimiser = self._optimiser(phase.name, tuple(phase.updates))
         self._train_only(tuple(phase.updates))
         optimiser.clear()
+        self.ranks.enter(self.steps_done + 1, phase.name)
         with span(phase.name):
             with phase_precision(self.config.train.precision, self.device, self._weights):
                 loss, metrics = phase.loss()
             with span("backward"):
                 torch.autograd.backward(loss)
+            loss, metrics = self.ranks.mean(optimiser.gradients(), loss.detach(), metrics)
             with span("optimiser"):
                 self._apply(phase, optimiser, loss)
-        self._last_loss[phase.name].append((loss.detach(), metrics))
+        self._last_loss[phase.name].append((loss, metrics))
         self.batches.drawn = {}
 
     def _apply(self, phase: Phase, optimiser: PhaseOptimiser, loss: Tensor) -> None:
@@ -196,6 +203,11 @@ class Training:
         """
         self.watch.settle()
         require_bounded({**module_tensors(self.variant.modules), **self.ema.tensors()})
+        with span("checkpoint"):
+            self.ranks.first_does("a checkpoint", self._write_checkpoint)
+        self._saved = self.steps_done
+
+    def _write_checkpoint(self) -> None:
         counters = {
             "step": self.steps_done,
             "volumes": self.batches.count,
@@ -203,10 +215,8 @@ class Training:
             "updates": {phase: list(names) for phase, (names, _) in self._optimisers.items()},
             "threads": torch.get_num_threads(),
         }
-        with span("checkpoint"):
-            checkpoint.save(self.run.path, self.steps_done, self.tensors(), counters, self.identity)
-            self._saved = self.steps_done
-            checkpoint.prune(self.run.path, self.config.train.keep_checkpoints)
+        checkpoint.save(self.run.path, self.steps_done, self.tensors(), counters, self.identity)
+        checkpoint.prune(self.run.path, self.config.train.keep_checkpoints)
 
     def restore(self, found: Checkpoint) -> None:
         """Become the state a checkpoint holds.
@@ -256,12 +266,13 @@ class Training:
         steps that wrote something `refresh` is called.
         """
         train = self.config.train
+        self.ranks.heed(interruption)
         if self._saved is None:
             # Proves the disk before hours are spent, and makes the first steps resumable.
             self.save()
         clock, seen = time.perf_counter(), self.batches.count
         first = self.steps_done + 1
-        while self.steps_done < train.steps and not interruption:
+        while self.steps_done < train.steps and not self.ranks.stopping():
             step = self.steps_done + 1
             last = step == train.steps
             # Whether a row is kept depends on the step alone, not on where a run was resumed.
@@ -277,7 +288,7 @@ class Training:
                 clock, seen = now, count
                 self._log(metrics, rate, progress, kept=logged)
             if step % train.sample_every == 0 or last:
-                self.draw_samples(progress)
+                self.ranks.first_does("pictures", partial(self.draw_samples, progress))
             if step % train.checkpoint_every == 0 or last or self._save_soon:
                 self.save()
                 self._save_soon = False
@@ -294,7 +305,7 @@ class Training:
         memory = peak_memory(self.device)
         skipped = {f"skipped/{phase}": n for phase, n in self.watch.skipped.items() if n}
         row = {"step": self.steps_done, **metrics, **skipped}
-        if kept:
+        if kept and self.ranks.first:
             self.run.append_metrics(row | {"volumes_per_second": rate, "memory": memory})
         shown = {k: v for k, v in metrics.items() if k.endswith(("/loss", "/gradient_norm"))}
         progress.report(self.steps_done, {**shown, **skipped}, rate, memory)

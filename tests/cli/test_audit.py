@@ -69,6 +69,33 @@ def test_writes_report_and_cards_and_says_where(cli, trained, generated, tmp_pat
     assert "| headers that say synthetic | 6 of 6 files | this audit |" in data
 
 
+def test_measurements_reach_the_judgement_by_path(cli, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    rows, sizes = {"data": ["path,subject,split"], "made": ["path"]}, ["path,lesion mm"]
+    for folder, count in (("data", 40), ("made", 30)):
+        (tmp_path / folder).mkdir()
+        for i in range(count):
+            array = rng.uniform(0, 255, SHAPE).astype(np.float32)
+            save_volume(tmp_path / folder / f"v{i}.nii.gz", array, np.eye(4))
+            split = "holdout" if i < 20 else "train"
+            rows[folder].append(f"v{i}.nii.gz" + (f",p{i},{split}" if folder == "data" else ""))
+            sizes.append(f"{folder}/v{i}.nii.gz,{rng.uniform(5, 20):.1f}")
+        (tmp_path / folder / "manifest.csv").write_text("\n".join(rows[folder]) + "\n")
+    config = tmp_path / "data.yaml"
+    config.write_text(f"data:\n  source: {tmp_path / 'data'}\n  shape: [8, 8, 8]\n")
+    table, asked = tmp_path / "lesions.csv", ("audit", "--config", config, "--only", "quality")
+    asked = (*asked, "--generated", tmp_path / "made", "--measured", table)
+    table.write_text("\n".join(sizes) + "\n")
+    answer = cli(*asked, "--out", tmp_path / "audit")
+    report = json.loads((tmp_path / "audit" / "report.json").read_bytes())
+    (kinds,) = [f for f in report["findings"] if f["key"] == "quality.kinds"]
+    assert any(c["name"].endswith("left out, by lesion mm") for c in kinds["controls"]), answer.err
+    table.write_text("\n".join(sizes[:-1]) + "\n")
+    answer = cli(*asked, "--out", tmp_path / "again")
+    assert answer.code == 16 and "no row for" in answer.err
+    assert not (tmp_path / "again").exists()
+
+
 def test_volumes_of_another_program(cli, foreign, tmp_path) -> None:
     config, made = foreign
     out = tmp_path / "audit"

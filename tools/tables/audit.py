@@ -179,6 +179,21 @@ def copy_power(files: list[Any]) -> list[str]:
     )
 
 
+def encoder_power(files: list[Any]) -> list[str]:
+    """Planted copies that each search finds, and those that an encoder's features find."""
+    rows = _rows(files)
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    kinds = dict.fromkeys((row["data"], row["copies"]) for row in rows)
+    found = {(row["data"], row["copies"], row["arm"]): row for row in rows}
+    return table(
+        ["data", "copies", *arms],
+        [
+            [*kind, *(f"{found[*kind, a]['found']} of {found[*kind, a]['of']}" for a in arms)]
+            for kind in kinds
+        ],
+    )
+
+
 def quality_power(files: list[Any]) -> list[str]:
     """Faults planted in a generated set: what the questions of quality made of each."""
     rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -240,6 +255,17 @@ def lesion_axes(files: list[Any]) -> list[str]:
     )
 
 
+def lesion_reader(files: list[Any]) -> list[str]:
+    """What a network reads of the size of lesions, within a class."""
+    rows = {(row["family"], row["class"]): row["correlation"] for row in _rows(files)}
+    classes = list(dict.fromkeys(name for _, name in rows))
+    families = list(dict.fromkeys(family for family, _ in rows))
+    return table(
+        ["correlation, within", *families],
+        [[name, *(f"{rows[family, name]:.2f}" for family in families)] for name in classes],
+    )
+
+
 def generated_labels(files: list[Any]) -> list[str]:
     """What is said of generated labels, by how many are wrong and how clear the volumes are."""
     verdicts = ("fail", "warn", "cannot tell", "pass")
@@ -273,8 +299,10 @@ RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
     "mark_power": mark_power,
     "label_power": label_power,
     "copy_power": copy_power,
+    "encoder_power": encoder_power,
     "quality_power": quality_power,
     "quality_sizes": quality_sizes,
     "lesion_axes": lesion_axes,
+    "lesion_reader": lesion_reader,
     "generated_labels": generated_labels,
 }

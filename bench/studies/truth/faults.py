@@ -37,6 +37,7 @@ class Fault:
 
 COPIES, SHARE = ("memorization.copies",), ("memorization.prevalence",)
 COPIED = ("memorization",)
+MEMBERS = ("membership",)
 LIKE = ("quality",)
 LABELS = ("labels.generated",)
 # Of what only a generator does, and of what is in the patients' own volumes.
@@ -173,6 +174,8 @@ def _of_copying() -> list[Fault]:
         Fault("interpolated pairs", "300 of 300", copies.interpolated(300), COPIED),
         Fault("overfitted", "300 of 300", generators.overfitted(1.0), COPIED),
         Fault("overfitted", "150 of 300", generators.overfitted(0.5), COPIED),
+        Fault("members given away", "rescans, 300 of 300", generators.overfitted(1.0), MEMBERS),
+        Fault("members given away", "rescans, 100 of 300", generators.overfitted(1 / 3), MEMBERS),
     ]
 
 

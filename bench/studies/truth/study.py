@@ -27,13 +27,13 @@ _AUDIT = Path(__file__).parents[3] / "fastgan" / "audit"
 # The families take turns in each. Larger volumes cost more than they teach, so most are of 16^3.
 _VARIANTS = (
     Setting("", 16, 200, "1-3", 2, tied=True),
-    Setting("", 16, 200, "1", 1),
+    Setting("", 16, 200, "1", 1, measured=True),
     Setting("", 16, 100, "4", 2),
-    Setting("", 16, 200, "1-3", 2, tied=True, clarity=2.0),
+    Setting("", 16, 200, "1-3", 2, tied=True, clarity=2.0, measured=True),
     Setting("", 24, 200, "1", 2),
     Setting("", 16, 200, "4", 2, tied=True),
     Setting("", 16, 400, "1", 3),
-    Setting("", 16, 200, "1", 1, clarity=2.0),
+    Setting("", 16, 200, "1", 1, clarity=2.0, measured=True),
     Setting("", 16, 200, "1-3", 3, tied=True),
     Setting("", 16, 200, "1-3", 2, window="percentiles"),
     Setting("", 16, 100, "1-3", 2, tied=True),

@@ -63,7 +63,11 @@ def clean_table(lines: list[Line]) -> str:
         )
     for name, own in (
         ("clean sets", clean),
-        ("those whose classes a reader can tell", [x for x in clean if x.get("clarity", 1.0) > 1]),
+        ("those whose lesions were measured", [x for x in clean if x.get("measured")]),
+        (
+            "those whose classes a reader can tell, too",
+            [x for x in clean if x.get("measured") and x.get("clarity", 1.0) > 1],
+        ),
     ):
         if own:
             rows += ["", _ends(name, own)]

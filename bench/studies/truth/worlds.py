@@ -39,6 +39,8 @@ class Setting:
     generated: int = 300
     clarity: float = 1.0
     """How far the classes lie apart, of patients and generated volumes; 2: a reader tells them."""
+    measured: bool = False
+    """Whether the owner measured the lesions' sizes, to a tenth or so, on every volume."""
 
     @property
     def name(self) -> str:
@@ -47,7 +49,8 @@ class Setting:
         parts.append(f"{self.volumes} each" + (", by site" if self.tied else ""))
         parts.append(f"{self.sites} sites" if self.sites > 1 else "one site")
         parts.append(self.window)
-        return ", ".join([*parts, "plain classes"] if self.clarity > 1 else parts)
+        parts += ["plain classes"] * (self.clarity > 1) + ["lesions measured"] * self.measured
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -188,8 +191,13 @@ class World:
         windows = None
         if self.setting.window == "percentiles":
             windows = np.stack([end.ravel() for end in _percentiles(patients.raw)], axis=1)
-        labels = patients.labels
-        return Cohort(name, values, patients.subjects, labels, columns, windows=windows)
+        traits = {}
+        if self.setting.measured:
+            error = 0.1 * self.rng(f"measured {name}").standard_normal(len(values))
+            traits = {"lesion size": patients.burden * np.exp(error)}
+        return Cohort(
+            name, values, patients.subjects, patients.labels, columns, (), True, windows, traits
+        )
 
     def evidence(
         self,

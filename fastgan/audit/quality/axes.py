@@ -28,9 +28,9 @@ def axes_of(evidence: Evidence, options: Options) -> tuple[dict[str, Pair], Inte
 
     Masks have volume and form; pictures the share of voxels above levels of brightness in the whole
     volume and in its middle, which is where lesions lie and how large bodies are, and the size and
-    contrast of the structure that stands out most in the middle. Where there are
-    classes, a discriminant says how typical of each a volume is; no patient is read by one that was
-    fitted to that patient.
+    contrast of the structure that stands out most in the middle. What the owner measured is an axis
+    each. Where there are classes, a discriminant says how typical of each a volume is; no patient
+    is read by one that was fitted to that patient.
     """
     rng = options.rng("quality/axes")
     training, holdout, made = evidence.training, evidence.holdout, evidence.require_generated()
@@ -42,6 +42,9 @@ def axes_of(evidence: Evidence, options: Options) -> tuple[dict[str, Pair], Inte
         ends = np.quantile(training.values[ours], (0.005, 0.999))
         found = [_brightness(v, ends) | structures(v) for v in (patients, made.values)]
     axes = {name: (found[0][name], found[1][name]) for name in found[0]}
+    for name in evidence.traits:
+        own = (training.traits[name][ours], holdout.traits[name][theirs])
+        axes[name] = (np.concatenate(own), np.asarray(made.traits[name]))
     if training.labels is None or holdout.labels is None:
         return axes, None
     truth = np.asarray(training.labels)

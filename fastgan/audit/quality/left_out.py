@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -17,46 +18,70 @@ __all__ = ["planted_kinds"]
 
 MISSING = limit("quality.kinds.missing")
 SEEN = limit("quality.kinds.seen")
-MEASURED = 1.0  # a mask's size and form are the trait itself
+MEASURED = 1.0  # a mask's size and form, and what the owner measured, are the trait itself
 LEFT_OUT = 0.2
 MORE = (0.7, 0.9)  # further points of the power curve
 RUNS = 100
 
 
 def planted_kinds(
-    ranked: Ranked, made: Bools, test: Depletion, evidence: Evidence, options: Options
+    ranked: Ranked,
+    made: Bools,
+    test: Depletion,
+    axes: list[str],
+    evidence: Evidence,
+    options: Options,
 ) -> tuple[Control, ...]:
     """Patients drawn anew pose as generated: as they are, and without a fifth of them.
 
-    The fifth is the highest or the lowest by a trait that goes with a random axis with a stated
-    correlation. Nobody knows the lesions' sizes in pictures; how well axes see them is a rule.
+    The fifth is the highest or the lowest by what the owner measured. Without that, by a trait that
+    goes with a random axis with a stated correlation: nobody knows the lesions' sizes in pictures;
+    how well axes see them is a rule.
 
     Args:
         ranked: all volumes.
         made: [N] which of them are generated.
         test: of the generated ones, whose critical value is taken.
-        evidence: the modality.
+        axes: what the columns of `ranked` are called.
+        evidence: the modality, and what was measured.
         options: seed and number of runs.
     """
     rng, runs = options.rng("quality/left out"), min(options.planted, RUNS)
-    masks = evidence.modality == "mask"
-    points = (MEASURED,) if masks else (SEEN, *MORE)
+    measured = evidence.modality == "mask" or evidence.traits
+    every = range(len(axes))
+    points: list[tuple[str, float, Sequence[int], bool]] = [
+        (f"by {name}", MEASURED, (axes.index(name),), True) for name in evidence.traits
+    ]
+    if measured:
+        points.append(("by an axis", MEASURED, every, True))
+    else:
+        points += [
+            (f"by a trait of correlation {seen:g} with an axis", seen, every, seen == SEEN)
+            for seen in (SEEN, *MORE)
+        ]
     planted = []
-    for seen in points:
-        hits = sum(_found(ranked, made, test.critical, seen, rng) for _ in range(runs))
-        by = "" if seen == 1.0 else f"a trait of correlation {seen:g} with "
-        name = f"the highest or lowest {LEFT_OUT:.0%} left out, by {by}an axis"
-        planted.append(controls.found(name, hits, runs, decisive=seen == points[0]))
+    for by, seen, among, decisive in points:
+        hits = sum(_found(ranked, made, test.critical, (seen, among), rng) for _ in range(runs))
+        name = f"the highest or lowest {LEFT_OUT:.0%} left out, {by}"
+        planted.append(controls.found(name, hits, runs, decisive=decisive))
     alarms = sum(_found(ranked, made, test.critical, None, rng) for _ in range(runs))
     planted.append(controls.quiet("patients as they are", alarms, runs, at_most=0.05))
     return tuple(planted)
 
 
 def _found(
-    ranked: Ranked, made: Bools, critical: float, seen: float | None, rng: np.random.Generator
+    ranked: Ranked,
+    made: Bools,
+    critical: float,
+    planted: tuple[float, Sequence[int]] | None,
+    rng: np.random.Generator,
 ) -> bool:
-    """Whether fewer are seen somewhere, with patients drawn for both sides."""
-    axis, end = int(rng.integers(ranked.values.shape[1])), float(rng.choice([-1.0, 1.0]))
+    """Whether fewer are seen somewhere, with patients drawn for both sides.
+
+    A fifth is left out at one end of one of the axes, seen with a correlation.
+    """
+    seen, among = planted or (MEASURED, range(1))
+    axis, end = int(rng.choice(among)), float(rng.choice([-1.0, 1.0]))
     rows: list[Integers] = []
     posing: list[Bools] = []
     for kind in ranked.kinds:
@@ -65,7 +90,7 @@ def _found(
         if not count or not len(patients):
             continue
         pool = rng.choice(patients, 2 * count + 10)
-        if seen is not None:
+        if planted is not None:
             trait = end * _trait(ranked.values[patients, axis], seen, rng)
             of = dict(zip(patients.tolist(), trait.tolist(), strict=True))
             kept = np.array([of[i] for i in pool]) <= np.quantile(trait, 1 - LEFT_OUT)
@@ -74,7 +99,7 @@ def _found(
         rows += [rng.choice(patients, len(patients)), drawn]
         posing += [np.zeros(len(patients), bool), np.ones(count, bool)]
     at, posed = np.concatenate(rows), np.concatenate(posing)
-    again = Ranked(ranked.values[at], ranked.strata[at])
+    again = Ranked(ranked.values[at], ranked.strata[at], ranked.weights)
     found = again.statistics(posed[None])[0]
     return again.fewer(found, critical, posed, MISSING) is not None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from fastgan.arrays import Integers, Texts
@@ -24,13 +22,11 @@ def all_patients(evidence: Evidence, rng: np.random.Generator) -> Cohort:
     sides = [c.subset(one_each(c.subjects, rng)) for c in (evidence.training, evidence.holdout)]
     labels = [side.labels for side in sides if side.labels is not None]
     windows = [side.windows for side in sides if side.windows is not None]
-    return replace(
-        sides[0],
-        name="patients",
-        values=np.concatenate([side.values for side in sides]),
-        subjects=np.concatenate([side.subjects for side in sides]),
-        labels=np.concatenate(labels) if len(labels) == 2 else None,
-        columns={},
-        files=(),
+    return Cohort(
+        "patients",
+        np.concatenate([side.values for side in sides]),
+        np.concatenate([side.subjects for side in sides]),
+        np.concatenate(labels) if len(labels) == 2 else None,
+        subjects_named=all(side.subjects_named for side in sides),
         windows=np.concatenate(windows) if len(windows) == 2 else None,
     )

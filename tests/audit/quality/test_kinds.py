@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bench.studies.truth.faults import FAULTS
+from bench.studies.truth.sources import HEAD
 from bench.studies.truth.study import outcome
 from bench.studies.truth.worlds import Setting, World
 from fastgan.audit import quality
@@ -153,3 +154,37 @@ def test_the_structure_that_stands_out_has_its_size_and_sign(size: int) -> None:
     )
     flat = structures(np.zeros((1, size, size, size), np.float32))
     assert all(column.tolist() == [0.0] for column in flat.values())
+
+
+MEASURED = Setting("fields", 16, 200, "1", measured=True)
+# Both families' pictures tell sizes badly; with the sizes themselves nothing is left to see.
+FAMILIES = [
+    "fields",
+    pytest.param("head", marks=pytest.mark.skipif(not HEAD.exists(), reason="make truth-data")),
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pictures_whose_lesions_were_measured_pass(family: str) -> None:
+    settled = judged(World(dataclasses.replace(MEASURED, family=family), 5).evidence())
+    assert {key: one.verdict for key, one in settled.items()} == dict.fromkeys(settled, "pass")
+    one = settled["quality.kinds"]
+    by = {c.name.rpartition("by ")[2]: c.rate for c in one.finding.controls}
+    assert by["lesion size"] >= 0.9 and by["an axis"] >= 0.8
+    assert "lesion size" in one.finding.limits and "--measured" not in one.finding.limits
+
+
+def test_what_was_measured_is_needed_of_all_volumes() -> None:
+    evidence = World(MEASURED, 5).evidence()
+    bare = dataclasses.replace(evidence.require_generated(), traits={})
+    assert dataclasses.replace(evidence, generated=bare).traits == ()
+    assert kinds(evidence, bare).verdict != "pass"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("fault", [LARGEST, FAULTS["smallest lesions missing", "20 %"]])
+def test_sizes_that_are_missing_are_found_where_they_were_measured(family, fault) -> None:
+    evidence = fault.make(World(dataclasses.replace(MEASURED, family=family), 5))
+    one = kinds(evidence, evidence.require_generated())
+    assert one.verdict == "warn", one.sentence
+    assert "by lesion size" in one.sentence
