@@ -167,7 +167,7 @@ def gather_cut(
     tiles = triton.cdiv(positions, block_m - sums + 1)
     programs = samples * triton.cdiv(written, block_n) * tiles
     chunk = max(1, programs // _PROGRAMS)
-    warps = 8 if block_m * block_n * sums > 128 * 64 else 4
+    warps = 8 if block_m * block_n * sums * loads[0] > 128 * 64 else 4
     return Cut(block_m, block_n, block_k, warps, stages, chunk, triton.cdiv(tiles, chunk))
 
 
