@@ -19,8 +19,13 @@ from torch import Tensor
 
 from fastgan.errors import ConfigError
 from fastgan.kernels.conv3d_gather import conv3d_gather_kernel
-from fastgan.kernels.conv3d_reading import Norm, NormGradient, Reading
-from fastgan.kernels.conv3d_reading import norm_arguments, reading_arguments
+from fastgan.kernels.conv3d_reading import (
+    Norm,
+    NormGradient,
+    Reading,
+    norm_arguments,
+    reading_arguments,
+)
 from fastgan.kernels.conv3d_tiles import checked, gather_cut, output_size, shared_memory
 
 __all__ = ["Norm", "NormGradient", "Products", "Statistics", "conv3d_dgrad", "conv3d_fprop"]

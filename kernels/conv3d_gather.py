@@ -24,6 +24,7 @@ SIZES = (
     *("gamma_stride", "beta_stride", "per_group", "D", "H", "W", "C", "OD", "OH", "OW", "K"),
     *("PD", "PH", "PW", "row", "chunk"),
 )
+INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -179,13 +180,13 @@ def conv3d_gather_kernel(
                                 known = k < K
                             weights = tl.load(weights, mask=known[None, :], other=0)
                             if (jw + ODD) // PHASES == 0:
-                                sum_0 = tl.dot(a, weights, sum_0, PRECISION, out_dtype=accumulator)
+                                sum_0 = product(a, weights, sum_0, PRECISION)
                             elif (jw + ODD) // PHASES == 1:
-                                sum_1 = tl.dot(a, weights, sum_1, PRECISION, out_dtype=accumulator)
+                                sum_1 = product(a, weights, sum_1, PRECISION)
                             elif (jw + ODD) // PHASES == 2:
-                                sum_2 = tl.dot(a, weights, sum_2, PRECISION, out_dtype=accumulator)
+                                sum_2 = product(a, weights, sum_2, PRECISION)
                             else:
-                                sum_3 = tl.dot(a, weights, sum_3, PRECISION, out_dtype=accumulator)
+                                sum_3 = product(a, weights, sum_3, PRECISION)
                 jh += 1
                 jd += (jh == taps_h).to(tl.int32)
                 jh = tl.where(jh == taps_h, 0, jh)
@@ -235,6 +236,15 @@ def conv3d_gather_kernel(
 
 
 @triton.jit
+def product(a, weights, sums, PRECISION: tl.constexpr):
+    """sums + a weights on tensor cores; products of bfloat16 and float16 are exact."""
+    if INTERPRETED:
+        # The interpreter would multiply the bits of bfloat16.
+        a, weights = a.to(sums.dtype), weights.to(sums.dtype)
+    return tl.dot(a, weights, sums, PRECISION, out_dtype=sums.dtype)
+
+
+@triton.jit
 def moved(sums, distance, place, row, BLOCK_M: tl.constexpr):
     """Sums [BLOCK_M, BLOCK_K] of inputs to the outputs a distance before them; 0 beyond the row."""
     here = tl.minimum(tl.arange(0, BLOCK_M) + distance, BLOCK_M - 1)
@@ -245,8 +255,8 @@ def moved(sums, distance, place, row, BLOCK_M: tl.constexpr):
 
 @triton.jit
 def class_of(remainder, size, PAD, TAPS: tl.constexpr, STRIDE: tl.constexpr):
-    """Of the outputs i along an axis with (i + PAD) % STRIDE == remainder: it, the first of them, the
-    input that one meets at tap `remainder`, how many they are, and how many taps meet them.
+    """Of the outputs i along an axis with (i + PAD) % STRIDE == remainder: it, the first of them,
+    the input that one meets at tap `remainder`, how many they are, and how many taps meet them.
     """
     first = (remainder + PAD * (STRIDE - 1)) % STRIDE
     taps = (TAPS - remainder + STRIDE - 1) // STRIDE

@@ -27,7 +27,6 @@ __all__ = [
     "obstacle",
     "output_size",
     "shared_memory",
-    "wgrad_cut",
 ]
 
 # float64 is for tests, in the interpreter.
@@ -51,12 +50,12 @@ _MOST_ELEMENTS = 2**31
 class Cut(NamedTuple):
     """Tile of a program, and how many there are."""
 
-    block_m: int  # voxels; in the weight gradient taps x channels of x
-    block_n: int  # channels written; in the weight gradient those of g
-    block_k: int  # summed in a step: channels read; in the weight gradient voxels
+    block_m: int  # positions along rows of the input
+    block_n: int  # channels written
+    block_k: int  # channels read in a step
     warps: int
     stages: int  # steps that are read at once
-    chunk: int  # tiles (in the weight gradient: steps) of a program
+    chunk: int  # tiles of a program
     splits: int  # chunks of a sample
 
     @property
@@ -150,11 +149,15 @@ def gather_cut(
 ) -> Cut:
     """Tiles of a convolution or its input gradient."""
     read, written = channels
-    # Sums fill the registers: of 64 channels three distances do, of 128 one.
-    block_n = min(128 if sums == 1 else 64, triton.next_power_of_2(written))
-    # A row of 128 bytes, which is also what the tensor cores' layout of shared memory holds.
-    block_k = math.gcd(read, 64 if width == 2 else 32)
-    block_m, stages = (64 if positions <= 64 - sums else 128), 4
+    # Sums fill the registers: of 64 channels three distances do, of 128 one; of float32, which its
+    # three products take apart there, half as many.
+    widest = (128 if sums == 1 else 64) // (1 if width == 2 else 2)
+    block_n = min(widest, triton.next_power_of_2(written))
+    # A row of 128 bytes, which is also what the tensor cores' layout of shared memory holds; of
+    # float32 half, where a step reads several tiles, for the sake of registers again.
+    block_k = math.gcd(read, 64 if width == 2 else 32 if loads[0] == 1 else 16)
+    # A fourth stage spills.
+    block_m, stages = (64 if positions <= 64 - sums else 128), 3
 
     def needed() -> int:
         return (block_m * loads[0] + block_n * loads[1]) * block_k * width * stages
@@ -169,37 +172,6 @@ def gather_cut(
     chunk = max(1, programs // _PROGRAMS)
     warps = 8 if block_m * block_n * sums * loads[0] > 128 * 64 else 4
     return Cut(block_m, block_n, block_k, warps, stages, chunk, triton.cdiv(tiles, chunk))
-
-
-def wgrad_cut(
-    voxels: int,  # outputs of a sample
-    samples: int,
-    columns: int,  # taps x channels of x
-    channels: int,  # of g
-    width: int,
-    volumes: tuple[int, int],  # read of x and of g
-    shared: int,
-) -> Cut:
-    """Tiles of a weight gradient."""
-    block_m = min(128, triton.next_power_of_2(columns))
-    block_n = min(128, triton.next_power_of_2(channels))
-    block_k, stages = (64 if width == 2 else 32), 4
-    of_x, of_g = volumes
-
-    def stage() -> int:
-        return block_k * (block_m * of_x + block_n * of_g) * width
-
-    while stages > 2 and stage() * stages > shared:
-        stages -= 1
-    while block_k > 16 and stage() * stages > shared:
-        block_k //= 2
-    _fits(stage() * stages, shared)
-    steps = triton.cdiv(voxels, block_k)
-    programs = samples * triton.cdiv(columns, block_m) * triton.cdiv(channels, block_n)
-    splits = max(1, min(steps, _PROGRAMS // programs, _MOST_PROGRAMS // samples))
-    chunk = triton.cdiv(steps, splits)
-    warps = 8 if block_m * block_n >= 128 * 64 else 4
-    return Cut(block_m, block_n, block_k, warps, stages, chunk, triton.cdiv(steps, chunk))
 
 
 def _fits(needed: int, shared: int) -> None:

@@ -280,7 +280,7 @@ def test_tensors_of_another_kind_are_refused() -> None:
     case = CASES[0]
     x, weight, g = given(case, torch.float32)
     for wrong in (x.half(), x.contiguous()):
-        with pytest.raises(ConfigError, match="of a kind on one|channels_last_3d"):
+        with pytest.raises(ConfigError, match=r"of a kind on one|channels_last_3d"):
             conv3d_fprop(wrong, weight, None, case.stride, case.padding)
     with pytest.raises(ConfigError, match="precision must be one of"):
         conv3d_fprop(x, weight, None, case.stride, case.padding, precision="fast")
