@@ -1,15 +1,15 @@
-"""Triton's convolution and its input gradient: on the GPU where one is, else in the interpreter."""
+"""The Triton gather convolution: on the GPU where one is, else in the interpreter.
+
+Of its machine code see test_triton_machine_code.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
-import numpy as np
 import pytest
 import torch
-import triton.language as tl
-import triton.runtime.interpreter as interpreter
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,270 +24,301 @@ from fastgan.kernels.conv3d import (
     conv3d_fprop,
 )
 from fastgan.kernels.conv3d_sums import conv3d_statistics
+from fastgan.kernels.norm_act_bwd import norm_act_bwd_coefficients
+from fastgan.reference.norm_act import norm_act, norm_act_statistics
+from fastgan.reference.norm_act_conv import norm_act_conv
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LAST = torch.channels_last_3d
-# The interpreter rounds a slope to float32, so it is one that needs no rounding.
-EPS, SLOPE = 1e-5, 0.25
-# Largest error over the largest value; of half width, what rounding the result alone costs. The
-# interpreter cuts off digits of bfloat16 where a GPU rounds.
-BOUND = {torch.float64: 1e-13, torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
+EPS, SLOPE = 1e-5, 0.2
+# Largest error, of the largest value. The interpreter cuts off bfloat16's digits, not rounds them.
+TOLERANCES = {
+    torch.float64: 1e-13,
+    torch.float32: 1e-6,
+    torch.bfloat16: 2**-7,
+    torch.float16: 2**-10,
+}
+DTYPES = [dtype for dtype in TOLERANCES if dtype != torch.float64 or DEVICE.type == "cpu"]
 
 
 class Case(NamedTuple):
-    channels: tuple[int, int]  # of x, of y
-    size: tuple[int, int, int]  # of x
+    x: tuple[int, ...]
+    written: int  # K
     kernel: tuple[int, int, int]
     stride: tuple[int, int, int]
     padding: tuple[int, int, int]
-    batch: int = 1
 
     def __str__(self) -> str:
-        parts = (self.size, self.kernel, self.stride, self.padding)
-        return "-".join("x".join(map(str, part)) for part in parts)
+        of = ("x".join(map(str, n)) for n in (self.x, self.kernel, self.stride, self.padding))
+        return "-".join((*of, f"K{self.written}"))
 
     @property
-    def out(self) -> tuple[int, ...]:
-        return conv3d_tiles.output_size(self.size, self.kernel, self.stride, self.padding)
+    def size(self) -> tuple[int, ...]:
+        return conv3d_tiles.output_size(self.x[2:], self.kernel, self.stride, self.padding)
 
 
 CASES = [
-    # what networks have: 3 at stride 1, 4 at stride 2
-    Case((16, 32), (3, 4, 5), (3, 3, 3), (1, 1, 1), (1, 1, 1), batch=2),
-    Case((32, 16), (5, 4, 7), (4, 4, 4), (2, 2, 2), (1, 1, 1), batch=2),
-    Case((48, 16), (3, 3, 3), (1, 1, 1), (1, 1, 1), (0, 0, 0)),
-    # axes unlike each other, padding up to the kernel, outputs that no tap meets everywhere
-    Case((16, 16), (4, 5, 6), (3, 4, 3), (2, 1, 2), (1, 0, 2)),
-    Case((16, 16), (6, 6, 6), (4, 4, 4), (2, 2, 2), (0, 3, 2)),
-    Case((16, 16), (5, 5, 5), (1, 1, 1), (2, 2, 2), (0, 0, 0)),
-    # one row, one column; a row longer than a tile
-    Case((16, 16), (1, 1, 1), (3, 3, 3), (1, 1, 1), (1, 1, 1)),
-    Case((16, 16), (1, 2, 150), (3, 3, 3), (1, 1, 2), (1, 1, 1)),
+    Case((1, 16, 1, 1, 1), 16, (1, 1, 1), (1, 1, 1), (0, 0, 0)),
+    Case((2, 16, 5, 7, 9), 32, (3, 3, 3), (1, 1, 1), (1, 1, 1)),
+    # blocks of channels that are not full; sizes that the stride does not divide
+    Case((1, 48, 4, 5, 7), 48, (3, 3, 3), (2, 2, 2), (1, 1, 1)),
+    Case((2, 16, 6, 5, 8), 80, (4, 4, 4), (2, 2, 2), (1, 1, 1)),
+    # no padding, the widest padding, a stride wider than the kernel
+    Case((1, 32, 3, 7, 5), 16, (3, 3, 3), (2, 2, 2), (0, 0, 0)),
+    Case((1, 16, 2, 3, 4), 16, (3, 3, 3), (1, 1, 1), (2, 2, 2)),
+    Case((1, 16, 5, 6, 7), 16, (1, 1, 1), (2, 2, 2), (0, 0, 0)),
+    # axes that differ
+    Case((1, 16, 3, 4, 9), 16, (1, 3, 4), (1, 2, 1), (0, 1, 2)),
 ]
+cases = pytest.mark.parametrize("case", CASES, ids=str)
+dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 
 @pytest.fixture(autouse=True)
-def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With several tiles each, as large volumes have."""
+def several_tiles(monkeypatch: pytest.MonkeyPatch, poisoned_memory: None) -> None:
+    # Few programs with several tiles each, as large volumes have.
     monkeypatch.setattr(conv3d_tiles, "_PROGRAMS", 2)
 
 
-@pytest.fixture(autouse=True)
-def products_of_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The interpreter multiplies bfloat16's bits as whole numbers; here, what they stand for."""
-    multiply = interpreter.InterpreterBuilder.create_dot
-
-    def wide(handle: Any) -> Any:
-        if handle.dtype.scalar != tl.bfloat16:
-            return handle
-        bits = handle.data.astype(np.uint32) << 16
-        return interpreter.TensorHandle(bits.view(np.float32), tl.float32)
-
-    def create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
-        return multiply(self, wide(a), wide(b), *rest)
-
-    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", create_dot)
-    yield
+def volume(*shape: int, dtype: torch.dtype, offset: float = 0.0) -> Tensor:
+    return (torch.randn(shape) + offset).to(DEVICE, dtype).contiguous(memory_format=LAST)
 
 
-@pytest.fixture(params=CASES, ids=str)
-def case(request: pytest.FixtureRequest) -> Case:
-    return request.param  # type: ignore[no-any-return]
+def vector(*shape: int, dtype: torch.dtype) -> Tensor:
+    return torch.randn(shape).to(DEVICE, dtype)
 
 
-@pytest.fixture(params=[torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
-def dtype(request: pytest.FixtureRequest) -> torch.dtype:
-    return request.param  # type: ignore[no-any-return]
+def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype == torch.float64 else torch.float32
 
 
-def volume(batch: int, channels: int, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    drawn = torch.randn(batch, channels, *size, dtype=torch.float64)
-    return drawn.to(DEVICE, dtype).contiguous(memory_format=LAST)
-
-
-def given(case: Case, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """x, weight, and a gradient of y."""
-    read, written = case.channels
-    return (
-        volume(case.batch, read, case.size, dtype),
-        volume(written, read, case.kernel, dtype),
-        volume(case.batch, written, case.out, dtype),
-    )
-
-
-def close(found: Tensor, expected: Tensor, dtype: torch.dtype, roundings: int = 1) -> None:
+def error(found: Tensor, expected: Tensor) -> float:
+    found, expected = found.double().cpu(), expected.double().cpu()
     assert found.shape == expected.shape and found.isfinite().all()
-    bound = roundings * BOUND[dtype] * expected.abs().max().clamp(min=1e-3)
-    assert (found.double() - expected).abs().max() <= bound
+    return float((found - expected).abs().max() / expected.abs().max())
 
 
-def norm_of(z: Tensor, num_groups: int, per_sample: bool = False) -> Norm:
-    """Statistics of z, and an affine map."""
-    wide = torch.float64 if z.dtype == torch.float64 else torch.float32
-    grouped = z.double().reshape(len(z), num_groups, -1)
-    mean = grouped.mean(2)
-    rstd = (grouped.var(2, correction=0) + EPS).rsqrt()
-    shape = (len(z), z.shape[1]) if per_sample else (z.shape[1],)
-    weight, bias = (torch.randn(shape, dtype=torch.float64).to(DEVICE, z.dtype) for _ in range(2))
-    return Norm(mean.to(wide), rstd.to(wide), weight, bias, num_groups, SLOPE)
+def parts(case: Case, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x, weight, bias, g"""
+    x = volume(*case.x, dtype=dtype, offset=0.5)
+    weight = volume(case.written, case.x[1], *case.kernel, dtype=dtype)
+    g = volume(case.x[0], case.written, *case.size, dtype=dtype)
+    return x, weight, vector(case.written, dtype=dtype), g
 
 
-def normalised(z: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    """The value before the activation, and z less its mean, both float64."""
-    per_group = z.shape[1] // norm.num_groups
-
-    def of_channels(t: Tensor | None) -> Tensor:
-        assert t is not None
-        rows = t.double() if t.dim() == 2 else t.double().expand(len(z), -1)
-        return rows.reshape(len(z), -1, 1, 1, 1)
-
-    mean, rstd = (of_channels(t.repeat_interleave(per_group, 1)) for t in norm[:2])
-    centred = z.double() - mean
-    return centred * rstd * of_channels(norm.weight) + of_channels(norm.bias), centred
+def norm_of(z: Tensor, num_groups: int, *affine: int) -> Norm:
+    exact = statistics_dtype(z.dtype)
+    mean, rstd = norm_act_statistics(z.double(), num_groups, EPS)
+    weight, bias = (vector(*affine, z.shape[1], dtype=exact) for _ in range(2))
+    return Norm(mean.to(exact), rstd.to(exact), weight, bias, num_groups, SLOPE)
 
 
-def test_value(case: Case, dtype: torch.dtype) -> None:
-    x, weight, _ = given(case, dtype)
-    bias = torch.randn(case.channels[1]).to(DEVICE, dtype)
-    y, partial = conv3d_fprop(x, weight, bias, case.stride, case.padding)
-    expected = functional.conv3d(
-        x.double(), weight.double(), bias.double(), case.stride, case.padding
-    )
-    assert partial is None and y.dtype == dtype and y.is_contiguous(memory_format=LAST)
-    close(y, expected, dtype)
+def double(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if t is None else t.double().cpu() for t in tensors]
 
 
-def test_input_gradient(case: Case, dtype: torch.dtype) -> None:
-    x, weight, g = given(case, dtype)
-    d_x, _ = conv3d_dgrad(g, weight, None, case.size, case.stride, case.padding)
-    x = x.double().requires_grad_()
-    functional.conv3d(x, weight.double(), None, case.stride, case.padding).backward(g.double())
-    assert x.grad is not None and d_x.dtype == dtype
-    close(d_x, x.grad, dtype)
+@dtypes
+@cases
+def test_forward_matches_reference(case, dtype) -> None:
+    x, weight, bias, _ = parts(case, dtype)
+    y, none = conv3d_fprop(x, weight, bias, case.stride, case.padding)
+    expected = functional.conv3d(*double(x, weight, bias), case.stride, case.padding)
+    assert none is None and y.dtype == dtype and y.is_contiguous(memory_format=LAST)
+    assert error(y, expected) <= TOLERANCES[dtype]
 
 
-def test_transposed_convolution_adds_its_bias() -> None:
+@dtypes
+@cases
+def test_backward_matches_reference(case, dtype) -> None:
+    _, weight, _, g = parts(case, dtype)
+    bias = vector(case.x[1], dtype=dtype)
+    d_x, none = conv3d_dgrad(g, weight, bias, case.x[2:], case.stride, case.padding)
+    wide_g, wide_weight, wide_bias = double(g, weight, bias)
+    expected = torch.nn.grad.conv3d_input(case.x, wide_weight, wide_g, case.stride, case.padding)
+    assert none is None and d_x.dtype == dtype and d_x.is_contiguous(memory_format=LAST)
+    assert error(d_x, expected + wide_bias.view(-1, 1, 1, 1)) <= TOLERANCES[dtype]
+
+
+@dtypes
+@pytest.mark.parametrize("precision", conv3d_tiles.PRECISIONS)
+def test_precisions(precision, dtype) -> None:
     case = CASES[1]
-    _, weight, g = given(case, torch.float32)
-    bias = torch.randn(case.channels[0], device=DEVICE)
-    without, _ = conv3d_dgrad(g, weight, None, case.size, case.stride, case.padding)
-    found, _ = conv3d_dgrad(g, weight, bias, case.size, case.stride, case.padding)
-    torch.testing.assert_close(found, without + bias.view(1, -1, 1, 1, 1), rtol=1e-6, atol=1e-5)
+    x, weight, bias, _ = parts(case, dtype)
+    y, _ = conv3d_fprop(x, weight, bias, case.stride, case.padding, precision=precision)
+    expected = functional.conv3d(*double(x, weight, bias), case.stride, case.padding)
+    one = precision == "tf32" and dtype == torch.float32
+    assert error(y, expected) <= (2**-9 if one else TOLERANCES[dtype])
 
 
-@pytest.mark.parametrize(("num_groups", "per_sample"), [(16, False), (4, True), (1, False)])
-def test_a_norm_is_read_through(num_groups: int, per_sample: bool, dtype: torch.dtype) -> None:
-    """What lies outside the volume is 0, not what the norm makes of 0."""
-    case = CASES[3]
-    x, weight, _ = given(case, dtype)
-    norm = norm_of(x, num_groups, per_sample)
-    read = functional.leaky_relu(normalised(x, norm)[0], SLOPE)
-    y, _ = conv3d_fprop(x, weight, None, case.stride, case.padding, reading=norm)
-    # What is multiplied is rounded to x's dtype, like a volume that was stored.
-    expected = functional.conv3d(
-        read.to(dtype).double(), weight.double(), None, case.stride, case.padding
+@dtypes
+@pytest.mark.parametrize("num_groups", [16, 4, 1])
+@pytest.mark.parametrize("case", [CASES[1], CASES[3], CASES[7]], ids=str)
+def test_block_matches_reference(case, num_groups, dtype) -> None:
+    """One kernel: normalise, activate, convolve, add the bias, and sum for the next norm."""
+    z, conv_weight, conv_bias, _ = parts(case, dtype)
+    norm = norm_of(z, num_groups, *([case.x[0]] if num_groups == 4 else []))
+    y, partial = conv3d_fprop(
+        z, conv_weight, conv_bias, case.stride, case.padding, reading=norm, sums=Statistics()
     )
-    close(y, expected, dtype, roundings=2)
+    mean, rstd = conv3d_statistics(partial, num_groups, EPS, statistics_dtype(dtype))
+    settings = {"num_groups": num_groups, "next_groups": num_groups, "eps": EPS}
+    settings |= {"negative_slope": SLOPE, "stride": case.stride, "padding": case.padding}
+    wide = double(z, norm.weight, norm.bias, conv_weight, conv_bias)
+    expected, _ = norm_act_conv(*wide, **settings)
+    # What is activated is rounded before it is multiplied.
+    assert error(y, expected) <= 2 * TOLERANCES[dtype]
+    # Of what was written.
+    of_y = norm_act_statistics(y.double().cpu(), num_groups, EPS)
+    exact = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(mean.double().cpu(), of_y[0], rtol=exact, atol=exact)
+    torch.testing.assert_close(rstd.double().cpu(), of_y[1], rtol=exact, atol=0.0)
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[4]], ids=str)
-def test_a_norms_gradient_is_read_through(case: Case) -> None:
-    """In the input gradient, and in the convolution that a second derivative asks for."""
-    x, weight, g = given(case, torch.float64)
-    for source, written in ((g, False), (x, True)):
-        z = torch.randn_like(source)
-        rows = torch.randn(len(z), 6, z.shape[1], dtype=torch.float64, device=DEVICE)
-        of_u, of_centred, of_one, mu, scale, shift = (
-            row.view(len(z), -1, 1, 1, 1) for row in rows.unbind(1)
-        )
-        u = source * torch.where((z - mu) * scale + shift > 0, 1.0, SLOPE)
-        read = u * of_u + (z - mu) * of_centred + of_one
-        how = NormGradient(z, rows, SLOPE)
-        if written:
-            found, _ = conv3d_fprop(source, weight, None, case.stride, case.padding, reading=how)
-            expected = functional.conv3d(read, weight, None, case.stride, case.padding)
-        else:
-            found, _ = conv3d_dgrad(
-                source, weight, None, case.size, case.stride, case.padding, reading=how
-            )
-            leaf = torch.zeros_like(x).requires_grad_()
-            functional.conv3d(leaf, weight, None, case.stride, case.padding).backward(read)
-            assert leaf.grad is not None
-            expected = leaf.grad
-        close(found, expected, torch.float64)
-
-
-@pytest.mark.parametrize("num_groups", [32, 4, 1])
-def test_statistics_of_what_was_written(num_groups: int, dtype: torch.dtype) -> None:
-    """A mean a thousand times the deviation costs no digits."""
-    case = CASES[0]
-    x, weight, _ = given(case, dtype)
-    bias = torch.full((case.channels[1],), 3e4, device=DEVICE, dtype=dtype)
+def test_statistics_of_a_large_mean() -> None:
+    case = CASES[1]
+    x, weight, _, _ = parts(case, torch.float32)
+    bias = torch.full((case.written,), 1e4, device=DEVICE)
     y, partial = conv3d_fprop(x, weight, bias, case.stride, case.padding, sums=Statistics())
-    assert partial is not None and partial.dtype == torch.float64
-    assert int(partial[0, :, 0, 0].sum()) == y[0, 0].numel()
-    mean, rstd = conv3d_statistics(partial, num_groups, EPS, torch.float64)
-    grouped = y.double().reshape(len(y), num_groups, -1)
-    expected = (grouped.var(2, correction=0) + EPS).rsqrt()
-    torch.testing.assert_close(mean, grouped.mean(2), rtol=1e-9, atol=1e-6)
-    torch.testing.assert_close(rstd, expected, rtol=1e-4, atol=0)
+    _, rstd = conv3d_statistics(partial, case.written, EPS)
+    _, expected = norm_act_statistics(y.double().cpu(), case.written, EPS)
+    torch.testing.assert_close(rstd.double().cpu(), expected, rtol=1e-5, atol=0.0)
 
 
-@pytest.mark.parametrize("second", [False, True])
-@pytest.mark.parametrize("case", [CASES[0], CASES[4]], ids=str)
-def test_sums_with_a_norms_input(case: Case, second: bool) -> None:
-    """Those that the merges of the norm's first and second derivative take."""
-    x, weight, g = given(case, torch.float64)
-    z = torch.randn_like(x)
+@dtypes
+@pytest.mark.parametrize("num_groups", [16, 2])
+def test_backward_of_a_chain_matches_reference(num_groups, dtype) -> None:
+    """conv(act(norm(conv(x)))): two launches and a merge give the gradient of x from that of y."""
+    first, second = CASES[3]._replace(written=16), Case((2, 16, 3, 2, 4), 32, *CASES[1][2:])
+    assert (2, 16, *first.size) == second.x
+    x, weight_1, _, _ = parts(first, dtype)
+    _, weight_2, _, g = parts(second, dtype)
+    z, _ = conv3d_fprop(x, weight_1, None, first.stride, first.padding)
+    norm = norm_of(z, num_groups)
+    d_a, partial = conv3d_dgrad(
+        g, weight_2, None, z.shape[2:], second.stride, second.padding, sums=Products(z, norm)
+    )
+    coefficients, _ = norm_act_bwd_coefficients(partial, *norm[:4], math.prod(z.shape[2:]))
+    gradient = NormGradient(z, coefficients, SLOPE)
+    d_x, _ = conv3d_dgrad(
+        d_a, weight_1, None, x.shape[2:], first.stride, first.padding, reading=gradient
+    )
+    wide_z, wide_1, wide_2, wide_g, weight, bias = double(
+        z, weight_1, weight_2, g, norm.weight, norm.bias
+    )
+    wide_z.requires_grad_()
+    a = norm_act(wide_z, weight, bias, num_groups=num_groups, eps=EPS, negative_slope=SLOPE)
+    y = functional.conv3d(a, wide_2, None, second.stride, second.padding)
+    (d_z,) = torch.autograd.grad(y, wide_z, wide_g)
+    expected = torch.nn.grad.conv3d_input(first.x, wide_1, d_z, first.stride, first.padding)
+    assert error(d_x, expected) <= 4 * TOLERANCES[dtype]
+
+
+@dtypes
+def test_sums_match_their_definition(dtype) -> None:
+    case = CASES[3]
+    x, weight, bias, g = parts(case, dtype)
+    z = volume(*g.shape, dtype=dtype)
+    norm = norm_of(z, 16)
+    for of_g in (None, g):
+        sums = Products(z, norm, of_g)
+        y, partial = conv3d_fprop(x, weight, bias, case.stride, case.padding, sums=sums)
+        v, wide_z, wide_g, mean, rstd, gamma, beta = double(y, z, of_g, *norm[:4])
+        each = case.written // 16
+        centred = wide_z - mean.repeat_interleave(each, 1)[..., None, None, None]
+        scale = (rstd.repeat_interleave(each, 1) * gamma)[..., None, None, None]
+        above = centred * scale + beta.view(-1, 1, 1, 1) > 0
+        u = (v if wide_g is None else wide_g) * torch.where(above, 1, SLOPE)
+        rows = [u, u * centred]
+        if of_g is not None:
+            rows += [v, v * centred, v * u]
+        expected = torch.stack([row.sum((2, 3, 4)) for row in rows], 1)
+        close = 1e-12 if dtype == torch.float64 else 1e-5
+        assert error(partial.sum(1), expected) <= close
+
+
+@dtypes
+def test_second_order_matches_reference(dtype) -> None:
+    """The tangent sweep of a gradient penalty is the same gather, with the slopes of the forward."""
+    first, second = CASES[3]._replace(written=16), Case((2, 16, 3, 2, 4), 32, *CASES[1][2:])
+    x, weight_1, _, _ = parts(first, dtype)
+    _, weight_2, _, g = parts(second, dtype)
+    v = volume(*first.x, dtype=dtype)
+    z, _ = conv3d_fprop(x, weight_1, None, first.stride, first.padding)
+    exact = statistics_dtype(dtype)
+    # No norm: u alone, mean 0, scale 1, shift 0.
+    rows = torch.tensor([1, 0, 0, 0, 1, 0], dtype=exact, device=DEVICE)
+    slopes = NormGradient(z, rows[None, :, None].repeat(2, 1, 16), SLOPE)
+    tangent, _ = conv3d_fprop(v, weight_1, None, first.stride, first.padding)
+    found, _ = conv3d_fprop(
+        tangent, weight_2, None, second.stride, second.padding, reading=slopes
+    )
+    wide_x, wide_1, wide_2, wide_g, wide_v, wide_z = double(x, weight_1, weight_2, g, v, z)
+    wide_x.requires_grad_()
+    wide_g.requires_grad_()
+    wide = functional.conv3d(wide_x, wide_1, None, first.stride, first.padding)
+    a = wide * torch.where(wide_z > 0, 1, SLOPE)
+    y = functional.conv3d(a, wide_2, None, second.stride, second.padding)
+    (d_x,) = torch.autograd.grad(y, wide_x, wide_g, create_graph=True)
+    (expected,) = torch.autograd.grad(d_x, wide_g, wide_v)
+    assert error(found, expected) <= 2 * TOLERANCES[dtype]
+
+
+def test_padding_is_zero_behind_the_norm() -> None:
+    """Where the shift is not 0, what is normalised must not be the padding."""
+    z = volume(1, 16, 2, 2, 2, dtype=torch.float32)
+    weight = torch.ones(16, 16, 3, 3, 3, device=DEVICE).contiguous(memory_format=LAST)
+    norm = norm_of(z, 16)._replace(bias=torch.full((16,), 100.0, device=DEVICE))
+    y, _ = conv3d_fprop(z, weight, None, (1, 1, 1), (1, 1, 1), reading=norm)
+    wide = double(z, norm.weight, norm.bias)
+    a = norm_act(*wide, num_groups=16, eps=EPS, negative_slope=SLOPE)
+    expected = functional.conv3d(a, weight.double().cpu(), None, 1, 1)
+    assert error(y, expected) <= TOLERANCES[torch.float32]
+
+
+def test_deterministic() -> None:
+    case = CASES[3]
+    z, weight, bias, _ = parts(case, torch.float32)
     norm = norm_of(z, 4)
-    behind = torch.randn_like(z) if second else None
-    sums = Products(z, norm, behind)
-    v, partial = conv3d_dgrad(g, weight, None, case.size, case.stride, case.padding, sums=sums)
-    value, centred = normalised(z, norm)
-    u = torch.where(value > 0, 1.0, SLOPE) * (v if behind is None else behind)
-    rows = [u, u * centred, v, v * centred, v * u][: 5 if second else 2]
-    expected = torch.stack([row.sum((2, 3, 4)) for row in rows], 1)
-    assert partial is not None
-    torch.testing.assert_close(partial.sum(1), expected, rtol=1e-11, atol=1e-11)
 
+    def results() -> tuple[Tensor, Tensor | None]:
+        return conv3d_fprop(
+            z, weight, bias, case.stride, case.padding, reading=norm, sums=Statistics()
+        )
 
-def test_the_same_bits_however_programs_are_ordered() -> None:
-    case = CASES[1]
-    x, weight, _ = given(case, torch.float32)
-    first = conv3d_fprop(x, weight, None, case.stride, case.padding, sums=Statistics())
-    again = conv3d_fprop(x, weight, None, case.stride, case.padding, sums=Statistics())
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True) if a is not None)
+    for one, other in zip(results(), results(), strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize(
-    ("x", "weight", "geometry", "message"),
+    ("rule", "change"),
     [
-        ((1, 12, 4, 4, 4), (16, 12, 3, 3, 3), ((1,) * 3, (1,) * 3), "multiples of 16 channels"),
-        ((1, 16, 4, 4, 4), (16, 16, 5, 3, 3), ((1,) * 3, (1,) * 3), "kernels of 1, 3 or 4"),
-        ((1, 16, 4, 4, 4), (16, 16, 3, 3, 3), ((3, 1, 1), (1,) * 3), "strides of 1 or 2"),
-        ((1, 16, 4, 4, 4), (16, 16, 3, 3, 3), ((1,) * 3, (3, 1, 1)), "below the kernel"),
-        ((1, 16, 2, 4, 4), (16, 16, 3, 3, 3), ((1,) * 3, (0,) * 3), "no smaller than the kernel"),
-        ((1, 32, 4, 4, 4), (16, 16, 3, 3, 3), ((1,) * 3, (1,) * 3), "weight"),
+        ("multiples of 16 channels, got 8 and 16", {"x": (1, 8, 4, 4, 4)}),
+        ("kernels of 1, 3 or 4", {"kernel": (5, 5, 5)}),
+        ("strides of 1 or 2", {"stride": (3, 3, 3)}),
+        ("padding from 0 to below the kernel", {"padding": (3, 0, 0)}),
+        ("volumes no smaller than the kernel", {"x": (1, 16, 2, 4, 4), "padding": (0, 0, 0)}),
     ],
 )
-def test_what_is_not_served_is_refused(x, weight, geometry, message) -> None:
-    made = [torch.zeros(s).contiguous(memory_format=LAST) for s in (x, weight)]
-    with pytest.raises(ConfigError, match=message):
-        conv3d_fprop(*made, None, *geometry)
+def test_rejects_shapes(rule, change) -> None:
+    case = Case((1, 16, 4, 4, 4), 16, (3, 3, 3), (1, 1, 1), (1, 1, 1))._replace(**change)
+    x = volume(*case.x, dtype=torch.float32)
+    weight = volume(16, case.x[1], *case.kernel, dtype=torch.float32)
+    with pytest.raises(ConfigError, match=rule):
+        conv3d_fprop(x, weight, None, case.stride, case.padding)
 
 
-def test_tensors_of_another_kind_are_refused() -> None:
-    case = CASES[0]
-    x, weight, g = given(case, torch.float32)
-    for wrong in (x.half(), x.contiguous()):
-        with pytest.raises(ConfigError, match=r"of a kind on one|channels_last_3d"):
-            conv3d_fprop(wrong, weight, None, case.stride, case.padding)
-    with pytest.raises(ConfigError, match="precision must be one of"):
-        conv3d_fprop(x, weight, None, case.stride, case.padding, precision="fast")
-    with pytest.raises(ConfigError, match="g must be"):
-        conv3d_dgrad(g, weight, None, (9, 9, 9), case.stride, case.padding)
-    with pytest.raises(ConfigError, match="not normalised"):
-        sums = Products(g, norm_of(g, 4))
-        conv3d_fprop(
-            *(x, weight, None, case.stride, case.padding), reading=norm_of(x, 4), sums=sums
-        )
+def test_rejects_tensors_that_do_not_fit() -> None:
+    case = CASES[1]
+    x, weight, _, g = parts(case, torch.float32)
+    geometry = None, case.stride, case.padding
+    with pytest.raises(ConfigError, match="channels_last_3d, got strides"):
+        conv3d_fprop(x.contiguous(), weight, *geometry)
+    with pytest.raises(ConfigError, match=r"all of a kind on one device, got torch\.float32"):
+        conv3d_fprop(x, weight.bfloat16(), *geometry)
+    with pytest.raises(ConfigError, match=r"precision must be one of .* got 'int8'"):
+        conv3d_fprop(x, weight, *geometry, precision="int8")
+    with pytest.raises(ConfigError, match=r"g must be \[2, 32, 6, 7, 9\], got \[2, 32, 5, 7, 9\]"):
+        conv3d_dgrad(g, weight, None, (6, 7, 9), case.stride, case.padding)
+    with pytest.raises(ConfigError, match="a volume that is not normalised"):
+        norm, of_y = norm_of(x, 16), norm_of(g, 16)
+        conv3d_fprop(x, weight, *geometry, reading=norm, sums=Products(g, of_y))
