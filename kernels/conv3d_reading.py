@@ -65,7 +65,7 @@ def activated(value, rows, slope, valid):
     mu, scale, shift = rows
     inside = tl.where(valid, tl.full((), 1, value.dtype), 0)
     z = tl.fma(value - mu, scale, shift)
-    return z * tl.where(z > 0, inside[:, None], (inside * tl.cast(slope, value.dtype))[:, None])
+    return z * tl.where(z > 0, inside[:, None], (inside * tl.full((), slope, value.dtype))[:, None])
 
 
 @triton.jit
@@ -89,5 +89,5 @@ def before_norm(g, z, rows, slope, valid):
     of_u, of_centred, of_one, mu, scale, shift = rows
     inside = tl.where(valid, tl.full((), 1, g.dtype), 0)
     centred = z - mu
-    u = g * tl.where(tl.fma(centred, scale, shift) > 0, 1, tl.cast(slope, g.dtype))
+    u = g * tl.where(tl.fma(centred, scale, shift) > 0, 1, tl.full((), slope, g.dtype))
     return inside[:, None] * tl.fma(u, of_u, tl.fma(centred, of_centred, of_one))
