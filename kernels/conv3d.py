@@ -147,7 +147,8 @@ def _gathered(
     volumes = 2 if isinstance(reading, NormGradient) else 1
     cut = gather_cut(
         *(math.prod(rows) * row, len(x) * classes, (channels, written), distances),
-        *((phases * volumes, taps), x.element_size(), shared_memory(x.device)),
+        *((phases * volumes, taps), reading is not None),
+        *(x.element_size(), shared_memory(x.device)),
     )
     partial = None
     if sums is not None:

@@ -73,7 +73,7 @@ def conv3d_gather_kernel(
     BLOCK_K: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    # one program per (chunk of tiles of positions of a class, block of channels, sample)
+    """One program per (chunk of tiles of positions of a class, block of channels, sample)."""
     blocks = tl.cdiv(K, BLOCK_K)
     split, splits = tl.program_id(0) // blocks, tl.num_programs(0) // blocks
     b = tl.program_id(1).to(tl.int64)
@@ -237,7 +237,7 @@ def conv3d_gather_kernel(
 
 @triton.jit
 def product(a, weights, sums, PRECISION: tl.constexpr):
-    """sums + a weights on tensor cores; products of bfloat16 and float16 are exact."""
+    """Add a weights to sums on tensor cores; products of bfloat16 and float16 are exact."""
     if INTERPRETED:
         # The interpreter would multiply the bits of bfloat16.
         a, weights = a.to(sums.dtype), weights.to(sums.dtype)

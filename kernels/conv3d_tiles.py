@@ -144,18 +144,19 @@ def gather_cut(
     channels: tuple[int, int],  # read, written
     sums: int,  # distances along W between an output and its inputs
     loads: tuple[int, int],  # of a step: tiles of the input, tiles of weights
+    changed: bool,  # what is read is normalised, or a gradient made one before a norm
     width: int,  # bytes of an element
     shared: int,  # bytes of shared memory
 ) -> Cut:
     """Tiles of a convolution or its input gradient."""
     read, written = channels
-    # Sums fill the registers: of 64 channels three distances do, of 128 one; of float32, which its
-    # three products take apart there, half as many.
-    widest = (128 if sums == 1 else 64) // (1 if width == 2 else 2)
-    block_n = min(widest, triton.next_power_of_2(written))
-    # A row of 128 bytes, which is also what the tensor cores' layout of shared memory holds; of
-    # float32 half, where a step reads several tiles, for the sake of registers again.
-    block_k = math.gcd(read, 64 if width == 2 else 32 if loads[0] == 1 else 16)
+    # What fills the registers: the sums, of 64 channels for three distances or of 128 for one; and
+    # what is changed when read, or float32, which its three products take apart there.
+    narrow = changed or width > 2
+    block_n = (128 if sums == 1 else 64) // (2 if narrow else 1)
+    block_n = min(block_n, triton.next_power_of_2(written))
+    # At most a row of 128 bytes, which is what the tensor cores' layout of shared memory holds.
+    block_k = math.gcd(read, 64 if not narrow else 32 if loads[0] == 1 else 16)
     # A fourth stage spills.
     block_m, stages = (64 if positions <= 64 - sums else 128), 3
 
@@ -170,7 +171,7 @@ def gather_cut(
     tiles = triton.cdiv(positions, block_m - sums + 1)
     programs = samples * triton.cdiv(written, block_n) * tiles
     chunk = max(1, programs // _PROGRAMS)
-    warps = 8 if block_m * block_n * sums * loads[0] > 128 * 64 else 4
+    warps = 8 if block_m * block_n * sums * (2 if narrow else 1) >= 128 * 64 else 4
     return Cut(block_m, block_n, block_k, warps, stages, chunk, triton.cdiv(tiles, chunk))
 
 

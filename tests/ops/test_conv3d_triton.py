@@ -241,7 +241,7 @@ def test_sums_match_their_definition(dtype) -> None:
 
 @dtypes
 def test_second_order_matches_reference(dtype) -> None:
-    """The tangent sweep of a gradient penalty is the same gather, with the slopes of the forward."""
+    """The tangent sweep of a gradient penalty: the same gather, the slopes of the forward."""
     first, second = ONE, OTHER
     x, weight_1, _, _ = parts(first, dtype)
     _, weight_2, _, g = parts(second, dtype)
@@ -252,9 +252,7 @@ def test_second_order_matches_reference(dtype) -> None:
     rows = torch.tensor([1, 0, 0, 0, 1, 0], dtype=exact, device=DEVICE)
     slopes = NormGradient(z, rows[None, :, None].repeat(2, 1, 16), SLOPE)
     tangent, _ = conv3d_fprop(v, weight_1, None, first.stride, first.padding)
-    found, _ = conv3d_fprop(
-        tangent, weight_2, None, second.stride, second.padding, reading=slopes
-    )
+    found, _ = conv3d_fprop(tangent, weight_2, None, second.stride, second.padding, reading=slopes)
     wide_x, wide_1, wide_2, wide_g, wide_v, wide_z = double(x, weight_1, weight_2, g, v, z)
     wide_x.requires_grad_()
     wide_g.requires_grad_()
