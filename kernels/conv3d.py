@@ -134,12 +134,12 @@ def _gathered(
     if products is not None and activated is not None:
         raise ConfigError("conv3d: sums with a norm's input need a volume that is not normalised")
     norm = activated if products is None else products.norm
-    classes, steps = 1, (1, 1, 1)
+    classes, steps = 1, [1, 1, 1]
     odd = padding[2] % stride[2]
     taps, phases, inputs = weight.shape[4], stride[2], triton.cdiv(x.shape[4], stride[2])
     distances = (taps - 1 + odd) // stride[2] + 1
     if transposed:
-        classes, steps, inputs = math.prod(stride), tuple(stride), x.shape[4]
+        classes, steps, inputs = math.prod(stride), [*stride], x.shape[4]
         taps, phases, odd = triton.cdiv(taps, stride[2]), 1, 0
         distances = taps
     *rows, outputs = (triton.cdiv(n, s) for n, s in zip(y.shape[2:], steps, strict=True))

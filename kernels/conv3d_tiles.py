@@ -61,7 +61,7 @@ class Cut(NamedTuple):
     @property
     def options(self) -> dict[str, int | bool]:
         """Of a launch."""
-        return OPTIONS | {"num_warps": self.warps, "num_stages": self.stages}
+        return {**OPTIONS, "num_warps": self.warps, "num_stages": self.stages}
 
 
 def output_size(
@@ -135,7 +135,8 @@ def shared_memory(device: torch.device) -> int:
     """Bytes that a block may have there."""
     if device.type != "cuda":
         return SHARED
-    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return int(triton.runtime.driver.active.utils.get_device_properties(index)["max_shared_mem"])
 
 
 def gather_cut(
@@ -154,7 +155,7 @@ def gather_cut(
     # what is changed when read, or float32, which its three products take apart there.
     narrow = changed or width > 2
     block_n = (128 if sums == 1 else 64) // (2 if narrow else 1)
-    block_n = min(block_n, triton.next_power_of_2(written))
+    block_n = min(block_n, int(triton.next_power_of_2(written)))
     # At most a row of 128 bytes, which is what the tensor cores' layout of shared memory holds.
     block_k = math.gcd(read, 64 if not narrow else 32 if loads[0] == 1 else 16)
     # A fourth stage spills.
