@@ -75,6 +75,8 @@ ONE = Case((2, 16, 6, 5, 8), 16, (4, 4, 4), (2, 2, 2), (1, 1, 1))
 OTHER = Case((2, 16, 3, 2, 4), 32, (3, 3, 3), (1, 1, 1), (1, 1, 1))
 cases = pytest.mark.parametrize("case", CASES, ids=str)
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+# The finest and the coarsest; the others in `test_precisions` and in blocks.
+extremes = pytest.mark.parametrize("dtype", [DTYPES[0], torch.bfloat16], ids=str)
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +122,7 @@ def double(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if t is None else t.double().cpu() for t in tensors]
 
 
-@dtypes
+@extremes
 @cases
 def test_forward_matches_reference(case, dtype) -> None:
     x, weight, bias, _ = parts(case, dtype)
@@ -130,7 +132,7 @@ def test_forward_matches_reference(case, dtype) -> None:
     assert error(y, expected) <= TOLERANCES[dtype]
 
 
-@dtypes
+@extremes
 @cases
 def test_backward_matches_reference(case, dtype) -> None:
     _, weight, _, g = parts(case, dtype)
@@ -142,20 +144,24 @@ def test_backward_matches_reference(case, dtype) -> None:
     assert error(d_x, expected + wide_bias.view(-1, 1, 1, 1)) <= TOLERANCES[dtype]
 
 
-@dtypes
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("precision", conv3d_tiles.PRECISIONS)
 def test_precisions(precision, dtype) -> None:
-    case = CASES[1]
-    x, weight, bias, _ = parts(case, dtype)
-    y, _ = conv3d_fprop(x, weight, bias, case.stride, case.padding, precision=precision)
-    expected = functional.conv3d(*double(x, weight, bias), case.stride, case.padding)
+    case = OTHER
+    x, weight, bias, g = parts(case, dtype)
+    geometry = case.stride, case.padding
+    y, _ = conv3d_fprop(x, weight, bias, *geometry, precision=precision)
+    d_x, _ = conv3d_dgrad(g, weight, None, case.x[2:], *geometry, precision=precision)
+    wide_weight, wide_g = double(weight, g)
     one = precision == "tf32" and dtype == torch.float32
-    assert error(y, expected) <= (2**-9 if one else TOLERANCES[dtype])
+    close = 2**-9 if one else TOLERANCES[dtype]
+    assert error(y, functional.conv3d(*double(x, weight, bias), *geometry)) <= close
+    assert error(d_x, torch.nn.grad.conv3d_input(case.x, wide_weight, wide_g, *geometry)) <= close
 
 
 @dtypes
 @pytest.mark.parametrize("num_groups", [16, 4, 1])
-@pytest.mark.parametrize("case", [CASES[1], CASES[3], CASES[7]], ids=str)
+@pytest.mark.parametrize("case", [OTHER, CASES[3], CASES[7]], ids=str)
 def test_block_matches_reference(case, num_groups, dtype) -> None:
     """One kernel: normalise, activate, convolve, add the bias, and sum for the next norm."""
     z, conv_weight, conv_bias, _ = parts(case, dtype)
