@@ -296,7 +296,7 @@ def _statistics(
     cut = tiles(x, mean.shape[1], ELEMENTS // 2 if half else ELEMENTS)
     partial = x.new_empty((cut.B, cut.splits, 2, cut.C), dtype=torch.float64)
     rows = mean.new_empty((cut.B, 3, cut.C))
-    merge = groups(cut)
+    merge = groups(cut.B, cut.C // cut.K, cut.K)
     with torch.cuda.device_of(x):
         norm_act_statistics_kernel[cut.grid](x, partial, *cut.sizes, 4 if half else 1, **SUMMING)
         norm_act_statistics_merge_kernel[merge.grid](
