@@ -70,8 +70,8 @@ def conv3d_fprop(
         ConfigError: see `conv3d_tiles.obstacle`; tensors of several dtypes, devices or layouts.
 
     Deterministic: yes.
-    Cost: 2 B K C taps S' flops, one launch; each volume is read once from memory, and once a tap
-        from the L2 cache.
+    Cost: 2 B K C taps S' flops, one launch; each block of channels written reads x once for every
+        pair of taps along D and H, by design mostly from the L2 cache.
     """
     checked(x.shape, weight.shape, stride, padding, precision, x, weight, *_read_too(reading, sums))
     size = output_size(x.shape[2:], weight.shape[2:], stride, padding)

@@ -31,7 +31,7 @@ __all__ = [
 
 # float64 is for tests, in the interpreter.
 DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
-# Of products of float32: three TF32 products, which keep float32's digits; one; or none.
+# Of products of float32: three TF32 products, meant to keep float32's digits; one; or none.
 PRECISIONS = ("tf32x3", "tf32", "ieee")
 # Taps an axis: their places in the volume are four bits.
 _TAPS, _STRIDES = (1, 3, 4), (1, 2)
