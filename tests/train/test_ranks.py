@@ -47,7 +47,8 @@ GAMES: dict[str, dict[str, Any]] = {
     },
 }
 GAMES_AND_KINDS = [(name, ()) for name in GAMES] + [("wgan-gp", KINDS), ("stddev-penalty", KINDS)]
-BOUND = {torch.float32: 1e-6, torch.float64: 1e-12}
+# In float32 the sums of four ranks were up to 1.2e-6 from those of one, on one kind of processor.
+BOUND = {torch.float32: 2e-6, torch.float64: 1e-12}
 CASES = [
     (name, classes, dtype)
     for name, classes in GAMES_AND_KINDS

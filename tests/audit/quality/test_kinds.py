@@ -18,6 +18,7 @@ from fastgan.audit.quality.depletion import CUTS, Depletion, Ranked, ranks
 from fastgan.audit.quality.kinds import judge_kinds
 from fastgan.audit.quality.structures import structures
 from fastgan.measures.shape import soft_ellipsoids
+from tests.conftest import NO_HEAD
 
 RNG = np.random.default_rng
 SEVERAL = Setting("fields", 16, 200, "1-3", 2, tied=True)
@@ -160,7 +161,7 @@ MEASURED = Setting("fields", 16, 200, "1", measured=True)
 # Both families' pictures tell sizes badly; with the sizes themselves nothing is left to see.
 FAMILIES = [
     "fields",
-    pytest.param("head", marks=pytest.mark.skipif(not HEAD.exists(), reason="make truth-data")),
+    pytest.param("head", marks=pytest.mark.skipif(not HEAD.exists(), reason=NO_HEAD)),
 ]
 
 
