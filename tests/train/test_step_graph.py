@@ -132,11 +132,9 @@ def test_same_bits_as_without(
     assert [losses[i]["critic/loss"] for i in range(0, 22, 2)] == pytest.approx(
         [losses[i]["critic/loss"] for i in range(1, 22, 2)], rel=1e-6
     )
-    # Of a lazy penalty every third update has one, so that steps are of three kinds.
-    kinds = 3 if name == "lazy" else 1
-    assert Tape.made == (kinds if kinds == 1 else Tape.made) and Tape.runs >= 1
-    if kinds == 1:
-        assert Tape.runs == 10 - WARM_UP
+    # Of a lazy penalty every third update has one: steps are of three kinds, of which two come
+    # often enough.
+    assert (Tape.made, Tape.runs) == ((2, 2) if name == "lazy" else (1, 10 - WARM_UP))
     assert plain.watch.skipped == graphed.watch.skipped
 
 
@@ -236,7 +234,7 @@ def test_batches_of_another_size_are_recorded_anew(tmp_path: Path) -> None:
         for step in range(2 * WARM_UP + 4):
             one.batches._batch_size = 4 if step <= WARM_UP + 1 else 3
             one.advance()
-    assert (Tape.made, Tape.runs) == (2, 2 + 2) or (Tape.made, Tape.runs) == (2, 3)
+    assert (Tape.made, Tape.runs) == (2, 2 + 2)
     assert same(state(plain), state(graphed))
 
 
