@@ -47,8 +47,9 @@ GAMES: dict[str, dict[str, Any]] = {
     },
 }
 GAMES_AND_KINDS = [(name, ()) for name in GAMES] + [("wgan-gp", KINDS), ("stddev-penalty", KINDS)]
-# In float32 the sums of four ranks were up to 1.2e-6 from those of one, on one kind of processor.
-BOUND = {torch.float32: 2e-6, torch.float64: 1e-12}
+BOUND = {torch.float32: 1e-6, torch.float64: 1e-12}
+# The spread of two amplifies rounding: in float32 four ranks were 1.14e-6 from one.
+AMPLIFIED = {("stddev", torch.float32): 2e-6}
 CASES = [
     (name, classes, dtype)
     for name, classes in GAMES_AND_KINDS
@@ -85,7 +86,7 @@ def test_gradients_are_those_of_one_process(count: int, tmp_path: Path) -> None:
                 assert one.loss == same.loss, case
                 assert all(map(torch.equal, one.gradients, same.gradients)), case
         wanted = steps_of(GAMES[name], classes=classes, dtype=dtype)
-        bound = BOUND[dtype]
+        bound = AMPLIFIED.get((name, dtype), BOUND[dtype])
         assert [one.phase for one in phases] == [one.phase for one in wanted]
         for one, alone in zip(phases, wanted, strict=True):
             assert one.loss == pytest.approx(alone.loss, rel=bound, abs=bound), (case, one.phase)

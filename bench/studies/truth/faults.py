@@ -175,13 +175,7 @@ def _of_copying() -> list[Fault]:
         Fault("overfitted", "300 of 300", generators.overfitted(1.0), COPIED),
         Fault("overfitted", "150 of 300", generators.overfitted(0.5), COPIED),
         Fault("members given away", "rescans, 300 of 300", generators.overfitted(1.0), MEMBERS),
-        Fault(
-            "members given away",
-            "rescans, 100 of 300",
-            generators.overfitted(1 / 3),
-            MEMBERS,
-            "weak",
-        ),
+        Fault("members given away", "rescans, 100 of 300", generators.overfitted(1 / 3), MEMBERS),
     ]
 
 
