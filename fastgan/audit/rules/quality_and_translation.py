@@ -72,7 +72,7 @@ QUALITY = (
         "ratio of shares, generated over patients",
         "lower end that every fifth has to exceed: what 200 patients and 300 volumes can show in "
         "the lowest of a hundred parts; of a missing fifth an eighth remains for errors of a tenth",
-        "bench/results/audit/power-quality.json",
+        CHOICE,
     ),
     Rule(
         "quality.kinds.named",
