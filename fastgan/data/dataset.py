@@ -15,6 +15,7 @@ from fastgan.data.augment import apply, draw
 from fastgan.data.cache import dequantise
 from fastgan.data.manifest import Item
 from fastgan.data.normalise import Normalisation, Values, denormalise
+from fastgan.data.workspace import Workspace
 from fastgan.errors import ConfigError
 from fastgan.random import Shard
 
@@ -107,11 +108,16 @@ class Dataset:
         return len(self.items)
 
     def sample(
-        self, batch_size: int, rng: np.random.Generator, shard: Shard | None = None
+        self,
+        batch_size: int,
+        rng: np.random.Generator,
+        shard: Shard | None = None,
+        workspace: Workspace | None = None,
     ) -> Batch:
         """`batch_size` volumes drawn with replacement; the same generator state, the same batch.
 
         With `shard`, only its rows of volumes and labels are read; `index` is the whole batch's.
+        A `workspace` gives the batch its memory and fills its rows, with the same bits.
         """
         if batch_size < 1:
             raise ConfigError(f"train.batch_size: must be at least 1, got {batch_size}")
@@ -132,12 +138,21 @@ class Dataset:
             else:
                 corner = [(n - m) // 2 for n, m in zip(extents, self.shape, strict=True)]
             corners.append(corner)
-        volumes = torch.from_numpy(np.stack([self._crop(int(index[r]), corners[r]) for r in own]))
-        if self.classic:
-            drawn = draw(self.classic, batch_size, rng)
-            volumes = apply(volumes, [drawn[r] for r in own], self.spacing)
+        # Everything is drawn before anything is read: rows may then be filled in any order.
+        drawn = draw(self.classic, batch_size, rng) if self.classic else None
+        workspace = workspace or Workspace()
+        volumes = workspace.empty((len(own), self.channels, *self.shape))
+
+        def fill(row: int) -> None:
+            whole = own[row]
+            self._crop(int(index[whole]), corners[whole], volumes[row].numpy())
+            if drawn is not None:
+                augmented = apply(volumes[row : row + 1], [drawn[whole]], self.spacing)
+                volumes[row : row + 1].copy_(augmented)
+
+        workspace.each(fill, len(own))
         return Batch(
-            volumes.contiguous(memory_format=torch.channels_last_3d),
+            volumes,
             torch.from_numpy(self.labels[index[own]]) if self.classes else None,
             torch.from_numpy(index.astype(np.int64)),
         )
@@ -186,9 +201,9 @@ class Dataset:
             held_out=self.held_out,
         )
 
-    def _crop(self, i: int, corner: Sequence[int]) -> np.ndarray:
+    def _crop(self, i: int, corner: Sequence[int], out: np.ndarray | None = None) -> np.ndarray:
         window = tuple(slice(c, c + m) for c, m in zip(corner, self.shape, strict=True))
-        return dequantise(np.asarray(self.stored[i][(slice(None), *window)]))
+        return dequantise(np.asarray(self.stored[i][(slice(None), *window)]), out)
 
     def _labels(self) -> np.ndarray:
         if not self.classes:

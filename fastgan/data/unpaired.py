@@ -13,6 +13,7 @@ from torch import Tensor
 from fastgan.data.assembly import SPACING_TOLERANCE
 from fastgan.data.dataset import Batch, Dataset
 from fastgan.data.sources import open_dataset
+from fastgan.data.workspace import Workspace
 from fastgan.errors import ConfigError, FastganError
 from fastgan.guarded import typed
 from fastgan.random import Shard
@@ -70,14 +71,19 @@ class Unpaired:
         return len(self.a)
 
     def sample(
-        self, batch_size: int, rng: np.random.Generator, shard: Shard | None = None
+        self,
+        batch_size: int,
+        rng: np.random.Generator,
+        shard: Shard | None = None,
+        workspace: Workspace | None = None,
     ) -> UnpairedBatch:
         """`batch_size` volumes of each domain, drawn independently and with replacement.
 
-        With `shard`, only its rows are read; `index` is the whole batch's.
+        With `shard`, only its rows are read; `index` is the whole batch's. `workspace` as in
+        `Dataset.sample`.
         """
-        from_a = self.a.sample(batch_size, rng, shard)
-        from_b = self.b.sample(batch_size, rng, shard)
+        from_a = self.a.sample(batch_size, rng, shard, workspace)
+        from_b = self.b.sample(batch_size, rng, shard, workspace)
         index = from_a.index.new_empty((batch_size, 2))
         index[:, 0], index[:, 1] = from_a.index, from_b.index
         return UnpairedBatch(from_a.volumes, None, index, from_b.volumes)

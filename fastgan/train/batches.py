@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+import os
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,10 +15,15 @@ from torch import Tensor
 
 from fastgan.data import Batch
 from fastgan.data.normalise import Normalisation
+from fastgan.data.workspace import Workspace
 from fastgan.random import Draws, Shard
 from fastgan.spans import span
+from fastgan.train.device import Copies
 
 __all__ = ["Batches", "TrainingSet"]
+
+MOST_THREADS = 8
+"""That fill a batch: by then the memory is the limit."""
 
 
 class TrainingSet(Protocol):
@@ -34,29 +40,38 @@ class TrainingSet(Protocol):
     def __len__(self) -> int: ...
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
-        """`batch_size` volumes, drawn by `rng` alone."""
+        """`batch_size` volumes, drawn by `rng` alone.
+
+        It may take more by these names: `shard`, to read the rows of one process alone (positions
+        stay those of the whole batch), and `workspace`, to lie in its memory and be filled by its
+        threads.
+        """
 
 
-class ReadByRows(TrainingSet, Protocol):
-    """A data set that reads, of the batch it draws, what one of several processes needs."""
+class Drawn(NamedTuple):
+    """A batch of the host, and its tensors where they are on their way to a GPU."""
 
-    def sample(
-        self, batch_size: int, rng: np.random.Generator, shard: Shard | None = None
-    ) -> Batch:
-        """The volumes and labels of the shard; positions are those of the whole batch."""
+    batch: Batch
+    sent: Copies.Sent | None
 
 
 class Batches:
     """Independent batches, each a function of (seed, step, purpose) alone.
 
+    Ahead, one thread draws batch after batch in the order they were asked for a step before; its
+    rows are filled by more, and the copy to a GPU begins as soon as it is full. So the batches of
+    one step lie on the device, and as many in pinned memory.
+
     Args:
-        source: the data set; read by one thread at a time.
+        source: the data set; `sample` is called by one thread at a time.
         batch_size: volumes per batch, of all processes together.
         draws: the run's random streams, and the rows that this process takes.
         device: where the volumes are needed.
         ahead: draw the batches of the next step while the present one computes, on the guess that
             it asks for the same purposes; a wrong guess costs time and changes nothing. None: on
-            a CUDA device, for on the CPU the thread would only compete with the networks.
+            a CUDA device, for on the CPU the threads would only compete with the networks.
+        threads: that fill a batch, where it is drawn ahead; the bits are the same with any number.
+            None: one a core that this process may use, shared with the other ranks, 8 at most.
     """
 
     def __init__(
@@ -66,72 +81,98 @@ class Batches:
         draws: Draws,
         device: torch.device,
         ahead: bool | None = None,
+        threads: int | None = None,
     ) -> None:
         self._source, self._batch_size, self._draws = source, batch_size, draws
         self._device = device
-        self._reads_rows = "shard" in inspect.signature(source.sample).parameters
-        self._ahead: dict[tuple[int, str], Future[Batch]] = {}
+        self._takes = inspect.signature(source.sample).parameters.keys()
+        self._ahead: dict[tuple[int, str], Future[Drawn]] = {}
         ahead = device.type == "cuda" if ahead is None else ahead
         self._worker = ThreadPoolExecutor(1, "fastgan-data") if ahead else None
+        self._copies = Copies(device) if device.type == "cuda" else None
+        threads = _threads(draws.shard.count) if threads is None else threads
+        self._workspace = Workspace(threads if ahead else 1, pinned=device.type == "cuda")
         self.drawn: dict[str, Tensor] = {}
         """Purpose to positions in the data set, since `drawn` was last cleared."""
         self.count = 0
         """Volumes handed out, by all processes together."""
+        self.waited = 0.0
+        """Seconds that steps have waited for batches."""
 
     def next(self, step: int, purpose: str) -> Batch:
         """This process's rows of the batch of `purpose` (any text) at `step`, on the device.
 
         Positions in the data set stay those of the whole batch.
+
+        Raises:
+            what the data set raises, at the step that needs the batch.
         """
         with span("data"):
+            begun = time.perf_counter()
             waiting = self._ahead.pop((step, purpose), None)
             if waiting is not None:
-                batch = waiting.result()
+                drawn = waiting.result()
             elif self._worker is not None:
-                batch = self._worker.submit(self._draw, step, purpose).result()
+                drawn = self._worker.submit(self._draw, step, purpose).result()
             else:
-                batch = self._draw(step, purpose)
-            self.drawn[purpose] = batch.index
+                drawn = self._draw(step, purpose)
+            self.waited += time.perf_counter() - begun
+            self.drawn[purpose] = drawn.batch.index
             self.count += self._batch_size
             if self._worker is not None:
                 self._forget_before(step)
                 self._ahead[step + 1, purpose] = self._worker.submit(self._draw, step + 1, purpose)
-            return _each_tensor(batch, lambda tensor: tensor.to(self._device, non_blocking=True))
+            if self._copies is None or drawn.sent is None:
+                return drawn.batch
+            return dataclasses.replace(drawn.batch, **self._copies.receive(drawn.sent))
 
     def peek(self, step: int, purpose: str) -> Batch:
         """The whole batch of `purpose` at `step`, to look at: neither counted nor noted."""
-        return _each_tensor(self._sample(step, purpose), lambda tensor: tensor.to(self._device))
+        batch = self._sample(step, purpose)
+        there = {name: tensor.to(self._device) for name, tensor in _tensors(batch).items()}
+        return dataclasses.replace(batch, **there)
 
     def close(self) -> None:
-        """Stop reading ahead."""
+        """Stop reading ahead, end the threads and let go of what they have drawn."""
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)
+        self._workspace.close()
+        self._ahead.clear()
 
-    def _draw(self, step: int, purpose: str) -> Batch:
-        batch = self._sample(step, purpose, self._draws.shard)
-        if self._device.type != "cuda":
-            return batch
-        # Pinned memory lets the copy run beside the kernels.
-        return _each_tensor(batch, Tensor.pin_memory)
+    def _draw(self, step: int, purpose: str) -> Drawn:
+        batch = self._sample(step, purpose, self._draws.shard, self._workspace)
+        return Drawn(batch, self._copies.send(_tensors(batch)) if self._copies else None)
 
-    def _sample(self, step: int, purpose: str, shard: Shard | None = None) -> Batch:
+    def _sample(
+        self,
+        step: int,
+        purpose: str,
+        shard: Shard | None = None,
+        workspace: Workspace | None = None,
+    ) -> Batch:
         rng = self._draws.numpy(step, f"batch/{purpose}")
+        given: dict[str, Any] = {}
+        if workspace is not None and "workspace" in self._takes:
+            given["workspace"] = workspace
+        if shard is not None and shard.count > 1 and "shard" in self._takes:
+            given["shard"], shard = shard, None
+        batch = self._source.sample(self._batch_size, rng, **given)
         if shard is None or shard.count == 1:
-            return self._source.sample(self._batch_size, rng)
-        if self._reads_rows:
-            return cast(ReadByRows, self._source).sample(self._batch_size, rng, shard)
-        return _each_tensor(self._source.sample(self._batch_size, rng), shard.of)
+            return batch
+        own = {name: shard.of(tensor) for name, tensor in _tensors(batch).items()}
+        return dataclasses.replace(batch, **own)
 
     def _forget_before(self, step: int) -> None:
         for key in [key for key in self._ahead if key[0] < step]:
             self._ahead.pop(key).cancel()
 
 
-def _each_tensor(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    """The batch with its volumes and labels changed; positions stay where the host reads them."""
-    changed: dict[str, Any] = {
-        field.name: change(value)
-        for field in dataclasses.fields(batch)
-        if field.name != "index" and isinstance(value := getattr(batch, field.name), Tensor)
-    }
-    return dataclasses.replace(batch, **changed)
+def _tensors(batch: Batch) -> dict[str, Tensor]:
+    """Volumes and labels of a batch, by field; positions stay where the host reads them."""
+    found = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    return {name: t for name, t in found.items() if name != "index" and isinstance(t, Tensor)}
+
+
+def _threads(ranks: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(MOST_THREADS, (cores or 1) // ranks))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from fastgan.errors import ConfigError
 
-__all__ = ["peak_memory", "repeatable", "resolve"]
+__all__ = ["Copies", "peak_memory", "repeatable", "resolve"]
 
 
 def resolve(name: str) -> torch.device:
@@ -90,3 +92,39 @@ def peak_memory(device: torch.device) -> int:
 
         # Includes what the parent held when it started this process, so the second choice.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Copies:
+    """Copies to a CUDA device beside its kernels, on a stream of their own.
+
+    Args:
+        device: a CUDA device.
+    """
+
+    class Sent(NamedTuple):
+        """Tensors on their way, by name, and the event of their arrival."""
+
+        tensors: dict[str, Tensor]
+        arrival: torch.cuda.Event
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def send(self, tensors: Mapping[str, Tensor]) -> Sent:
+        """Start copies of tensors of the host; from any thread, which waits for none of them."""
+        with torch.cuda.stream(self._stream):
+            there = {
+                name: tensor.pin_memory().to(self._device, non_blocking=True)
+                for name, tensor in tensors.items()
+            }
+            return self.Sent(there, self._stream.record_event())
+
+    def receive(self, sent: Sent) -> dict[str, Tensor]:
+        """The tensors, for the present stream: what it is given from now on finds them there."""
+        current = torch.cuda.current_stream(self._device)
+        current.wait_event(sent.arrival)
+        for tensor in sent.tensors.values():
+            # Its memory belongs to the stream of copies, which would else give it away too early.
+            tensor.record_stream(current)
+        return sent.tensors

@@ -310,7 +310,7 @@ class Training:
             # Proves the disk before hours are spent, and makes the first steps resumable.
             self.save()
         self._tell_uncaptured(progress)
-        clock, seen = time.perf_counter(), self.batches.count
+        clock, seen, waited = time.perf_counter(), self.batches.count, self.batches.waited
         first = self.steps_done + 1
         while self.steps_done < train.steps and not self.ranks.stopping():
             step = self.steps_done + 1
@@ -326,8 +326,9 @@ class Training:
                 metrics = self.metrics()
                 now, count = time.perf_counter(), self.batches.count
                 rate = (count - seen) / (now - clock)
-                clock, seen = now, count
-                self._log(metrics, rate, progress, kept=logged)
+                share = (self.batches.waited - waited) / (now - clock)
+                clock, seen, waited = now, count, self.batches.waited
+                self._log(metrics, rate, share, progress, kept=logged)
             if step % train.sample_every == 0 or last:
                 self.ranks.first_does("pictures", partial(self.draw_samples, progress))
             if step % train.checkpoint_every == 0 or last or self._save_soon:
@@ -347,13 +348,23 @@ class Training:
             self.graphs = self._uncaptured = None
 
     def _log(
-        self, metrics: Mapping[str, float], rate: float, progress: Progress, *, kept: bool
+        self,
+        metrics: Mapping[str, float],
+        rate: float,
+        waited: float,
+        progress: Progress,
+        *,
+        kept: bool,
     ) -> None:
-        """Show the figures of the last step; `kept`: also add them to metrics.jsonl."""
+        """Show the figures of the last step; `kept`: also add them to metrics.jsonl.
+
+        Rate and the share of time waited for data are of all steps since the last time.
+        """
         memory = peak_memory(self.device)
         skipped = {f"skipped/{phase}": n for phase, n in self.watch.skipped.items() if n}
         row = {"step": self.steps_done, **metrics, **skipped}
         if kept and self.ranks.first:
-            self.run.append_metrics(row | {"volumes_per_second": rate, "memory": memory})
+            machine = {"volumes_per_second": rate, "data_wait": waited, "memory": memory}
+            self.run.append_metrics(row | machine)
         shown = {k: v for k, v in metrics.items() if k.endswith(("/loss", "/gradient_norm"))}
         progress.report(self.steps_done, {**shown, **skipped}, rate, memory)

@@ -73,10 +73,10 @@ def test_parts_of_a_batch_are_its_rows(tmp_path: Path, sampling: str) -> None:
     read = data._crop
     count = 0
 
-    def counting(i: int, corner: Any) -> np.ndarray:
+    def counting(i: int, corner: Any, out: np.ndarray) -> np.ndarray:
         nonlocal count
         count += 1
-        return read(i, corner)
+        return read(i, corner, out)
 
     data._crop = counting  # type: ignore[method-assign]
     for index in range(3):

@@ -142,7 +142,7 @@ def tiny_config(**train: Any) -> Config:
 def rows(run: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what measures the machine."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    measured = ("volumes_per_second", "memory")
+    measured = ("volumes_per_second", "data_wait", "memory")
     return [{k: v for k, v in json.loads(r).items() if k not in measured} for r in lines]
 
 

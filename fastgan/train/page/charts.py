@@ -307,6 +307,14 @@ def _of_the_machine() -> list[Chart]:
             names={r"volumes_per_second": "volumes a second"},
         ),
         Chart(
+            "data-wait",
+            "Waiting for data",
+            "Share of the time in which a step waited for its volumes. Good: below 0.02. Bad: "
+            "more: volumes are read or augmented more slowly than the networks take them.",
+            span=(0.0, 1.0),
+            names={r"data_wait": "share"},
+        ),
+        Chart(
             "memory",
             "Memory",
             "GiB at the highest so far: of the graphics card, or of the process on a CPU. Good: "
