@@ -12,7 +12,7 @@ z = weight xh + bias, y = z where z > 0 and negative_slope z elsewhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,14 @@ __all__ = [
 SERVES = "every floating dtype"
 
 _aten: Any = torch.ops.aten
+
+Averaged = Callable[[Tensor], Tensor]
+
+
+def unchanged(means: Tensor) -> Tensor:
+    """The mean over the parts of a volume that has one."""
+    return means
+
 
 # The definition views x as [B, G, K, S]: K = C / G channels a group, S elements a channel.
 _GROUP = (2, 3)
@@ -106,18 +114,23 @@ def norm_act_bwd(
     bias: Tensor | None,  # [C] or [B, C]
     num_groups: int,
     negative_slope: float,
+    averaged: Averaged = unchanged,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return d_x like x, d_weight and d_bias like weight and bias (None where those are)."""
+    """Return d_x like x, d_weight and d_bias like weight and bias (None where those are).
+
+    Where x is one of several equal parts of a volume, `averaged` gives the mean over the parts of
+    what it is called with; d_weight and d_bias are the share of this part.
+    """
     if _few(x, num_groups):
         wide = (g.float(), x.float(), mean, rstd, weight, bias)
-        d_x, *sums = norm_act_bwd(*wide, num_groups, negative_slope)
+        d_x, *sums = norm_act_bwd(*wide, num_groups, negative_slope, averaged)
         return d_x.to(x.dtype), sums[0], sums[1]
     centred, mu = _centred(x, mean)
     u = _z(x, centred, mu, rstd, weight, bias)
     _through_activation(g, u, negative_slope, out=u)
     r, gamma = _of_channels(x, rstd), _gamma(weight, mean)
     sum_u, sum_uxh = _sums(u, centred, mu, r)
-    a, b = _means((gamma * sum_u, gamma * sum_uxh), x, num_groups)
+    a, b = _means((gamma * sum_u, gamma * sum_uxh), x, num_groups, averaged)
     # d_x = r (gamma u - a - b xh), the last two as an affine map of x
     of_x = -r.square() * b
     d_x = _affine(centred, of_x, -r * a - of_x * mu)
@@ -137,6 +150,7 @@ def norm_act_bwd_bwd(
     bias: Tensor | None,  # [C] or [B, C]
     num_groups: int,
     negative_slope: float,
+    averaged: Averaged = unchanged,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Derivatives of `norm_act_bwd`: d_g and d_x like x, d_weight like weight.
 
@@ -146,7 +160,7 @@ def norm_act_bwd_bwd(
     if _few(x, num_groups):
         v = None if gg_x is None else gg_x.float()
         rest = (gg_weight, gg_bias, g.float(), x.float(), mean, rstd, weight, bias)
-        d_g, d_x, d_weight = norm_act_bwd_bwd(v, *rest, num_groups, negative_slope)
+        d_g, d_x, d_weight = norm_act_bwd_bwd(v, *rest, num_groups, negative_slope, averaged)
         return d_g.to(g.dtype), d_x.to(x.dtype), d_weight
     centred, mu = _centred(x, mean)
     z = _z(x, centred, mu, rstd, weight, bias)
@@ -161,7 +175,7 @@ def norm_act_bwd_bwd(
     if gg_weight is not None:
         h = gg_weight.to(mean.dtype)
         rows += [h * sum_u, h * sum_uxh]
-    a, b, *means = _means(rows, x, num_groups)
+    a, b, *means = _means(rows, x, num_groups, averaged)
 
     # of a channel: d_g = s (g_v v + g_xh xh + g_one), d_x = x_u u + x_v v + x_xh xh + x_one
     r2 = r.square()
@@ -277,12 +291,14 @@ def _sum(t: Tensor, mean: Tensor) -> Tensor:
     return t.sum(voxels, dtype=mean.dtype) if voxels else t.to(mean.dtype)
 
 
-def _means(rows: Sequence[Tensor], x: Tensor, num_groups: int) -> tuple[Tensor, ...]:
+def _means(
+    rows: Sequence[Tensor], x: Tensor, num_groups: int, averaged: Averaged
+) -> tuple[Tensor, ...]:
     """Of each row [B, C]: sum over the channels of a group, divided by its elements, [B, C]."""
     m = x.numel() // (x.shape[0] * num_groups)
     stacked = torch.stack([*rows]).view(len(rows), len(x), num_groups, -1)
-    total = (stacked.sum(3, keepdim=True) / m).expand_as(stacked)
-    return tuple(total.flatten(2).unbind())
+    means = averaged(stacked.sum(3, keepdim=True) / m).expand_as(stacked)
+    return tuple(means.flatten(2).unbind())
 
 
 def _sums(t: Tensor, centred: Tensor, mu: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
