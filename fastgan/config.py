@@ -201,6 +201,9 @@ class TrainConfig(Section):
     taken is written to the run's config."""
     deterministic: bool = False
     """Bit-identical repeats; slower on some devices."""
+    cuda_graph: Literal["off", "auto", "on"] = "off"
+    """Steps that are not logged run as one CUDA graph: auto where they can, on or not at all. No
+    capture has run on a GPU yet, hence off."""
     checkpoint_every: int = Field(default=500, ge=1, le=MOST_STEPS)
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1, le=MOST_STEPS)

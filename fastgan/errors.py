@@ -11,6 +11,7 @@ __all__ = [
     "FastganError",
     "NotAsked",
     "NumericsError",
+    "RankError",
     "ResourceLimit",
     "StateError",
     "UnsafeFile",
@@ -79,3 +80,9 @@ class DeviceError(FastganError, RuntimeError):
     """A GPU, its driver or this build of the extension that cannot run what was asked."""
 
     exit_code = 17
+
+
+class RankError(FastganError, RuntimeError):
+    """A process of a training by several that was lost, hangs, never came, or differs."""
+
+    exit_code = 18

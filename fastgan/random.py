@@ -14,10 +14,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Draws", "placed", "placed_together"]
+__all__ = ["Draws", "Shard", "placed", "placed_together"]
 
 ALIGNMENT = 256
 """Bytes at which a tensor begins in a block: what a GPU's allocator gives, too."""
+
+
+class Shard:
+    """The rows of every batch that this process computes: one of `count` equal parts, in order.
+
+    Whoever draws for a batch draws for the whole of it and takes these rows, so that processes
+    together compute what one would. This one is the whole batch; `fastgan.train.ranks` has others.
+
+    Args:
+        index: which part, from 0.
+        count: of parts.
+    """
+
+    def __init__(self, index: int = 0, count: int = 1) -> None:
+        self.index, self.count = index, count
+
+    def of(self, drawn: Tensor, batches: int = 1) -> Tensor:
+        """The own rows of what was drawn for whole batches.
+
+        Args:
+            drawn: [batches * B, ...], such as real volumes and then generated ones.
+            batches: B is a multiple of `count`.
+
+        Returns:
+            [batches * B / count, ...]; `drawn` itself where there is one part.
+        """
+        if self.count == 1:
+            return drawn
+        parts = torch.unflatten(drawn, 0, (batches, self.count, -1))
+        return parts[:, self.index].flatten(0, 1)
+
+    def gather(self, own: Tensor) -> Tensor:
+        """The rows of all parts, [B, ...], of everybody's own [B / count, ...]; not differentiable.
+
+        Every process asks for it at the same place.
+        """
+        return own
 
 
 class Draws:
@@ -25,6 +62,7 @@ class Draws:
 
     Args:
         seed: the run's seed, 0 <= seed < 2^64.
+        shard: the rows of a batch that this process takes; None: all of them.
 
     Cost: about 10 us to open a stream. Two purposes, or two steps, never share a stream.
 
@@ -32,8 +70,9 @@ class Draws:
     torch.Size([2, 4])
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, shard: Shard | None = None) -> None:
         self.seed = int(seed)
+        self.shard = shard or Shard()
 
     def numpy(self, step: int, purpose: str) -> np.random.Generator:
         """A NumPy generator for `purpose` (any text) at `step` (>= 0)."""

@@ -220,7 +220,7 @@ def norm_act_apply_kernel(
     tl.store(y + offsets, out.to(y.dtype.element_ty), mask=valid)
 
 
-def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
+def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> Tensor:
     """Mean and (variance + eps)^-1/2 of every group.
 
     Args:
@@ -230,13 +230,14 @@ def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor,
         eps: added to the variance.
 
     Returns:
-        mean, rstd: [B, G] float32 (float64 for float64).
+        [2, B, G] float32 (float64 for float64): mean, rstd.
 
     Deterministic: yes.
     Cost: one read of x, two launches.
     """
-    mean, rstd, _ = _statistics(x, None, None, num_groups, eps)
-    return mean, rstd
+    both = x.new_empty((2, x.shape[0], num_groups), dtype=_accumulator(x))
+    _statistics(x, None, None, both.unbind(), eps)
+    return both
 
 
 def norm_act_apply(
@@ -271,22 +272,31 @@ def norm_act_fwd(
     negative_slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The value like x, and mean and rstd [B, G]; three launches."""
-    mean, rstd, rows = _statistics(x, weight, bias, num_groups, eps)
+    shape = (x.shape[0], num_groups)
+    mean, rstd = (x.new_empty(shape, dtype=_accumulator(x)) for _ in range(2))
+    rows = _statistics(x, weight, bias, (mean, rstd), eps)
     return _applied(x, rows, num_groups, negative_slope), mean, rstd
 
 
+def _accumulator(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
 def _statistics(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, num_groups: int, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and rstd [B, G], and the rows [B, 3, C] that the application reads."""
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    out: tuple[Tensor, ...],  # where mean and rstd go, [B, G]
+    eps: float,
+) -> Tensor:
+    """The rows [B, 3, C] that the application reads, beside mean and rstd."""
+    mean, rstd = out
     # 16 bytes a thread and tile, four of them at once, where that leaves registers
     half = x.element_size() == 2
-    cut = tiles(x, num_groups, ELEMENTS // 2 if half else ELEMENTS)
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    cut = tiles(x, mean.shape[1], ELEMENTS // 2 if half else ELEMENTS)
     partial = x.new_empty((cut.B, cut.splits, 2, cut.C), dtype=torch.float64)
-    mean, rstd = (x.new_empty((cut.B, num_groups), dtype=dtype) for _ in range(2))
     rows = mean.new_empty((cut.B, 3, cut.C))
-    merge = groups(cut)
+    merge = groups(cut.B, cut.C // cut.K, cut.K)
     with torch.cuda.device_of(x):
         norm_act_statistics_kernel[cut.grid](x, partial, *cut.sizes, 4 if half else 1, **SUMMING)
         norm_act_statistics_merge_kernel[merge.grid](
@@ -294,7 +304,7 @@ def _statistics(
             *(cut.C, cut.S, cut.K, cut.chunk, cut.splits, eps, *merge[1:]),
             **OPTIONS,
         )
-    return mean, rstd, rows
+    return rows
 
 
 def _applied(x: Tensor, rows: Tensor, num_groups: int, negative_slope: float) -> Tensor:

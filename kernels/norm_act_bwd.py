@@ -14,7 +14,7 @@ from torch import Tensor
 from fastgan.kernels.norm_act import ELEMENTS, affine, normalisation, row, row_stride, store_rows
 from fastgan.kernels.tiles import OPTIONS, SIZES, SUMMING, groups, known, parts, place, tiles
 
-__all__ = ["norm_act_bwd"]
+__all__ = ["norm_act_bwd", "norm_act_bwd_coefficients"]
 
 # Of a tile of the sums: 8 a thread, and two tiles are read at once.
 SUMMED = 1024
@@ -197,6 +197,29 @@ def norm_act_bwd_apply_kernel(
             store_gradient(sums + C, d_weight, b, c, B, C, 2, WEIGHT_PER_SAMPLE)
 
 
+def norm_act_bwd_coefficients(
+    partial: Tensor,  # [B, splits, 2, C] float64: sums of u and of u (x - mean) over voxels
+    mean: Tensor,  # [B, G] contiguous
+    rstd: Tensor,  # [B, G] contiguous
+    weight: Tensor | None,  # [C] or [B, C] contiguous; None: 1
+    bias: Tensor | None,  # [C] or [B, C] contiguous; None: 0
+    voxels: int,  # S
+) -> tuple[Tensor, Tensor]:
+    """Coefficients [B, 6, C] of the application, and sums [B, 2, C] of u and of u xh."""
+    batch, splits, _, channels = partial.shape
+    per_group = channels // mean.shape[1]
+    coefficients, sums = (mean.new_empty((batch, rows, channels)) for rows in (6, 2))
+    merge = groups(batch, mean.shape[1], per_group)
+    with torch.cuda.device_of(partial):
+        norm_act_bwd_merge_kernel[merge.grid](
+            *(partial, mean, rstd, weight, bias, coefficients, sums),
+            *(row_stride(weight), row_stride(bias), channels, voxels, per_group, splits),
+            *merge[1:],
+            **OPTIONS,
+        )
+    return coefficients, sums
+
+
 def norm_act_bwd(
     g: Tensor,  # [B, C, ...] gradient of y, in the layout of x
     x: Tensor,  # [B, C, ...] channels first or last, not empty
@@ -213,21 +236,16 @@ def norm_act_bwd(
     """
     cut = tiles(x, num_groups, SUMMED)
     partial = mean.new_empty((cut.B, cut.splits, 2, cut.C), dtype=torch.float64)
-    coefficients, sums = (mean.new_empty((cut.B, rows, cut.C)) for rows in (6, 2))
     d_x = torch.empty_like(x)
     d_weight, d_bias = (None if p is None else torch.empty_like(p) for p in (weight, bias))
     strides = row_stride(weight), row_stride(bias)
     volumes = g, x, mean, rstd, weight, bias
-    merge, each = groups(cut), tiles(x, num_groups, ELEMENTS).one_each()
+    each = tiles(x, num_groups, ELEMENTS).one_each()
     with torch.cuda.device_of(x):
         norm_act_bwd_sums_kernel[cut.grid](
             *(*volumes, partial, *strides, *cut.sizes, negative_slope), **SUMMING
         )
-        norm_act_bwd_merge_kernel[merge.grid](
-            *(partial, mean, rstd, weight, bias, coefficients, sums, *strides),
-            *(cut.C, cut.S, cut.K, cut.splits, *merge[1:]),
-            **OPTIONS,
-        )
+        coefficients, sums = norm_act_bwd_coefficients(partial, mean, rstd, weight, bias, cut.S)
         norm_act_bwd_apply_kernel[each.grid](
             *(g, x, coefficients, sums, d_x, d_weight, d_bias, *each),
             *(negative_slope, strides[0] > 0, strides[1] > 0),

@@ -231,7 +231,7 @@ def norm_act_bwd_bwd(
     d_weight = None if weight is None else torch.empty_like(weight)
     strides = row_stride(weight), row_stride(bias)
     volumes = gg_x, g, x, mean, rstd, weight, bias
-    merge, each = groups(cut), cut.one_each()
+    merge, each = groups(cut.B, cut.C // cut.K, cut.K), cut.one_each()
     with torch.cuda.device_of(x):
         norm_act_bwd_bwd_sums_kernel[cut.grid](
             *(*volumes, partial, *strides, *cut.sizes, negative_slope), **OPTIONS

@@ -114,12 +114,12 @@ def tiles(x: Tensor, num_groups: int, elements: int) -> Tiles:
     )
 
 
-def groups(cut: Tiles) -> Groups:
-    """Cut the partial sums [B, splits, *, C] of a pass."""
-    block_k = next(n for n in (1, *_MERGED_CHANNELS[1:]) if n >= cut.K)
+def groups(batch: int, num_groups: int, per_group: int) -> Groups:
+    """Cut the partial sums [B, splits, *, C] of a pass, C = num_groups per_group."""
+    block_k = next(n for n in (1, *_MERGED_CHANNELS[1:]) if n >= per_group)
     block_g = max(1, _MERGED_CHANNELS[0] // block_k)
     block_n = _MERGED // (block_g * block_k) if block_k > 1 else 64
-    return Groups((triton.cdiv(cut.C // cut.K, block_g), cut.B), block_n, block_g, block_k)
+    return Groups((triton.cdiv(num_groups, block_g), batch), block_n, block_g, block_k)
 
 
 @triton.jit

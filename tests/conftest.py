@@ -27,6 +27,7 @@ OTHER_TRITON = "the machine code of Triton's kernels is held for Triton 3.9 alon
 NO_BROWSER = "no chromium"
 NO_STRACE = "no strace that may trace a process"
 NO_TENSORBOARD = "tensorboardX, of the extra tb, is not installed"
+NO_TORCHMETRICS = "no torchmetrics: pip install --no-deps torchmetrics lightning-utilities"
 
 # Skips that may happen, and why; any other fails the run, so that no test is lost unnoticed.
 ALLOWED_SKIPS = {
@@ -38,6 +39,7 @@ ALLOWED_SKIPS = {
     NO_BROWSER: "pages are looked at in a browser where there is one, as in CI",
     NO_STRACE: "system calls are made to fail by strace, where the system lets it",
     NO_TENSORBOARD: "event files are written by a library that only the dev extra brings",
+    NO_TORCHMETRICS: "formulas are compared with it where it is; it is no dependency",
     NO_OBJECT: "machine code is looked at where the compiler left it: not from a wheel, not on ARM",
 }
 

@@ -14,6 +14,9 @@ HELD = {
     ("docs/kernels.md", "| | norm none | goal |"): (
         "tests/ops/test_penalty_budget.py::test_the_page_shows_what_is_measured"
     ),
+    ("docs/distributed.md", "| | what happens |"): (
+        "tests/train/test_ranks_faults.py::test_a_hung_rank_ends_the_others_in_the_time_stated"
+    ),
     ("docs/gpu.md", "| pass | dtype | launches"): "tests/ops/test_stock_budget.py::test_norm_act",
     ("docs/gpu.md", "| kernels | precision | before"): (
         "tests/train/test_launches.py::test_the_page_shows_what_is_counted"
@@ -34,6 +37,7 @@ DEFINITIONS = (
     "| control | decides |",
     "| rule | value |",  # compared with the rules in tests/audit/test_rules.py
     "| finding | asks |",
+    "| figure | what it is |",
     "| finding | what is measured |",
     "| finding | what is asked |",
     "| key | default |",

@@ -20,7 +20,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from loops import WIDE, hot_accesses
@@ -46,12 +49,17 @@ REGISTERS: dict[str | tuple[str, str], tuple[int, int]] = {
     ("nearest_all_pairs_kernel", "float32 rows"): (168, 136),
     ("nearest_all_pairs_kernel", "bfloat16 rows"): (96, 136),
     ("nearest_all_pairs_kernel", "int16 rows"): (80, 120),
+    # Sums of 64 channels and three distances take 96 alone; of these no more fit.
+    "conv3d_gather_kernel": (255, 255),
+    "conv3d_statistics_merge_kernel": (255, 160),
     "nearest_chosen_pairs_kernel": (64, 48),
     "nearest_merge_kernel": (64, 40),
 }
 # A lane's share of a step is 8 bytes there.
 NARROW = {("nearest_chosen_pairs_kernel", "bfloat16 rows")}
 SHAPE = (2, 32, 64, 64, 64)
+# Bytes that a block of an H100 may have.
+SHARED = 232448
 # Of a row of the nearest-neighbour search.
 VOXELS = 128**3
 
@@ -71,6 +79,8 @@ class Row(NamedTuple):
     in_flight: int  # bytes that a multiprocessor reads at once, 16 at a time
     goal_registers: int | None
     budget_registers: int | None
+    tensor_core: int = 0  # instructions of the tensor cores
+    wide_copies: int = 0  # of 16 bytes, from global to shared memory
 
     def complaints(self) -> list[str]:
         """What breaks the budget; empty if nothing."""
@@ -79,8 +89,15 @@ class Row(NamedTuple):
             found.append(f"{self.registers} registers, budget {self.budget_registers}")
         if self.spills:
             found.append(f"{self.spills} bytes of spills")
-        over_voxels = "merge" not in self.kernel and (self.kernel, self.use) not in NARROW
-        if over_voxels and not self.wide_loads:
+        if self.shared > SHARED:
+            found.append(f"{self.shared:,} bytes of shared memory, an H100 has {SHARED:,}")
+        gathers = "gather" in self.kernel
+        if gathers and not self.tensor_core:
+            found.append("no instruction of the tensor cores")
+        if gathers and not self.wide_copies:
+            found.append("no copy of 16 bytes")
+        narrow = gathers or "merge" in self.kernel or (self.kernel, self.use) in NARROW
+        if not narrow and not self.wide_loads:
             found.append("no load of 16 bytes")
         summing = "sums" in self.kernel or "statistics_kernel" in self.kernel
         if summing and self.in_flight < GOAL:
@@ -126,6 +143,10 @@ def _uses() -> Iterator[tuple[str, Callable[[], None]]]:
             name = str(dtype).removeprefix("torch.")
             yield f"{name} {layout}", lambda d=dtype, f=form: passes(d, f, SHAPE)
 
+    for dtype in (torch.bfloat16, torch.float32):
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} convolution", lambda d=dtype: _convolutions(d)
+
     def search(dtype: torch.dtype) -> None:
         query, target = (torch.empty(n, VOXELS, dtype=dtype, device="meta") for n in (8, 1000))
         nearest.all_pairs(query, target)
@@ -135,6 +156,44 @@ def _uses() -> Iterator[tuple[str, Callable[[], None]]]:
 
     for dtype in (torch.float32, torch.bfloat16, torch.int16):
         yield f"{str(dtype).removeprefix('torch.')} rows", lambda d=dtype: search(d)
+
+
+def _convolutions(dtype: torch.dtype) -> None:
+    """Forward and input gradient, bare and as parts of a block, at stride 1 and 2."""
+    import torch
+
+    from fastgan.kernels.conv3d import (
+        Norm,
+        NormGradient,
+        Products,
+        Statistics,
+        conv3d_dgrad,
+        conv3d_fprop,
+    )
+    from fastgan.kernels.conv3d_sums import conv3d_statistics
+
+    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    def volume(*shape: int) -> torch.Tensor:
+        return empty(*shape, dtype=dtype).contiguous(memory_format=torch.channels_last_3d)
+
+    batch, read, *size = SHAPE
+    written, padding = 2 * read, (1, 1, 1)
+    norm = Norm(empty(batch, read), empty(batch, read), empty(read), empty(read), read, 0.2)
+    x, bias = volume(*SHAPE), empty(written, dtype=dtype)
+    for taps, step in ((3, 1), (4, 2)):
+        stride = step, step, step
+        weight = volume(written, read, taps, taps, taps)
+        g = volume(batch, written, *(n // step for n in size))
+        geometry = stride, padding
+        before = NormGradient(g, empty(batch, 6, written), 0.2)
+        conv3d_fprop(x, weight, bias, *geometry)
+        conv3d_dgrad(g, weight, None, size, *geometry)
+        sums = conv3d_fprop(x, weight, bias, *geometry, reading=norm, sums=Statistics())[1]
+        products = Products(x, norm)
+        conv3d_dgrad(g, weight, None, size, *geometry, reading=before, sums=products)
+    conv3d_statistics(sums, written, 1e-5)
 
 
 class _Launch(NamedTuple):
@@ -173,6 +232,7 @@ def source(launch: _Launch) -> Any:
         torch.float32: "fp32",
         torch.float64: "fp64",
         torch.bfloat16: "bf16",
+        torch.float16: "fp16",
         torch.int64: "i64",
         torch.int32: "i32",
         torch.int16: "i16",
@@ -238,6 +298,8 @@ def _compiled(use: str, launch: _Launch) -> Row:
         in_flight=in_flight(code, used["REG"], 32 * launch.options["num_warps"]),
         goal_registers=goal,
         budget_registers=budget,
+        tensor_core=len(re.findall(r"\bH[GM]?MMA\b", code)),
+        wide_copies=len(re.findall(r"\bLDGSTS\.[.\w]*\b128\b", code)),
     )
 
 
@@ -252,12 +314,13 @@ def main() -> None:
     if options.json:
         print(json.dumps([row._asdict() for row in found]))
         return
-    print(f"{'kernel':<34}{'use':<17} reg goal budget spill shared  LDG.128 LDG STG.128 STG KB")
+    print(f"{'kernel':<34}{'use':<17} reg goal budget spill shared  LDG.128 LDG STG.128 STG KB MMA")
     for row in found:
         print(
             f"{row.kernel:<34}{row.use:<17}{row.registers:4}{row.goal_registers or '':>5}"
             f"{row.budget_registers or '':>7}{row.spills:6}{row.shared:7}{row.wide_loads:9}"
-            f"{row.narrow_loads:4}{row.wide_stores:8}{row.narrow_stores:4}{row.in_flight >> 10:3}  "
+            f"{row.narrow_loads:4}{row.wide_stores:8}{row.narrow_stores:4}{row.in_flight >> 10:3}"
+            f"{row.tensor_core:4}  "
             f"{'; '.join(row.complaints())}"
         )
     raise SystemExit(int(any(row.complaints() for row in found)))

@@ -12,7 +12,7 @@ from fastgan.errors import ConfigError
 
 if TYPE_CHECKING:
     from fastgan.audit.evidence import Evidence
-    from fastgan.audit.report.cards import Facts
+    from fastgan.audit.report.fact import Facts
     from fastgan.audit.run import Audit
     from fastgan.config import Config
 

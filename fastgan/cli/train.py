@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from fastgan.terminal import terminal_of
 
 if TYPE_CHECKING:
     from fastgan.config import Config
+    from fastgan.train.ranks import Ranks
 
 __all__ = ["TAKES_CONFIG_FLAGS", "add_arguments", "run"]
 
@@ -42,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train; returns 0 when all steps are done."""
+    from fastgan.train.ranks import joined
+
+    with joined() as ranks:
+        return _train(options, ranks)
+
+
+def _train(options: argparse.Namespace, ranks: Ranks) -> int:
     from fastgan import config as configuration
 
     config = _configure(options)
@@ -63,21 +72,26 @@ def run(options: argparse.Namespace) -> int:
     cache = None if options.dry_run else runs / "cache"
     if options.resume is not None:
         RunFolder(options.resume).require_sources(config)
-    dataset = data_of(config, "train", cache_dir=cache)
-    for sentence in check_data(config.data, dataset, cache_dir=cache):
-        print(f"warning: {sentence}", file=sys.stderr)
+    open_data = partial(data_of, config, "train", cache_dir=cache)
+    dataset = ranks.in_turn("prepared volumes", open_data)
+    if ranks.first:
+        for sentence in check_data(config.data, dataset, cache_dir=cache):
+            print(f"warning: {sentence}", file=sys.stderr)
     record = describe(dataset)
     variant = variant_of(config, record)
     kept = ("out", "resume", "allow_change")
     place = {name: getattr(options, name) for name in kept}
     if options.dry_run:
-        settled = rehearse(variant, dataset, config, **place)
-        print(configuration.dump(settled), end="")
-        for line in summary(record, variant).splitlines():
-            print(f"# {line}")
+        if ranks.first:
+            settled = rehearse(variant, dataset, config, ranks=ranks, **place)
+            print(configuration.dump(settled), end="")
+            for line in summary(record, variant).splitlines():
+                print(f"# {line}")
         return 0
-    run_folder = fit(variant, dataset, config, command=["fastgan", *sys.argv[1:]], **place)
-    print(run_folder.path)
+    command = ["fastgan", *sys.argv[1:]]
+    run_folder = fit(variant, dataset, config, command=command, ranks=ranks, **place)
+    if ranks.first:
+        print(run_folder.path)
     return 0
 
 

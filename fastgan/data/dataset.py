@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan.data.augment import augment
+from fastgan.data.augment import apply, draw
 from fastgan.data.cache import dequantise
 from fastgan.data.manifest import Item
 from fastgan.data.normalise import Normalisation, Values, denormalise
 from fastgan.errors import ConfigError
+from fastgan.random import Shard
 
 __all__ = ["Batch", "Dataset"]
 
@@ -105,8 +106,13 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.items)
 
-    def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
-        """`batch_size` volumes drawn with replacement; the same generator state, the same batch."""
+    def sample(
+        self, batch_size: int, rng: np.random.Generator, shard: Shard | None = None
+    ) -> Batch:
+        """`batch_size` volumes drawn with replacement; the same generator state, the same batch.
+
+        With `shard`, only its rows of volumes and labels are read; `index` is the whole batch's.
+        """
         if batch_size < 1:
             raise ConfigError(f"train.batch_size: must be at least 1, got {batch_size}")
         if self.balanced:
@@ -114,7 +120,8 @@ class Dataset:
             index = np.array([rng.choice(np.nonzero(self.labels == g)[0]) for g in groups])
         else:
             index = rng.integers(0, len(self), batch_size)
-        crops = []
+        own = np.arange(batch_size) if shard is None else shard.of(torch.arange(batch_size)).numpy()
+        corners = []
         for i in index:
             extents = self.stored[i].shape[1:]
             if self.patch:
@@ -122,15 +129,16 @@ class Dataset:
                     int(rng.integers(0, n - m + 1))
                     for n, m in zip(extents, self.shape, strict=True)
                 ]
-                crops.append(self._crop(int(i), corner))
             else:
-                crops.append(self.volume(int(i)))
-        volumes = torch.from_numpy(np.stack(crops))
+                corner = [(n - m) // 2 for n, m in zip(extents, self.shape, strict=True)]
+            corners.append(corner)
+        volumes = torch.from_numpy(np.stack([self._crop(int(index[r]), corners[r]) for r in own]))
         if self.classic:
-            volumes, _ = augment(volumes, self.classic, rng, spacing=self.spacing)
+            drawn = draw(self.classic, batch_size, rng)
+            volumes = apply(volumes, [drawn[r] for r in own], self.spacing)
         return Batch(
             volumes.contiguous(memory_format=torch.channels_last_3d),
-            torch.from_numpy(self.labels[index]) if self.classes else None,
+            torch.from_numpy(self.labels[index[own]]) if self.classes else None,
             torch.from_numpy(index.astype(np.int64)),
         )
 

@@ -15,6 +15,7 @@ from fastgan.data.dataset import Batch, Dataset
 from fastgan.data.sources import open_dataset
 from fastgan.errors import ConfigError, FastganError
 from fastgan.guarded import typed
+from fastgan.random import Shard
 
 if TYPE_CHECKING:
     from fastgan.config import DataConfig
@@ -68,10 +69,15 @@ class Unpaired:
     def __len__(self) -> int:
         return len(self.a)
 
-    def sample(self, batch_size: int, rng: np.random.Generator) -> UnpairedBatch:
-        """`batch_size` volumes of each domain, drawn independently and with replacement."""
-        from_a = self.a.sample(batch_size, rng)
-        from_b = self.b.sample(batch_size, rng)
+    def sample(
+        self, batch_size: int, rng: np.random.Generator, shard: Shard | None = None
+    ) -> UnpairedBatch:
+        """`batch_size` volumes of each domain, drawn independently and with replacement.
+
+        With `shard`, only its rows are read; `index` is the whole batch's.
+        """
+        from_a = self.a.sample(batch_size, rng, shard)
+        from_b = self.b.sample(batch_size, rng, shard)
         index = from_a.index.new_empty((batch_size, 2))
         index[:, 0], index[:, 1] = from_a.index, from_b.index
         return UnpairedBatch(from_a.volumes, None, index, from_b.volumes)

@@ -12,7 +12,7 @@ from fastgan.gans.objectives import Objective, find_objective, objectives, regis
 from fastgan.gans.penalties import Penalty
 from fastgan.gans.pool import Pool
 from fastgan.gans.settings import AdamSettings, AdversarialSettings, CycleSettings
-from fastgan.gans.variant import Phase, Pictures, Variant
+from fastgan.gans.variant import Phase, Pictures, Recipe, Variant
 
 __all__ = [
     "AdamSettings",
@@ -27,6 +27,7 @@ __all__ = [
     "Phase",
     "Pictures",
     "Pool",
+    "Recipe",
     "Variant",
     "build_cycle",
     "build_variant",

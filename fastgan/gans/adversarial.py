@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import cast
 
@@ -17,9 +17,10 @@ from fastgan.gans.collapse import collapse_metrics
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.penalties import Penalty
+from fastgan.gans.real_and_fake import VOXELS_AT_ONCE, RealAndFake, generates_ahead
 from fastgan.gans.settings import AdversarialSettings
 from fastgan.gans.step_draws import StepDraws, UpdateDraws
-from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
+from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Recipe, Variant
 from fastgan.models import Generator
 from fastgan.ops.tensor_float import tensor_float32
 from fastgan.random import Draws
@@ -48,6 +49,8 @@ class AdversarialGAN(Variant):
             classes than `labels`.
     """
 
+    sharded = True
+
     def __init__(
         self,
         generator: nn.Module,
@@ -64,6 +67,7 @@ class AdversarialGAN(Variant):
         self.labels = LabelPrior() if labels is None else labels
         self.num_classes = self.labels.num_classes
         self.augment = Augment(settings.augment)
+        self.voxels_at_once = VOXELS_AT_ONCE
         self.critic_steps = settings.critic_steps
         self.modules = {"generator": generator, "critic": critic}
         self.optimisers = settings.optimisers()
@@ -92,6 +96,31 @@ class AdversarialGAN(Variant):
 
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
         """See Variant. Purposes drawn: latent/<phase>, augment/<phase>, mix/<phase>, labels/..."""
+        return self._phases(step, next_batch, self._step_draws(step, draws))
+
+    def recipe(self, step: int, draws: Draws) -> Recipe:
+        """See Variant; steps of one kind have their penalty in the same updates."""
+        drawn_by = self._step_draws(step, draws)
+        first = step * self.critic_steps
+        kind = tuple(self.penalty.due(first + index) for index in range(self.critic_steps))
+
+        def phases(
+            next_batch: NextBatch, there: Mapping[str, Tensor], size: int, dtype: torch.dtype
+        ) -> Iterator[Phase]:
+            drawn_by.use(there, size, dtype)
+            return self._phases(step, next_batch, drawn_by)
+
+        return Recipe(kind, tuple(self._updates), drawn_by.on_host, phases)
+
+    @property
+    def _updates(self) -> list[str]:
+        return [f"critic/{index}" for index in range(self.critic_steps)]
+
+    def _step_draws(self, step: int, draws: Draws) -> StepDraws:
+        draw = partial(self._drawn, draws, step)
+        return StepDraws([*self._updates, "generator"], draw, self.device)
+
+    def _phases(self, step: int, next_batch: NextBatch, drawn_by: StepDraws) -> Iterator[Phase]:
         # The generator draws as many volumes as the last real batch of this step held.
         last: Tensor | None = None
 
@@ -107,13 +136,16 @@ class AdversarialGAN(Variant):
             drawn = drawn_by.of("generator", len(like), like.dtype)
             return self.generator_loss(drawn.latent, drawn.labels, rng=drawn.moves)
 
-        updates = {f"critic/{index}": index for index in range(self.critic_steps)}
-        draw = partial(self._drawn, draws, step)
-        drawn_by = StepDraws([*updates, "generator"], draw, self.device)
-        for purpose, index in updates.items():
-            loss = partial(self._critic_phase, step, index, purpose, real_batch, drawn_by)
-            yield Phase("critic", ("critic",), loss, self._after_critic)
-        yield Phase("generator", ("generator",), generator_phase)
+        at_once = self.voxels_at_once if generates_ahead(self.device) else 0
+        inputs = RealAndFake(
+            *(self._updates, real_batch, drawn_by, self._generated),
+            labelled=self.num_classes > 0,
+            at_once=at_once,
+        )
+        for index, purpose in enumerate(self._updates):
+            loss = partial(self._critic_phase, step, index, purpose, inputs)
+            yield Phase("critic", ("critic",), loss, self._after_critic, (purpose,))
+        yield Phase("generator", ("generator",), generator_phase, batches=("generator",))
 
     def critic_loss(
         self,
@@ -125,6 +157,7 @@ class AdversarialGAN(Variant):
         share: Tensor | None = None,
         penalised: bool = True,
         watched: bool = True,
+        fake: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the critic, penalty included, in one graph.
 
@@ -136,6 +169,7 @@ class AdversarialGAN(Variant):
             share: [B] of real volumes in the penalty's mix; None: drawn.
             penalised: add the penalty, multiplied by weight * interval.
             watched: compute collapse and per-class metrics, too.
+            fake: like real, what the generator makes of z and labels; None: made here.
 
         Returns:
             Scalar, and detached scalars, none unless `measured`: score_real, score_fake, the
@@ -151,8 +185,7 @@ class AdversarialGAN(Variant):
             raise ConfigError(
                 f"minibatch_stddev {group} does not divide a batch of {real.shape[0]} volumes"
             )
-        with torch.no_grad():
-            fake = self.modules["generator"](z, labels).to(real.dtype)
+        fake = self._generated(z, labels).to(real.dtype) if fake is None else fake
         watched = watched and self.measured
         metrics = collapse_metrics(real, fake) if watched else {}
         # What couples samples does so within groups that divide a half, so both share one pass. The
@@ -160,21 +193,22 @@ class AdversarialGAN(Variant):
         # as long again.
         both = self.augment(torch.cat([real, fake]), rng)
         twice = None if labels is None else torch.cat([labels, labels])
-        on_real, on_fake = _score(critic, both, twice).chunk(2)
-        loss = self.objective.critic_loss(on_real, on_fake)
+        scores = _score(critic, both, twice)
+        on_real, on_fake = scores.chunk(2)
         if self.measured:
             metrics |= self.objective.metrics(on_real, on_fake)
         if watched and labels is not None:
             metrics |= self._class_metrics(on_real, on_fake, labels)
-        if penalised:
-            real, fake = both.chunk(2)
-            with span("penalty"):
-                value, norms = self.penalty.evaluate(critic, real, fake, labels, share)
-            loss = loss + self.penalty.factor * value
-            if self.measured:
-                metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
-                metrics |= self._balance_metrics(metrics, norms)
-        return loss, metrics
+        if not penalised:
+            return self.objective.critic_loss_of_both(scores), metrics
+        real, fake = both.chunk(2)
+        with span("penalty"):
+            value, norms = self.penalty.evaluate(critic, real, fake, labels, share)
+        if self.measured:
+            metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
+            metrics |= self._balance_metrics(metrics, norms)
+        factor = self.penalty.factor
+        return self.objective.critic_loss_of_both(scores, value, factor), metrics
 
     def generator_loss(
         self, z: Tensor, labels: Tensor | None, *, rng: np.random.Generator | Moves
@@ -234,47 +268,48 @@ class AdversarialGAN(Variant):
         )
 
     def _critic_phase(
-        self, step: int, index: int, purpose: str, next_batch: NextBatch, drawn_by: StepDraws
+        self, step: int, index: int, purpose: str, inputs: RealAndFake
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        batch = next_batch(purpose)
-        device = self.device
-        drawn = drawn_by.of(purpose, len(batch.volumes), batch.volumes.dtype)
-        labels = None
-        if self.labels.num_classes:
-            if batch.labels is None:
-                raise ConfigError("a conditional variant needs labels, the data set has none")
-            labels = batch.labels.to(device)
+        penalised = self.penalty.due(step * self.critic_steps + index)
+        given = inputs.of(purpose)
         return self.critic_loss(
-            batch.volumes.to(device),
-            drawn.latent,
-            labels,
-            rng=drawn.moves,
-            share=drawn.share,
-            penalised=self.penalty.due(step * self.critic_steps + index),
+            given.real,
+            given.drawn.latent,
+            given.labels,
+            rng=given.drawn.moves,
+            share=given.drawn.share,
+            penalised=penalised,
             watched=index == self.critic_steps - 1,
+            fake=given.fake,
         )
+
+    def _generated(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        with torch.no_grad():
+            volumes: Tensor = self.modules["generator"](z, labels)
+        return volumes
 
     def _drawn(
         self, draws: Draws, step: int, purpose: str, size: int, dtype: torch.dtype
     ) -> UpdateDraws:
         """What an update draws on the host, beside `size` real volumes of `dtype`."""
-        latent = draws.normal(step, f"latent/{purpose}", (size, self.latent_dim))
+        whole = draws.shard.count * size
+        latent = draws.normal(step, f"latent/{purpose}", (whole, self.latent_dim))
         of_moves = draws.numpy(step, f"augment/{purpose}")
         volume: tuple[int, ...] = ()
         if self.augment.names:
             generator = cast(Generator, self.modules["generator"])
             volume = (generator.channels, *generator.shape)
         if purpose == "generator":
-            moves = self.augment.draw(of_moves, (size, *volume), latent.dtype)
-            labels = self.labels.draw(size, draws.numpy(step, "labels/generator"))
-            return UpdateDraws(latent, moves, labels=labels)
+            moves = self.augment.draw(of_moves, (whole, *volume), latent.dtype)
+            labels = self.labels.draw(whole, draws.numpy(step, "labels/generator"))
+            return UpdateDraws(latent, moves, labels=labels).part(draws.shard, 1)
         # Real and generated volumes are moved in one batch.
-        moves = self.augment.draw(of_moves, (2 * size, *volume), dtype)
+        moves = self.augment.draw(of_moves, (2 * whole, *volume), dtype)
         share = None
         if self.penalty.mixes:
             by = draws.torch_generator(step, f"mix/{purpose}")
-            share = torch.rand(size, dtype=torch.promote_types(dtype, torch.float32), generator=by)
-        return UpdateDraws(latent, moves, share)
+            share = torch.rand(whole, dtype=torch.promote_types(dtype, torch.float32), generator=by)
+        return UpdateDraws(latent, moves, share).part(draws.shard, 2)
 
     def _balance_metrics(self, metrics: dict[str, Tensor], norms: Tensor) -> dict[str, Tensor]:
         """E_P f - E_Q f = 2 lambda E[n (n - 1)] where scaling the critic gains nothing."""

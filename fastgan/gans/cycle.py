@@ -16,7 +16,7 @@ from fastgan.gans.settings import CycleSettings
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
 from fastgan.measures.patch_distance import patch_distance
 from fastgan.measures.structure import ALARMS, structure_metrics
-from fastgan.random import Draws, placed
+from fastgan.random import Draws, Shard, placed
 
 __all__ = ["CycleGAN"]
 
@@ -63,6 +63,7 @@ class CycleGAN(Variant):
     """
 
     ema_of = ("G_AB", "G_BA")
+    sharded = True
 
     def __init__(
         self,
@@ -107,24 +108,33 @@ class CycleGAN(Variant):
             batch = cast(UnpairedBatch, next_batch("unpaired"))
             seen["a"], seen["b"] = batch.volumes.to(self.device), batch.volumes_b.to(self.device)
             loss, metrics, translated = self.generator_loss(
-                seen["a"], seen["b"], rng=draws.numpy(step, "noise/generator")
+                seen["a"],
+                seen["b"],
+                rng=draws.numpy(step, "noise/generator"),
+                shard=draws.shard,
             )
             seen.update(translated)
             return loss, metrics
 
         def critics() -> tuple[Tensor, dict[str, Tensor]]:
             fake_a, fake_b = (
-                pool.exchange(seen[f"fake_{domain.lower()}"], draws.numpy(step, f"pool/{domain}"))
+                pool.exchange(
+                    seen[f"fake_{domain.lower()}"],
+                    draws.numpy(step, f"pool/{domain}"),
+                    draws.shard,
+                )
                 for domain, pool in self.pools.items()
             )
             rng = draws.numpy(step, "noise/critic")
-            return self.critic_loss(seen["a"], seen["b"], fake_a, fake_b, rng=rng)
+            return self.critic_loss(
+                seen["a"], seen["b"], fake_a, fake_b, rng=rng, shard=draws.shard
+            )
 
         yield Phase("generator", ("G_AB", "G_BA"), generators)
         yield Phase("critic", ("D_A", "D_B"), critics)
 
     def generator_loss(
-        self, a: Tensor, b: Tensor, *, rng: np.random.Generator
+        self, a: Tensor, b: Tensor, *, rng: np.random.Generator, shard: Shard | None = None
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Loss of both generators, in one graph.
 
@@ -132,6 +142,7 @@ class CycleGAN(Variant):
             a: [B, C, D, H, W] real volumes of domain A.
             b: the same of domain B, unpaired.
             rng: draws the critics' noise, of B first.
+            shard: what the volumes are of a batch; None: all of it.
 
         Returns:
             Scalar; detached scalars, unweighted: adversarial_AB, adversarial_BA, cycle_A, cycle_B,
@@ -139,10 +150,11 @@ class CycleGAN(Variant):
             fake_a, fake_b.
         """
         G_AB, G_BA = self.modules["G_AB"], self.modules["G_BA"]
+        noise = _Noise(self.critic_noise, rng, shard)
         fake_b, fake_a = G_AB(a), G_BA(b)
         terms = {
-            "adversarial_AB": self.objective.generator_loss(self._score("D_B", fake_b, rng)),
-            "adversarial_BA": self.objective.generator_loss(self._score("D_A", fake_a, rng)),
+            "adversarial_AB": self.objective.generator_loss(self._score("D_B", fake_b, noise)),
+            "adversarial_BA": self.objective.generator_loss(self._score("D_A", fake_a, noise)),
             "cycle_A": _distance(G_BA(fake_b), a),
             "cycle_B": _distance(G_AB(fake_a), b),
         }
@@ -156,7 +168,14 @@ class CycleGAN(Variant):
         return loss, metrics, {"fake_a": fake_a.detach(), "fake_b": fake_b.detach()}
 
     def critic_loss(
-        self, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor, *, rng: np.random.Generator
+        self,
+        a: Tensor,
+        b: Tensor,
+        fake_a: Tensor,
+        fake_b: Tensor,
+        *,
+        rng: np.random.Generator,
+        shard: Shard | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of both critics, each on its own domain.
 
@@ -166,28 +185,27 @@ class CycleGAN(Variant):
             fake_a: generated volumes of domain A, without a graph.
             fake_b: the same of domain B.
             rng: draws the critics' noise, of A first.
+            shard: what the volumes are of a batch; None: all of it.
 
         Returns:
             Scalar, and detached scalars score_real_A, score_fake_A and the like of B.
         """
+        noise = _Noise(self.critic_noise, rng, shard)
         loss = torch.zeros((), device=a.device)
         metrics: dict[str, Tensor] = {}
         for domain, real, fake in (("A", a, fake_a), ("B", b, fake_b)):
             # No layer couples samples, so both halves share one pass.
             both = torch.cat([real, fake.to(real.dtype)])
-            on_real, on_fake = self._score(f"D_{domain}", both, rng).chunk(2)
+            on_real, on_fake = self._score(f"D_{domain}", both, noise, batches=2).chunk(2)
             loss = loss + self.objective.critic_loss(on_real, on_fake)
             if self.measured:
                 found = self.objective.metrics(on_real, on_fake)
                 metrics |= {f"{name}_{domain}": value for name, value in found.items()}
         return loss, metrics
 
-    def _score(self, critic: str, x: Tensor, rng: np.random.Generator) -> Tensor:
-        """The critic's scores of x [B, C, D, H, W] behind the noise."""
-        if self.critic_noise:
-            noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
-            x = x + self.critic_noise * placed(noise.to(x.dtype), x.device)
-        scores: Tensor = self.modules[critic](x)
+    def _score(self, critic: str, x: Tensor, noise: _Noise, batches: int = 1) -> Tensor:
+        """The critic's scores of x [B, C, D, H, W], `batches` together, behind the noise."""
+        scores: Tensor = self.modules[critic](noise.added(x, batches))
         return scores
 
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
@@ -243,6 +261,22 @@ class CycleGAN(Variant):
                 torch.cat(made), torch.cat(real), size=PATCH, scales=1 + (extent >= 2 * PATCH)
             ).to(self.device, torch.float32)
         return found
+
+
+class _Noise:
+    """Gaussian noise of one phase, drawn for whole batches."""
+
+    def __init__(self, deviation: float, rng: np.random.Generator, shard: Shard | None) -> None:
+        self._deviation, self._rng, self._shard = deviation, rng, shard or Shard()
+
+    def added(self, x: Tensor, batches: int) -> Tensor:
+        """Volumes [B, C, D, H, W], own rows of `batches`, and noise; themselves without any."""
+        if not self._deviation:
+            return x
+        shape = (self._shard.count * len(x), *x.shape[1:])
+        drawn = torch.from_numpy(self._rng.standard_normal(shape, dtype=np.float32))
+        noise = self._shard.of(drawn, batches).to(x.dtype)
+        return x + self._deviation * placed(noise, x.device)
 
 
 def _distance(found: Tensor, wanted: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fastgan.nn.choices import check_choice
+from fastgan.ops.constants import constant
 
 __all__ = ["Objective", "find_objective", "objectives", "register"]
 
@@ -32,6 +33,8 @@ class Objective:
         measure: (real [B], fake [B]) -> named scalars worth logging, e.g. the divergence the
             critic's loss bounds.
         bounded_slope: the game has no optimum unless the critic's slope is bounded.
+        factors: of the scores of real and of generated volumes, where the terms of the critic's
+            loss are these multiples and no more; None: they are not.
     """
 
     name: str
@@ -41,10 +44,38 @@ class Objective:
     optimum: str
     measure: Callable[[Tensor, Tensor], dict[str, Tensor]] = lambda real, fake: {}
     bounded_slope: bool = False
+    factors: tuple[float, float] | None = None
 
-    def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """E on_real(real) + E on_fake(fake); real [B], fake [B'] scores -> scalar."""
-        return self.on_real(_wide(real)).mean() + self.on_fake(_wide(fake)).mean()
+    def critic_loss(
+        self, real: Tensor, fake: Tensor, penalty: Tensor | None = None, factor: float = 1.0
+    ) -> Tensor:
+        """E on_real(real) + E on_fake(fake) + factor penalty.
+
+        Args:
+            real: [B] scores, or [B, ...] of patches.
+            fake: likewise.
+            penalty: scalar; None: 0.
+            factor: of the penalty.
+
+        Returns:
+            Scalar.
+
+        Cost: beside the terms two launches, and one for their derivative.
+        """
+        terms = [self.on_real(_wide(real)).reshape(-1), self.on_fake(_wide(fake)).reshape(-1)]
+        shares = [(1.0 / max(len(term), 1), len(term)) for term in terms]
+        return _weighted(terms, shares, penalty, factor)
+
+    def critic_loss_of_both(
+        self, scores: Tensor, penalty: Tensor | None = None, factor: float = 1.0
+    ) -> Tensor:
+        """`critic_loss` of scores [2 B], of real volumes and then of as many generated ones."""
+        if self.factors is None:
+            real, fake = scores.chunk(2)
+            return self.critic_loss(real, fake, penalty, factor)
+        size = len(scores) // 2
+        shares = [(factor_of_half / size, size) for factor_of_half in self.factors]
+        return _weighted([_wide(scores)], shares, penalty, factor)
 
     def generator_loss(self, fake: Tensor) -> Tensor:
         """E on_generator(fake); fake [B] scores -> scalar."""
@@ -77,6 +108,16 @@ def find_objective(name: str) -> Objective:
     """
     check_choice("objective", name, objectives)
     return objectives[name]
+
+
+def _weighted(
+    terms: list[Tensor], shares: list[tuple[float, int]], penalty: Tensor | None, factor: float
+) -> Tensor:
+    """The sum of all terms, each with its share, and the penalty with its factor."""
+    if penalty is not None:
+        terms, shares = [*terms, penalty.reshape(1)], [*shares, (factor, 1)]
+    flat = torch.cat(terms) if len(terms) > 1 else terms[0]
+    return torch.dot(flat, constant(flat.dtype, flat.device, *shares))
 
 
 def _wide(scores: Tensor) -> Tensor:

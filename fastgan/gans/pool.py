@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.errors import ConfigError
+from fastgan.random import Shard
 
 __all__ = ["Pool"]
 
@@ -39,7 +40,9 @@ class Pool(nn.Module):
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def exchange(self, fresh: Tensor, rng: np.random.Generator) -> Tensor:
+    def exchange(
+        self, fresh: Tensor, rng: np.random.Generator, shard: Shard | None = None
+    ) -> Tensor:
         """Hand in new volumes, get as many to show the critic.
 
         Until the pool is full each volume is kept and shown. Then with probability 1/2 it is
@@ -48,6 +51,8 @@ class Pool(nn.Module):
         Args:
             fresh: [B, C, D, H, W], handled one after the other.
             rng: two draws per volume, whatever becomes of it; the device is never waited for.
+            shard: what `fresh` is of a batch. All of it is handed in, so that every process has the
+                same pool; None: `fresh` is the batch.
 
         Returns:
             [B, C, D, H, W] in the dtype of fresh, values that are not finite replaced: the pool
@@ -55,6 +60,8 @@ class Pool(nn.Module):
         """
         if self.size == 0:
             return fresh
+        shard = shard or Shard()
+        fresh = shard.gather(fresh)
         shown = []
         for volume in torch.nan_to_num(fresh.to(self.volumes.dtype), 0.0, 1.0, -1.0):
             swap, place = bool(rng.random() < 0.5), int(rng.integers(self.size))
@@ -65,4 +72,4 @@ class Pool(nn.Module):
             shown.append(torch.where(room, volume, older) if swap else volume)
             self.volumes.index_copy_(0, at, kept[None])
             self.filled += room
-        return torch.stack(shown).to(fresh.dtype)
+        return shard.of(torch.stack(shown)).to(fresh.dtype)

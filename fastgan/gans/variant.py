@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fastgan.gans.settings import AdamSettings
 from fastgan.random import Draws
 
-__all__ = ["NextBatch", "Phase", "Pictures", "RealBatch", "Variant"]
+__all__ = ["NextBatch", "Phase", "Pictures", "RealBatch", "Recipe", "Variant"]
 
 
 class RealBatch(Protocol):
@@ -39,16 +39,39 @@ class Phase:
         name: "critic", "generator"; key of the variant's `optimisers`.
         updates: names of the modules whose parameters the step changes; no others need gradients.
         loss: computes (scalar loss, metrics as detached scalars) without a host sync; called once.
-            Whether metrics are computed changes no bit of the loss.
+            Whether metrics are computed changes no bit of the loss. The parameters of what it
+            updates are lent to their uses (`fastgan.ops.casts`), so the loss may hold gradients of
+            anything but those.
         after: called once when the step is done, without gradients, to bring the weights back
             into a set they must stay in. It is called after an update that was left out for NaN,
             too, so weights that are in the set already must come out bit for bit as they were.
+        batches: purposes of the real batches that the loss depends on; None: those asked for since
+            the phase before.
     """
 
     name: str
     updates: tuple[str, ...]
     loss: Callable[[], tuple[Tensor, dict[str, Tensor]]]
     after: Callable[[], None] | None = None
+    batches: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A step whose phases can run again on other numbers, as a captured CUDA graph does.
+
+    Attributes:
+        kind: equal of steps whose phases run the same operators.
+        batches: purposes of the real batches that it reads.
+        draws: (volumes in a batch, their dtype) -> all that it draws, on the host, by name.
+        phases: (real batches, what was drawn on the device, volumes in a batch, their dtype) -> the
+            phases. They depend on the step through these tensors and `kind` alone.
+    """
+
+    kind: Hashable
+    batches: tuple[str, ...]
+    draws: Callable[[int, torch.dtype], dict[str, Tensor]]
+    phases: Callable[[NextBatch, Mapping[str, Tensor], int, torch.dtype], Iterator[Phase]]
 
 
 @dataclass(frozen=True)
@@ -81,12 +104,15 @@ class Variant(ABC):
         optimisers: Adam settings by phase name.
         ema_of: names of the modules kept as a moving average, too.
         measured: whether phases compute metrics; the loop asks for none in steps it does not log.
+        sharded: whether several processes can train it: all that it draws is drawn for whole
+            batches, of which it takes the rows of `draws.shard`, and losses are means over volumes.
     """
 
     modules: dict[str, nn.Module]
     optimisers: dict[str, AdamSettings]
     ema_of: tuple[str, ...] = ("generator",)
     measured: bool = True
+    sharded: bool = False
 
     @abstractmethod
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
@@ -97,6 +123,13 @@ class Variant(ABC):
             next_batch: an independent real batch for this step and the purpose given.
             draws: all other random numbers, as a function of step and purpose.
         """
+
+    def recipe(self, step: int, draws: Draws) -> Recipe | None:
+        """The step taken apart; arguments as of `phases`.
+
+        None: it cannot be, such as where phases draw while they run.
+        """
+        return None
 
     @abstractmethod
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:

@@ -22,6 +22,7 @@ WASSERSTEIN = register(
         optimum="critic_loss = -W1(P, Q), 0 at Q = P",
         measure=lambda real, fake: {"wasserstein": real.mean() - fake.mean()},
         bounded_slope=True,
+        factors=(-1.0, 1.0),
     ),
     "wgan-gp",
     "wgan",

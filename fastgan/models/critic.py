@@ -16,6 +16,7 @@ from fastgan.nn import (
     NORMS,
     ConvChain,
     ConvNormAct3d,
+    Linear,
     NormAct3d,
     ResidualDown3d,
     channels_last,
@@ -63,7 +64,7 @@ class Critic(nn.Module):
         self.blocks, self.group = blocks, group
         self.stages = stages
         features *= 2 if group else 1
-        self.head = nn.Linear(features, 1)
+        self.head = Linear(features, 1)
         he_normal_(self.head, negative_slope=1.0)
         if num_classes:
             self.embed = nn.Embedding(num_classes, features)

@@ -15,6 +15,7 @@ from fastgan.nn import (
     Conv3d,
     ConvNormAct3d,
     ConvTranspose3d,
+    Linear,
     NormAct3d,
     ResidualUp3d,
     Smooth3d,
@@ -70,7 +71,7 @@ class Generator(nn.Module):
         inputs = latent_dim * (2 if num_classes else 1)
         if num_classes:
             self.embed = nn.Embedding(num_classes, latent_dim)
-        self.start = nn.Linear(inputs, width * math.prod(grid))
+        self.start = Linear(inputs, width * math.prod(grid))
         he_normal_(self.start, negative_slope=0.0)
         self.stages = stages
         self.last = last

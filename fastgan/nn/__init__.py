@@ -11,6 +11,7 @@ from fastgan.nn.conv_norm_act import ConvNormAct3d
 from fastgan.nn.initialise import he_normal_
 from fastgan.nn.labels import check_labels
 from fastgan.nn.layout import channels_last, weights_channels_last
+from fastgan.nn.linear import Linear
 from fastgan.nn.norm_act import NORMS, NormAct3d
 from fastgan.nn.resample import Smooth3d, average_pool, upsample
 from fastgan.nn.residual import ResidualDown3d, ResidualUp3d
@@ -21,6 +22,7 @@ __all__ = [
     "ConvChain",
     "ConvNormAct3d",
     "ConvTranspose3d",
+    "Linear",
     "NormAct3d",
     "ResidualDown3d",
     "ResidualUp3d",

@@ -22,6 +22,7 @@ from fastgan.ops.checks import (
 )
 from fastgan.ops.implementations import dispatch
 from fastgan.ops.registration import Grads, operator, wanted
+from fastgan.reference import bias_act as reference
 
 __all__ = ["bias_act"]
 
@@ -44,7 +45,7 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, negative_slope: float = 0
         the second derivative is zero almost everywhere: None, never a tensor of zeros.
     Deterministic: yes.
     Cost: 2 B C S flops; reads x and writes y, backward reads g and writes d_x; keeps B C S / 8
-        bytes.
+        bytes, B C S where PyTorch's own kernels run.
 
     >>> bias_act(torch.tensor([[1.0, -3.0]]), torch.tensor([1.0, 1.0]))
     tensor([[ 2.0000, -0.4000]])
@@ -59,8 +60,17 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, negative_slope: float = 0
         require(bias.shape == x.shape[1:2], op, "bias must be [C]", list(bias.shape))
         same_place(op, "bias", bias, x, master=True)
         bias = cast(bias, x.dtype)
-    y, _ = bias_act_fwd(x, bias, float(negative_slope))
-    return y  # type: ignore[no-any-return]
+    forward = bias_act_masked_fwd if _by_mask(x) else bias_act_fwd
+    both: tuple[Tensor, Tensor] = forward(x, bias, float(negative_slope))
+    return both[0]
+
+
+def _by_mask(x: Tensor) -> bool:
+    """Whether PyTorch's own kernels run: those would take two more launches for bits each way.
+
+    A compiled program may run with other kernels than it was traced with, so it has bits.
+    """
+    return not torch.compiler.is_compiling() and dispatch.choose("bias_act", x) == "reference"
 
 
 def _fwd(x: Tensor, bias: Tensor | None, negative_slope: float) -> tuple[Tensor, Tensor]:
@@ -72,8 +82,19 @@ def _fwd(x: Tensor, bias: Tensor | None, negative_slope: float) -> tuple[Tensor,
     return both
 
 
+def _masked_fwd(x: Tensor, bias: Tensor | None, negative_slope: float) -> tuple[Tensor, Tensor]:
+    return reference.bias_act_masked_fwd(dense(x), bias, negative_slope)
+
+
 def _fwd_fake(x: Tensor, bias: Tensor | None, negative_slope: float) -> tuple[Tensor, Tensor]:
     return _like(x), x.new_empty((x.numel() + 7) // 8, dtype=torch.uint8)
+
+
+def _masked_fwd_fake(
+    x: Tensor, bias: Tensor | None, negative_slope: float
+) -> tuple[Tensor, Tensor]:
+    y = _like(x)
+    return y, torch.empty_like(y, dtype=torch.bool)
 
 
 def _fwd_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -97,6 +118,8 @@ def _form(last: bool) -> torch.memory_format:
 
 def _leaky(g: Tensor, bits: Tensor, last: bool, negative_slope: float) -> Tensor:
     g = g.contiguous(memory_format=_form(last))
+    if bits.dtype == torch.bool:
+        return reference.bias_act_masked_bwd(g, bits, negative_slope)
     d_x: Tensor = dispatch.module("bias_act", g).bias_act_bwd(g, bits, negative_slope)
     return d_x
 
@@ -118,6 +141,13 @@ bias_act_fwd = operator(
     "bias_act_fwd(Tensor x, Tensor? bias, float negative_slope) -> (Tensor y, Tensor bits)",
     kernel=_fwd,
     fake=_fwd_fake,
+    setup_context=_fwd_setup,
+    backward=_fwd_backward,
+)
+bias_act_masked_fwd = operator(
+    "bias_act_masked_fwd(Tensor x, Tensor? bias, float negative_slope) -> (Tensor y, Tensor mask)",
+    kernel=_masked_fwd,
+    fake=_masked_fwd_fake,
     setup_context=_fwd_setup,
     backward=_fwd_backward,
 )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from fastgan.ops.casts import cast
 from fastgan.ops.checks import Triple, floating, require, require_tensors, same_place, triple
 from fastgan.ops.conv3d_passes import conv_fprop, output_size
 
@@ -52,7 +53,8 @@ def conv3d(
     (torch.Size([1, 3, 2, 2, 2]), [16.0])
     """
     geometry = checked_conv3d(x, weight, bias, stride, padding, dilation, groups)
-    y: Tensor = conv_fprop(x, weight, bias, *geometry)
+    bias = None if bias is None else cast(bias, bias.dtype)
+    y: Tensor = conv_fprop(x, cast(weight, weight.dtype), bias, *geometry)
     return y
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from fastgan.ops.casts import cast
 from fastgan.ops.checks import Triple, floating, require, require_tensors, same_place, triple
 from fastgan.ops.conv3d_passes import conv_dgrad
 
@@ -55,7 +56,8 @@ def conv_transpose3d(
     size, strides, paddings = checked_conv_transpose3d(
         x, weight, bias, stride, padding, output_padding
     )
-    y: Tensor = conv_dgrad(x, weight, size, strides, paddings, (1, 1, 1), 1)
+    kernel = cast(weight, weight.dtype)
+    y: Tensor = conv_dgrad(x, kernel, size, strides, paddings, (1, 1, 1), 1)
     return y if bias is None else y + bias.to(y.dtype).view(1, -1, 1, 1, 1)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastgan.errors import ConfigError
 from fastgan.ops.checks import accumulator, floating, require
+from fastgan.ops.constants import constant
 from fastgan.ops.slope_penalty import slope_penalty_fwd, slope_penalty_mix
 from fastgan.random import placed
 
@@ -133,31 +134,33 @@ def _drawn_share(real: Tensor, generator: torch.Generator | None) -> Tensor:
 def _slope(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None) -> Tensor:
     """Derivative of sum(scores) in x, with a graph of its own."""
 
-    def total(x: Tensor) -> Tensor:
+    def scored(x: Tensor) -> Tensor:
         scores = critic(x) if labels is None else critic(x, labels)
         shape = list(scores.shape)
         rule = f"the critic must return [{x.shape[0]}]"
         if shape == [x.shape[0], 1]:
             rule += "; add squeeze(1) to its scores"
         require(shape == [x.shape[0]], "gradient_penalty", rule, shape)
-        return scores.sum()
+        return scores
 
     # What a critic computes outside autocast has its derivative there; the rest keeps its dtypes.
     outside = torch.autocast(x.device.type, enabled=False)
     # Dynamo traces torch.func.vjp as it is, torch.autograd.grad only by an option of its own.
     if torch.compiler.is_compiling():
-        score, pull = torch.func.vjp(total, x)[:2]
+        score, pull = torch.func.vjp(scored, x)[:2]
         with outside:
             by_func: Tensor = pull(torch.ones_like(score))[0]
         return by_func
     with torch.enable_grad():
         # A copy of the handle: x may be the caller's own tensor.
         x = x.detach().requires_grad_()
-        score = total(x)
+        score = scored(x)
         slope = None
         if score.requires_grad:
+            # Of each score 1, which stays in memory: a sum would be two launches more.
+            ones = constant(score.dtype, score.device, (1.0, 1)).expand(score.shape)
             with outside:
-                (slope,) = torch.autograd.grad(score, x, create_graph=True, allow_unused=True)
+                (slope,) = torch.autograd.grad(score, x, ones, create_graph=True, allow_unused=True)
     if slope is None:
         raise ConfigError("gradient_penalty: the critic's scores must depend on x")
     if type(slope.grad_fn).__name__ == "CompiledFunctionBackwardBackward":

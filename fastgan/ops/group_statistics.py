@@ -47,9 +47,9 @@ def _statistics(z: Tensor, num_groups: int, eps: float) -> Tensor:  # [B, G, 2]
     if z.numel() == 0:
         return _fake(z, num_groups, eps).zero_()
     z = dense(z)
-    both = dispatch.module("norm_act", z).norm_act_statistics(z, num_groups, eps)
+    both: Tensor = dispatch.module("norm_act", z).norm_act_statistics(z, num_groups, eps)
     # All means, then all rstd, which is how they are read.
-    return torch.stack(both).movedim(0, -1)
+    return both.movedim(0, -1)
 
 
 def _fake(z: Tensor, num_groups: int, eps: float) -> Tensor:

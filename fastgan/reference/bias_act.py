@@ -2,6 +2,8 @@
 
 `bias_act` is the definition. The explicit passes below have the signatures of every other
 implementation; which side of the kink an element was on is one bit of `bits`, in memory order.
+The masked ones are what runs on a GPU whose kernels are not proven: a byte an element, and fewer
+launches of PyTorch's own than packing and unpacking takes.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["SERVES", "bias_act", "bias_act_bwd", "bias_act_fwd"]
+__all__ = [
+    "SERVES",
+    "bias_act",
+    "bias_act_bwd",
+    "bias_act_fwd",
+    "bias_act_masked_bwd",
+    "bias_act_masked_fwd",
+]
 
 SERVES = "every floating dtype"
 
@@ -39,11 +48,7 @@ def bias_act_fwd(
     negative_slope: float,
 ) -> tuple[Tensor, Tensor]:  # like x; [(numel + 7) // 8] uint8
     """The value, and the bits."""
-    if bias is None:
-        y = functional.leaky_relu(x, negative_slope)
-    else:
-        z = x + bias.view(1, -1, *(1,) * (x.dim() - 2))
-        y = functional.leaky_relu_(z, negative_slope)
+    y = _value(x, bias, negative_slope)
     # A slope of zero turns negative values into -0.0, which is not above zero either.
     above = _in_memory_order(y) > 0
     if above.numel() % 8:
@@ -64,6 +69,33 @@ def bias_act_bwd(
     # Not zero is above zero: the function asks no more of its second argument.
     d_x: Tensor = _aten.leaky_relu_backward(flat, above, negative_slope, False)
     return d_x.as_strided(g.shape, g.stride())
+
+
+def bias_act_masked_fwd(
+    x: Tensor,  # [B, C, ...]
+    bias: Tensor | None,  # [C]
+    negative_slope: float,
+) -> tuple[Tensor, Tensor]:  # like x; bool like x
+    """The value, and where it is above zero."""
+    y = _value(x, bias, negative_slope)
+    return y, y > 0
+
+
+def bias_act_masked_bwd(
+    g: Tensor,  # [B, C, ...]
+    mask: Tensor,  # bool like g
+    negative_slope: float,
+) -> Tensor:  # like g
+    """The derivative."""
+    d_x: Tensor = _aten.leaky_relu_backward(g, mask, negative_slope, False)
+    return d_x
+
+
+def _value(x: Tensor, bias: Tensor | None, negative_slope: float) -> Tensor:
+    if bias is None:
+        return functional.leaky_relu(x, negative_slope)
+    z = x + bias.view(1, -1, *(1,) * (x.dim() - 2))
+    return functional.leaky_relu_(z, negative_slope)
 
 
 def _in_memory_order(t: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ z = weight xh + bias, y = z where z > 0 and negative_slope z elsewhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -67,8 +67,12 @@ def norm_act(
     return functional.leaky_relu(z, negative_slope).reshape(x.shape)
 
 
-def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and (variance + eps)^-1/2 of every group, both [B, G], float32 or float64."""
+def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> Tensor:
+    """Mean and (variance + eps)^-1/2 of every group, [2, B, G], float32 or float64."""
+    return torch.stack(_moments(x, num_groups, eps))
+
+
+def _moments(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
     grouped = x.view(x.shape[0], num_groups, -1, *x.shape[2:])
     places = tuple(range(2, grouped.dim()))
     # Of half width PyTorch would round both to half width.
@@ -88,7 +92,7 @@ def norm_act_apply(
 ) -> Tensor:
     """The value, from statistics already known."""
     centred, mu = _centred(x, mean)
-    y = _z(x, centred, mu, rstd, weight, bias)
+    y = _z(x, centred, mu, _scale(x, rstd, weight), bias)
     return y if negative_slope == 1 else functional.leaky_relu_(y, negative_slope)
 
 
@@ -101,7 +105,7 @@ def norm_act_fwd(
     negative_slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y like x, mean [B, G] and rstd [B, G]."""
-    mean, rstd = norm_act_statistics(x, num_groups, eps)
+    mean, rstd = _moments(x, num_groups, eps)
     return norm_act_apply(x, mean, rstd, weight, bias, num_groups, negative_slope), mean, rstd
 
 
@@ -126,16 +130,19 @@ def norm_act_bwd(
         d_x, *sums = norm_act_bwd(*wide, num_groups, negative_slope, averaged)
         return d_x.to(x.dtype), sums[0], sums[1]
     centred, mu = _centred(x, mean)
-    u = _z(x, centred, mu, rstd, weight, bias)
+    scale = _scale(x, rstd, weight)
+    u = _z(x, centred, mu, scale, bias)
     _through_activation(g, u, negative_slope, out=u)
-    r, gamma = _of_channels(x, rstd), _gamma(weight, mean)
-    sum_u, sum_uxh = _sums(u, centred, mu, r)
-    a, b = _means((gamma * sum_u, gamma * sum_uxh), x, num_groups, averaged)
+    r = _of_channels(x, rstd)
+    of_u = _sums(u, centred, mu, r)
     # d_x = r (gamma u - a - b xh), the last two as an affine map of x
-    of_x = -r.square() * b
-    d_x = _affine(centred, of_x, -r * a - of_x * mu)
-    d_x = torch.addcmul(d_x, u, _over_voxels(r * gamma, x), out=_like_dense(d_x, x))
-    return d_x, _like(sum_uxh, weight), _like(sum_u, bias)
+    of_z = of_u if weight is None else of_u * weight.to(mean.dtype)
+    means = _means(of_z, x, num_groups, averaged)
+    minus_ra, minus_rb = (means * -r).unbind()
+    of_x = r * minus_rb
+    d_x = _affine(centred, of_x, _less(minus_ra, of_x, mu))
+    d_x = torch.addcmul(d_x, u, _over_voxels(scale, x), out=_like_dense(d_x, x))
+    return d_x, _like(of_u[1], weight), _like(of_u[0], bias)
 
 
 def norm_act_bwd_bwd(
@@ -163,19 +170,20 @@ def norm_act_bwd_bwd(
         d_g, d_x, d_weight = norm_act_bwd_bwd(v, *rest, num_groups, negative_slope, averaged)
         return d_g.to(g.dtype), d_x.to(x.dtype), d_weight
     centred, mu = _centred(x, mean)
-    z = _z(x, centred, mu, rstd, weight, bias)
+    z = _z(x, centred, mu, _scale(x, rstd, weight), bias)
     u = _through_activation(g, z, negative_slope)
     r, gamma = _of_channels(x, rstd), _gamma(weight, mean)
-    sum_u, sum_uxh = _sums(u, centred, mu, r)
-    rows = [gamma * sum_u, gamma * sum_uxh]
+    of_u = _sums(u, centred, mu, r)
+    sum_u, sum_uxh = of_u.unbind()
+    rows = [*(gamma * of_u).unbind()]
     if gg_x is not None:
-        sum_v, v_xh = _sums(gg_x, centred, mu, r)
+        sum_v, v_xh = _sums(gg_x, centred, mu, r).unbind()
         v_u = _sum(gg_x * u, mean)
         rows += [sum_v, v_xh, gamma * v_u]
     if gg_weight is not None:
         h = gg_weight.to(mean.dtype)
-        rows += [h * sum_u, h * sum_uxh]
-    a, b, *means = _means(rows, x, num_groups, averaged)
+        rows += [*(h * of_u).unbind()]
+    a, b, *means = _means(torch.stack(rows), x, num_groups, averaged).unbind()
 
     # of a channel: d_g = s (g_v v + g_xh xh + g_one), d_x = x_u u + x_v v + x_xh xh + x_one
     r2 = r.square()
@@ -195,8 +203,8 @@ def norm_act_bwd_bwd(
         g_one = g_one + gg_bias.to(mean.dtype)
     # xh = r (centred - mu)
     g_xh, x_xh = g_xh * r, x_xh * r
-    d_g = _affine(centred, g_xh, g_one - g_xh * mu)
-    d_x = _affine(centred, x_xh, x_one - x_xh * mu)
+    d_g = _affine(centred, g_xh, _less(g_one, g_xh, mu))
+    d_x = _affine(centred, x_xh, _less(x_one, x_xh, mu))
     if gg_x is not None:
         d_g.addcmul_(gg_x, _over_voxels(g_v, x))
         d_x.addcmul_(gg_x, _over_voxels(x_v, x))
@@ -243,31 +251,36 @@ def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(_over_voxels(shift, x), x, _over_voxels(scale, x))
 
 
-def _centred(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """X less a number for each channel, and the mean that is left in it, [B, C].
+def _centred(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor | None]:
+    """X less a number for each channel, and the mean that is left in it, [B, C]; None: 0.
 
     About its mean where x has the digits that a large mean would cost; at half width x itself.
     """
     mu = _of_channels(x, mean)
     if x.dtype != mean.dtype:
         return x, mu
-    return x - _over_voxels(mu, x), torch.zeros_like(mu)
+    return x - _over_voxels(mu, x), None
 
 
-def _z(
-    x: Tensor,
-    centred: Tensor,
-    mu: Tensor,
-    rstd: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-) -> Tensor:
+def _scale(x: Tensor, rstd: Tensor, weight: Tensor | None) -> Tensor:
+    """[B, C]: what the centred x is multiplied by."""
+    r = _of_channels(x, rstd)
+    return r if weight is None else r * weight.to(rstd.dtype)
+
+
+def _less(shift: Tensor, scale: Tensor, mu: Tensor | None) -> Tensor:
+    """Shift - scale mu."""
+    return shift if mu is None else torch.addcmul(shift, mu, scale, value=-1)
+
+
+def _z(x: Tensor, centred: Tensor, mu: Tensor | None, scale: Tensor, bias: Tensor | None) -> Tensor:
     """Value before the activation, rounded alike in every pass, so that each finds its side."""
-    scale = _of_channels(x, rstd) * _gamma(weight, rstd)
-    shift = -mu * scale if bias is None else bias.to(mu.dtype) - mu * scale
-    out = torch.empty_like(x)
-    torch.addcmul(_over_voxels(shift, x), centred, _over_voxels(scale, x), out=out)
-    return out
+    shift = scale.new_zeros(()) if bias is None else bias.to(scale.dtype)
+    shift, out = _less(shift, scale, mu), torch.empty_like(x)
+    by = _over_voxels(scale, x)
+    if bias is None and mu is None:
+        return torch.mul(centred, by, out=out)
+    return torch.addcmul(_over_voxels(shift, x), centred, by, out=out)
 
 
 def _like_dense(wide: Tensor, x: Tensor) -> Tensor:
@@ -291,20 +304,20 @@ def _sum(t: Tensor, mean: Tensor) -> Tensor:
     return t.sum(voxels, dtype=mean.dtype) if voxels else t.to(mean.dtype)
 
 
-def _means(
-    rows: Sequence[Tensor], x: Tensor, num_groups: int, averaged: Averaged
-) -> tuple[Tensor, ...]:
-    """Of each row [B, C]: sum over the channels of a group, divided by its elements, [B, C]."""
+def _means(rows: Tensor, x: Tensor, num_groups: int, averaged: Averaged) -> Tensor:
+    """Of each row of [N, B, C]: sum over a group's channels, divided by its elements, [N, B, C]."""
     m = x.numel() // (x.shape[0] * num_groups)
-    stacked = torch.stack([*rows]).view(len(rows), len(x), num_groups, -1)
-    means = averaged(stacked.sum(3, keepdim=True) / m).expand_as(stacked)
-    return tuple(means.flatten(2).unbind())
+    if num_groups == x.shape[1]:
+        return averaged(rows / m)
+    grouped = rows.view(len(rows), len(x), num_groups, -1)
+    return averaged(grouped.sum(3, keepdim=True) / m).expand_as(grouped).flatten(2)
 
 
-def _sums(t: Tensor, centred: Tensor, mu: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, C]: sums of t and of t xh over the voxels of a channel."""
-    total = _sum(t, mu)
-    return total, (_sum(t * centred, mu) - mu * total) * r
+def _sums(t: Tensor, centred: Tensor, mu: Tensor | None, r: Tensor) -> Tensor:
+    """[2, B, C]: sums of t and of t xh over the voxels of a channel."""
+    total = _sum(t, r)
+    with_xh = _less(_sum(t * centred, r), total, mu)
+    return torch.stack([total, with_xh * r])
 
 
 def _like(sums: Tensor, parameter: Tensor | None) -> Tensor | None:

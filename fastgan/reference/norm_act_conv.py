@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,4 +29,4 @@ def norm_act_conv(
     """The definition, which computes the statistics of z itself."""
     a = norm_act(z, weight, bias, num_groups=num_groups, eps=eps, negative_slope=negative_slope)
     next_z = functional.conv3d(a, conv_weight, conv_bias, stride, padding)
-    return next_z, torch.stack(norm_act_statistics(next_z, next_groups, eps), dim=-1)
+    return next_z, norm_act_statistics(next_z, next_groups, eps).movedim(0, -1)

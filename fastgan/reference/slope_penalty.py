@@ -40,9 +40,9 @@ def slope_penalty_bwd(
     one_sided: bool,
 ) -> Tensor:  # like slope
     """The derivative; zero where the norm is."""
-    zero = norms == 0
     excess = _excess(norms, target, one_sided)
-    factor = torch.where(zero, 0, 2 / len(norms) * excess / torch.where(zero, 1, norms)) * g
+    factor = torch.addcdiv(norms.new_zeros(()), excess, norms, value=2 / len(norms))
+    factor = torch.where(norms == 0, 0, factor) * g
     return (slope * factor.view(-1, *(1,) * (slope.dim() - 1))).to(slope.dtype)
 
 

@@ -7,15 +7,13 @@ from pathlib import Path
 
 from fastgan.audit.evidence import Cohort, Evidence
 from fastgan.audit.leakage.file_fields import file_fields
-from fastgan.audit.report.cards import Fact, Facts
+from fastgan.audit.report.fact import NOBODY, NOT_KNOWN, Fact, Facts
 from fastgan.config import BUNDLED, Config
 from fastgan.errors import AuditError
 
-__all__ = ["NOT_KNOWN", "facts_of", "facts_of_foreign", "named_source"]
+__all__ = ["facts_of", "facts_of_foreign", "named_source"]
 
-NOT_KNOWN = "not known"
 RUN, AUDITOR, COUNTED = "the run's configuration", "whoever ordered this audit", "this audit"
-NOBODY = "nobody here"
 LIDC_ATTRIBUTION = (
     "Derived from radiologists' annotations of LIDC-IDRI (CC BY 3.0), DOI "
     "10.7937/K9/TCIA.2015.LO9QL9SX; Armato et al. 2011, DOI 10.1118/1.3528204; Clark et al. 2013, "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,11 @@ from fastgan.train.loop import Training
 from fastgan.train.made_with import FINGERPRINT
 from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
+from fastgan.train.ranks import Ranks, joined, require_divisible, require_separable
+from fastgan.train.ranks.facts import facts_of_rank
 from fastgan.train.run_folder import RunFolder, require_place
-from fastgan.train.signals import watch_signals
+from fastgan.train.signals import Interruption, watch_signals
+from fastgan.train.step_graph import obstacle_of, require_graph
 from fastgan.train.tensorboard import require_writer
 from fastgan.train.views import kept_views
 
@@ -44,6 +49,7 @@ def fit(
     allow_change: Sequence[str] = (),
     command: Sequence[str] | None = None,
     progress: Progress | None = None,
+    ranks: Ranks | None = None,
 ) -> RunFolder:
     """Train `variant` on `dataset` and leave everything in a run folder.
 
@@ -60,6 +66,8 @@ def fit(
         allow_change: dotted keys in which a resumed run may differ from what it was.
         command: what to record as the command line; by default this process's.
         progress: where to report; by default a bar or lines on standard error.
+        ranks: the processes that share the work; by default those that torchrun started, all of
+            which call `fit` with the same arguments.
 
     Returns:
         The run folder.
@@ -69,49 +77,94 @@ def fit(
         StateError: the run is in use, differs in other keys, or holds no usable checkpoint.
         NumericsError: NaN or infinity under policy `stop`; checkpoints are as before that step.
         ResourceLimit, BadFile, CorruptFile: memory or disk; a save that fails is never ignored.
+        RankError: another process was lost, or differs.
 
     Deterministic: with `train.deterministic`, also across kill and resume, on one machine.
     """
     command = sys.argv if command is None else command
-    run = None if resume is None else RunFolder(resume)
-    config, device = _settle(config or (run.config() if run else Config()))
-    record = _recorded(dataset, run)
     with ExitStack() as stack:
+        ranks = ranks or stack.enter_context(joined())
+        run = None if resume is None else RunFolder(resume)
+        config, device = _settle(config or (run.config() if run else Config()), ranks)
+        require_separable(variant, config.train.batch_size, ranks.count)
+        record = _recorded(dataset, run)
         found = None
-        if run is None:
-            run = RunFolder.create(out, config, record, command)
-            stack.enter_context(run.locked())
-        else:
-            stack.enter_context(run.locked())
+        if run is not None:
+            stack.enter_context(_written_by(run, ranks))
             found = _resumable(run, config, record, allow_change)
+        ranks.agree(facts_of_rank(config, record, device, found))
+        if run is None:
+            make = partial(_create, out, config, record, command)
+            run = RunFolder(ranks.first_does("the run folder", make))
+            stack.enter_context(_written_by(run, ranks))
         threads = counters_of(found).threads if found and config.train.deterministic else None
         stack.enter_context(repeatable(config.train.deterministic, threads))
-        training = Training(variant, dataset, config, run, device, record)
+        training = Training(variant, dataset, config, run, device, record, ranks)
         stack.callback(training.batches.close)
-        if progress is None:
-            progress = Progress(config.train.steps, found.step if found else 0)
+        if progress is None or not ranks.first:
+            start = found.step if found else 0
+            progress = Progress(config.train.steps, start, None if ranks.first else StringIO())
         stack.enter_context(progress)
         progress.say(f"run folder: {run.path}")
+        ranks.connect(device)
         if found is not None:
             training.restore(found)
-            # Only now is nothing left that could refuse.
-            run.accept(config, record, allow_change, command)
-            for path in checkpoint.set_aside(run.path, found.step):
-                progress.say(f"{path}: set aside, it does not verify")
-            for reason in found.skipped:
-                progress.say(f"skipped: {reason}")
-            run.cut_metrics(found.step)
-        elif resume is not None:
-            progress.say("no checkpoint yet: begun anew with its configuration")
-            run.accept(config, record, allow_change, command)
+        else:
+            ranks.share(training.tensors())
+        if resume is not None and ranks.first:
+            _go_on(run, found, config, record, allow_change, command, progress)
         interruption = stack.enter_context(watch_signals())
-        refresh = stack.enter_context(kept_views(training, interruption, progress.say))
+        refresh = stack.enter_context(_views(training, interruption, progress))
         training.train(progress, interruption, refresh)
         if interruption:
             number, step = interruption.signal, training.steps_done
             progress.say(f"stopped by signal {number} after {step} steps")
+    if interruption.signal is not None and not ranks.first:
+        # With the same code as the first, which alone says that it was stopped.
+        raise SystemExit(128 + interruption.signal)
     interruption.leave()
     return run
+
+
+def _create(
+    out: Path | str, config: Config, record: Mapping[str, Any], command: Sequence[str]
+) -> str:
+    return str(RunFolder.create(out, config, record, command).path)
+
+
+def _written_by(run: RunFolder, ranks: Ranks) -> AbstractContextManager[None]:
+    """The folder's lock; the first rank writes, and has it for all."""
+    return run.locked() if ranks.first else nullcontext()
+
+
+def _views(
+    training: Training, interruption: Interruption, progress: Progress
+) -> AbstractContextManager[Callable[[], None]]:
+    if not training.ranks.first:
+        return nullcontext(lambda: None)
+    return kept_views(training, interruption, progress.say)
+
+
+def _go_on(
+    run: RunFolder,
+    found: Checkpoint | None,
+    config: Config,
+    record: Mapping[str, Any],
+    allow_change: Sequence[str],
+    command: Sequence[str],
+    progress: Progress,
+) -> None:
+    """Bring a resumed run's folder to the step it goes on from: nothing is left that refuses."""
+    if found is None:
+        progress.say("no checkpoint yet: begun anew with its configuration")
+    run.accept(config, record, allow_change, command)
+    if found is None:
+        return
+    for path in checkpoint.set_aside(run.path, found.step):
+        progress.say(f"{path}: set aside, it does not verify")
+    for reason in found.skipped:
+        progress.say(f"skipped: {reason}")
+    run.cut_metrics(found.step)
 
 
 @typed("train")
@@ -123,6 +176,7 @@ def rehearse(
     out: Path | str = "runs",
     resume: Path | str | None = None,
     allow_change: Sequence[str] = (),
+    ranks: Ranks | None = None,
 ) -> Config:
     """Find what `fit` with the same arguments would refuse, without writing anything.
 
@@ -132,7 +186,9 @@ def rehearse(
     Raises:
         as `fit` before its first step.
     """
-    config, device = _settle(config)
+    ranks = ranks or Ranks()
+    config, device = _settle(config, ranks)
+    require_separable(variant, config.train.batch_size, ranks.count)
     if resume is None:
         require_place(Path(out))
         return config
@@ -147,9 +203,10 @@ def rehearse(
     return config
 
 
-def _settle(config: Config) -> tuple[Config, torch.device]:
+def _settle(config: Config, ranks: Ranks) -> tuple[Config, torch.device]:
     """What the configuration leaves open, settled once: a run resumed elsewhere goes on alike."""
-    device = resolve(config.train.device)
+    require_divisible(config.train.batch_size, ranks.count)
+    device = resolve(ranks.device(config.train.device))
     config = config.settled().anchored()
     train = config.train
     if train.lr_decay != "none" and train.steps > (train.decay_steps or train.steps):
@@ -159,6 +216,7 @@ def _settle(config: Config) -> tuple[Config, torch.device]:
             f"--allow-change train.decay_steps"
         )
     config.train.precision = resolve_precision(config.train.precision, device)
+    require_graph(config.train.cuda_graph, obstacle_of(device))
     if config.train.tensorboard:
         require_writer()
     return config, device

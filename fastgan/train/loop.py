@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from fastgan.config import Config
+from fastgan.data import Batch
 from fastgan.errors import ConfigError, ResourceLimit, StateError
-from fastgan.gans import Phase, Variant
+from fastgan.gans import Phase, Recipe, Variant
+from fastgan.ops.constants import constant
 from fastgan.random import Draws
 from fastgan.spans import span
 from fastgan.train import checkpoint
@@ -27,10 +30,12 @@ from fastgan.train.numerics import Watch, require_bounded
 from fastgan.train.optim import PhaseOptimiser, lr_factor
 from fastgan.train.precision import phase_precision, step_precision
 from fastgan.train.progress import Progress
+from fastgan.train.ranks import Ranks
 from fastgan.train.run_folder import RunFolder
 from fastgan.train.samples import write_samples
 from fastgan.train.signals import Interruption
 from fastgan.train.state import module_tensors, restore
+from fastgan.train.step_graph import StepGraphs, Update, obstacle, require_graph
 
 __all__ = ["Training"]
 
@@ -45,6 +50,7 @@ class Training:
         run: the run folder, locked by the caller.
         device: where to compute.
         record: of the data, for the checkpoints; by default what the data set says of itself.
+        ranks: the processes that share the work; by default this one is alone.
     """
 
     def __init__(
@@ -55,12 +61,14 @@ class Training:
         run: RunFolder,
         device: torch.device,
         record: Mapping[str, Any] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
         self.variant, self.config, self.run, self.device = variant, config, run, device
         self.steps_done = 0
         self._saved: int | None = None
         self._save_soon = False
-        self.draws = Draws(config.seed)
+        self.draws = Draws(config.seed, self.ranks.shard)
         self.batches = Batches(dataset, config.train.batch_size, self.draws, device)
         self.watch = Watch(config.train.non_finite, self._finite_batch)
         self.identity = {
@@ -78,6 +86,10 @@ class Training:
         self._weights = [weight for part in self._trainable.values() for weight in part]
         self._training_now: tuple[str, ...] | None = None
         self._last_loss: dict[str, list[tuple[Tensor, Mapping[str, Tensor]]]] = {}
+        self.graphs: StepGraphs | None = None
+        self._uncaptured: str | None = None
+        if config.train.cuda_graph != "off":
+            self._capture(config.train.cuda_graph)
 
     def advance(self) -> None:
         """One step: every phase of the variant, then the average of weights.
@@ -93,13 +105,20 @@ class Training:
     def _advance(self) -> None:
         step, self._last_loss = self.steps_done, defaultdict(list)
         self.batches.drawn = {}
-        phases = self.variant.phases(
-            step, lambda purpose: self.batches.next(step, purpose), self.draws
-        )
+        self._scale_rates()
+
+        def next_batch(purpose: str) -> Batch:
+            return self.batches.next(step, purpose)
+
         try:
             with step_precision(self.config.train.precision):
-                for phase in phases:
-                    self._update(phase)
+                recipe = self._recipe(step)
+                if self.graphs is not None and recipe is not None:
+                    for update in self.graphs.updates(recipe, next_batch):
+                        self._note(update)
+                else:
+                    for phase in self.variant.phases(step, next_batch, self.draws):
+                        self._note(self._optimise(phase))
         except torch.OutOfMemoryError as error:
             raise ResourceLimit(
                 f"step {step + 1}: out of device memory at train.batch_size "
@@ -114,30 +133,56 @@ class Training:
     def _finite_batch(self, step: int, purpose: str) -> bool:
         return bool(torch.isfinite(self.batches.peek(step, purpose).volumes).all())
 
-    def _update(self, phase: Phase) -> None:
+    def _capture(self, choice: Literal["auto", "on"]) -> None:
+        """Let steps be recorded in graphs, where they can be."""
+        self._uncaptured = require_graph(choice, obstacle(self.variant, self.device, self.draws))
+        if self._uncaptured is not None:
+            return
+        places = (self.variant, self._optimise, self.watch, self.device)
+        self.graphs = StepGraphs(*places, insist=choice == "on")
+
+    def _recipe(self, step: int) -> Recipe | None:
+        """Of a step that a graph may run: metrics are for steps that run as always."""
+        if self.graphs is None or self.variant.measured:
+            return None
+        return self.variant.recipe(step, self.draws)
+
+    def _scale_rates(self) -> None:
+        train = self.config.train
+        factor = lr_factor(self.steps_done, train.decay_steps or train.steps, train.lr_decay)
+        for _, optimiser in self._optimisers.values():
+            optimiser.scale_rate(factor)
+
+    def _optimise(self, phase: Phase) -> Update:
+        """All of a phase that the device does."""
         optimiser = self._optimiser(phase.name, tuple(phase.updates))
         self._train_only(tuple(phase.updates))
         optimiser.clear()
+        self.ranks.enter(self.steps_done + 1, phase.name)
         with span(phase.name):
-            with phase_precision(self.config.train.precision, self.device, self._weights):
+            precision = self.config.train.precision
+            with phase_precision(precision, self.device, self._weights) as loans:
                 loss, metrics = phase.loss()
             with span("backward"):
-                torch.autograd.backward(loss)
+                torch.autograd.backward(loss, constant(loss.dtype, loss.device, (1.0, 1))[0])
+                loans.collect()
+            gradients = optimiser.gradients()
+            loss, metrics = self.ranks.mean(gradients, loss.detach(), metrics)
             with span("optimiser"):
-                self._apply(phase, optimiser, loss)
-        self._last_loss[phase.name].append((loss.detach(), metrics))
-        self.batches.drawn = {}
+                skip = self.watch.judge(loss, gradients)
+                optimiser.step(skip)
+                if phase.after is not None:
+                    with torch.no_grad():
+                        phase.after()
+        return Update(phase, loss, skip, metrics)
 
-    def _apply(self, phase: Phase, optimiser: PhaseOptimiser, loss: Tensor) -> None:
-        skip = self.watch.judge(
-            self.steps_done + 1, phase.name, loss, optimiser.gradients(), self.batches.drawn
-        )
-        train = self.config.train
-        over = train.decay_steps or train.steps
-        optimiser.step(skip, lr_factor(self.steps_done, over, train.lr_decay))
-        if phase.after is not None:
-            with torch.no_grad():
-                phase.after()
+    def _note(self, update: Update) -> None:
+        """Remember what came of a phase, and the positions of the volumes that it saw."""
+        phase, drawn = update.phase, self.batches.drawn
+        purposes = [*drawn] if phase.batches is None else phase.batches
+        seen = {purpose: drawn.pop(purpose) for purpose in purposes if purpose in drawn}
+        self.watch.note(self.steps_done + 1, phase.name, update.loss, update.skip, seen)
+        self._last_loss[phase.name].append((update.loss, update.metrics))
 
     def _optimiser(self, phase: str, updates: tuple[str, ...]) -> PhaseOptimiser:
         if phase not in self._optimisers:
@@ -150,6 +195,7 @@ class Training:
             }
             betas = (settings.beta1, settings.beta2)
             self._optimisers[phase] = (updates, PhaseOptimiser(parameters, settings.lr, betas))
+            self._scale_rates()
         known, optimiser = self._optimisers[phase]
         if known != updates:
             raise ConfigError(f"phase {phase}: updates {updates}, in earlier steps {known}")
@@ -196,6 +242,11 @@ class Training:
         """
         self.watch.settle()
         require_bounded({**module_tensors(self.variant.modules), **self.ema.tensors()})
+        with span("checkpoint"):
+            self.ranks.first_does("a checkpoint", self._write_checkpoint)
+        self._saved = self.steps_done
+
+    def _write_checkpoint(self) -> None:
         counters = {
             "step": self.steps_done,
             "volumes": self.batches.count,
@@ -203,10 +254,8 @@ class Training:
             "updates": {phase: list(names) for phase, (names, _) in self._optimisers.items()},
             "threads": torch.get_num_threads(),
         }
-        with span("checkpoint"):
-            checkpoint.save(self.run.path, self.steps_done, self.tensors(), counters, self.identity)
-            self._saved = self.steps_done
-            checkpoint.prune(self.run.path, self.config.train.keep_checkpoints)
+        checkpoint.save(self.run.path, self.steps_done, self.tensors(), counters, self.identity)
+        checkpoint.prune(self.run.path, self.config.train.keep_checkpoints)
 
     def restore(self, found: Checkpoint) -> None:
         """Become the state a checkpoint holds.
@@ -256,12 +305,14 @@ class Training:
         steps that wrote something `refresh` is called.
         """
         train = self.config.train
+        self.ranks.heed(interruption)
         if self._saved is None:
             # Proves the disk before hours are spent, and makes the first steps resumable.
             self.save()
+        self._tell_uncaptured(progress)
         clock, seen = time.perf_counter(), self.batches.count
         first = self.steps_done + 1
-        while self.steps_done < train.steps and not interruption:
+        while self.steps_done < train.steps and not self.ranks.stopping():
             step = self.steps_done + 1
             last = step == train.steps
             # Whether a row is kept depends on the step alone, not on where a run was resumed.
@@ -271,13 +322,14 @@ class Training:
             progress.advance(step)
             if self.variant.measured:
                 self.watch.settle()
+                self._tell_uncaptured(progress)
                 metrics = self.metrics()
                 now, count = time.perf_counter(), self.batches.count
                 rate = (count - seen) / (now - clock)
                 clock, seen = now, count
                 self._log(metrics, rate, progress, kept=logged)
             if step % train.sample_every == 0 or last:
-                self.draw_samples(progress)
+                self.ranks.first_does("pictures", partial(self.draw_samples, progress))
             if step % train.checkpoint_every == 0 or last or self._save_soon:
                 self.save()
                 self._save_soon = False
@@ -287,6 +339,13 @@ class Training:
         if self._saved != self.steps_done:
             self.save()
 
+    def _tell_uncaptured(self, progress: Progress) -> None:
+        """Say once why `auto` captures no steps; on a CPU nobody expects it to."""
+        reason = self._uncaptured or (self.graphs and self.graphs.refused)
+        if reason and self.device.type != "cpu":
+            progress.say(f"train.cuda_graph auto: steps are not captured: {reason}")
+            self.graphs = self._uncaptured = None
+
     def _log(
         self, metrics: Mapping[str, float], rate: float, progress: Progress, *, kept: bool
     ) -> None:
@@ -294,7 +353,7 @@ class Training:
         memory = peak_memory(self.device)
         skipped = {f"skipped/{phase}": n for phase, n in self.watch.skipped.items() if n}
         row = {"step": self.steps_done, **metrics, **skipped}
-        if kept:
+        if kept and self.ranks.first:
             self.run.append_metrics(row | {"volumes_per_second": rate, "memory": memory})
         shown = {k: v for k, v in metrics.items() if k.endswith(("/loss", "/gradient_norm"))}
         progress.report(self.steps_done, {**shown, **skipped}, rate, memory)

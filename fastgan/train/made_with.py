@@ -14,11 +14,13 @@ from fastgan.train.checkpoint import Checkpoint
 __all__ = [
     "FINGERPRINT",
     "FREE_KEYS",
+    "PLACES",
     "changed_keys",
     "config_of",
     "data_of",
     "differences",
     "facts_of",
+    "flat",
     "recorded",
     "refuse_other",
     "settings_of",
@@ -37,6 +39,7 @@ FREE_KEYS = frozenset(
         "train.log_every",
         "train.tensorboard",
         "train.non_finite",
+        "train.cuda_graph",
     }
 )
 PLACES = frozenset({"data.source", "data.source_b"})
@@ -50,7 +53,7 @@ SHOWN = 5
 
 def changed_keys(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """Dotted key to (old value, new value), for every key that differs."""
-    before, after = _flat(old), _flat(new)
+    before, after = flat(old), flat(new)
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
 
@@ -59,8 +62,8 @@ def settings_of(config: Config) -> dict[str, Any]:
 
     Its JSON is canonical: two configurations that compute the same have the same.
     """
-    flat = _flat(config.settled())
-    return {key: value for key, value in flat.items() if key not in FREE_KEYS | PLACES}
+    settings = flat(config.settled())
+    return {key: value for key, value in settings.items() if key not in FREE_KEYS | PLACES}
 
 
 def facts_of(data: Mapping[str, Any]) -> dict[str, str]:
@@ -163,11 +166,12 @@ def refuse_other(path: Path, part: str, now: Mapping[str, Any], found: Checkpoin
     )
 
 
-def _flat(config: Config) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(config: Config) -> dict[str, Any]:
+    """The values of a configuration by dotted key."""
+    values: dict[str, Any] = {}
     for section, value in config.model_dump(mode="json").items():
         if isinstance(value, dict):
-            flat |= {f"{section}.{leaf}": v for leaf, v in value.items()}
+            values |= {f"{section}.{leaf}": v for leaf, v in value.items()}
         else:
-            flat[section] = value
-    return flat
+            values[section] = value
+    return values

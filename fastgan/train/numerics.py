@@ -47,39 +47,46 @@ class Watch:
         self.skipped: Counter[str] = Counter()
         """Phase to number of updates left out, up to the last `settle`."""
         self._pending: list[_Check] = []
-        self._stopped: Tensor | None = None
+        self.stopped: Tensor | None = None
+        """Under `stop` a scalar, NaN from the first update that was not finite on, else 0."""
 
-    def judge(
-        self,
-        step: int,
-        phase: str,
-        loss: Tensor,
-        gradients: Sequence[Tensor],
-        batches: Mapping[str, Tensor],
-    ) -> Tensor:
+    def judge(self, loss: Tensor, gradients: Sequence[Tensor]) -> Tensor:
         """A float32 scalar on the loss's device: 1 where the update must be left out, else 0.
 
         Left out is what is not finite, or larger than 1e19: Adam's moments hold squares.
 
         Args:
-            step: steps counted from 1, as in the metrics.
-            phase: the variant's name of it.
             loss: scalar.
             gradients: of the parameters the update would change.
-            batches: purpose to positions in the data set of the volumes this update saw.
 
         Cost: one read of the gradients; the host does not wait.
         """
         loss = loss.detach().float()
         # Of squares, which Adam needs finite too; the largest value takes ten times as long.
-        norm = torch.nn.utils.get_total_norm([loss, *gradients])
+        norms = [norm.to(loss.device) for norm in torch._foreach_norm([loss, *gradients])]
+        if self.stopped is not None:
+            norms.append(self.stopped)
+        norm = torch.linalg.vector_norm(torch.stack(norms))
         # Infinity less itself is NaN, as NaN is; all else is 0.
-        skip = torch.nan_to_num(norm - norm, nan=1.0).float()
+        bad = norm - norm
+        skip = torch.nan_to_num(bad, nan=1.0).float()
         if self.policy == "stop":
-            skip = skip if self._stopped is None else torch.maximum(skip, self._stopped)
-            self._stopped = skip
-        self._pending.append(_Check(step, phase, loss, skip, dict(batches)))
+            self.stopped = bad
         return skip
+
+    def note(
+        self, step: int, phase: str, loss: Tensor, skip: Tensor, batches: Mapping[str, Tensor]
+    ) -> None:
+        """Remember a judgement until `settle`.
+
+        Args:
+            step: steps counted from 1, as in the metrics.
+            phase: the variant's name of it.
+            loss: what was judged.
+            skip: the judgement.
+            batches: purpose to positions in the data set of the volumes this update saw.
+        """
+        self._pending.append(_Check(step, phase, loss.detach().float(), skip, dict(batches)))
 
     def settle(self) -> None:
         """Read all judgements since the last call; the host waits for the device once.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError
-from fastgan.ops.casts import cast_once
+from fastgan.ops.casts import Loans, lent
 from fastgan.ops.tensor_float import tensor_float32
 
 __all__ = ["forward_precision", "phase_precision", "resolve_precision", "step_precision"]
@@ -48,14 +48,15 @@ def step_precision(name: str) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def phase_precision(name: str, device: torch.device, weights: Sequence[Tensor]) -> Iterator[None]:
+def phase_precision(name: str, device: torch.device, weights: Sequence[Tensor]) -> Iterator[Loans]:
     """`forward_precision` for the loss of a phase, in which the weights do not change.
 
-    In `bfloat16` they are cast once, not at each use.
+    In `bfloat16` they are cast once, not at each use. Their gradients are there when the loans
+    that it yields have been collected.
     """
-    once = cast_once(weights, torch.bfloat16) if name == "bfloat16" else nullcontext()
-    with forward_precision(name, device), once:
-        yield
+    dtype = torch.bfloat16 if name == "bfloat16" else None
+    with forward_precision(name, device), lent(weights, dtype) as loans:
+        yield loans
 
 
 def forward_precision(name: str, device: torch.device) -> AbstractContextManager[object]:

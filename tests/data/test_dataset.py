@@ -13,6 +13,7 @@ import torch
 from fastgan.config import DataConfig
 from fastgan.data import open_dataset, save_volume
 from fastgan.errors import BadFile, ConfigError
+from fastgan.random import Shard
 
 SHAPE = (8, 10, 12)
 
@@ -52,6 +53,39 @@ def test_whole_volumes(tmp_path: Path) -> None:
     for volume, i in zip(batch.volumes, batch.index, strict=True):
         assert np.array_equal(volume.numpy(), data.volume(int(i)))
     assert json.loads(json.dumps(data.normalisation)) == data.normalisation
+
+
+@pytest.mark.parametrize("sampling", ["patch", "whole"])
+def test_parts_of_a_batch_are_its_rows(tmp_path: Path, sampling: str) -> None:
+    fill(tmp_path)
+    changes = {"shape": (4, 4, 3)} if sampling == "patch" else {}
+    config = settings(
+        tmp_path,
+        sampling=sampling,
+        conditional=True,
+        sampler="balanced",
+        classic=("flip", "rotate", "intensity"),
+        **changes,
+    )
+    data = open_dataset(config, "train")
+    whole = data.sample(6, np.random.default_rng(2))
+    assert whole.labels is not None
+    read = data._crop
+    count = 0
+
+    def counting(i: int, corner: Any) -> np.ndarray:
+        nonlocal count
+        count += 1
+        return read(i, corner)
+
+    data._crop = counting  # type: ignore[method-assign]
+    for index in range(3):
+        part = data.sample(6, np.random.default_rng(2), Shard(index, 3))
+        rows = slice(2 * index, 2 * index + 2)
+        assert torch.equal(part.volumes, whole.volumes[rows])
+        assert part.labels is not None and torch.equal(part.labels, whole.labels[rows])
+        assert torch.equal(part.index, whole.index)
+    assert count == 6
 
 
 def test_denormalise_gives_the_files_units(tmp_path: Path) -> None:

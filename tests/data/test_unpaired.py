@@ -12,6 +12,7 @@ import torch
 from fastgan.config import DataConfig
 from fastgan.data import Unpaired, open_dataset, open_unpaired, save_volume
 from fastgan.errors import BadFile, ConfigError, CorruptFile
+from fastgan.random import Shard
 
 SHAPE = (4, 6, 8)
 
@@ -57,6 +58,10 @@ def test_draws_repeat_and_are_independent(folders: tuple[str, str]) -> None:
     assert torch.equal(batch.volumes_b, again.volumes_b) and torch.equal(batch.index, again.index)
     assert batch.volumes.shape == batch.volumes_b.shape == (400, 1, *SHAPE)
     assert batch.labels is None and batch.index.shape == (400, 2)
+    part = data.sample(400, np.random.default_rng(0), Shard(1, 2))
+    assert torch.equal(part.volumes, batch.volumes[200:])
+    assert torch.equal(part.volumes_b, batch.volumes_b[200:])
+    assert torch.equal(part.index, batch.index)
     for i in range(5):
         at_a, at_b = batch.index[i].tolist()
         assert np.array_equal(batch.volumes[i].numpy(), data.a.volume(at_a))

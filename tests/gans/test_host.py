@@ -50,7 +50,7 @@ def test_no_step_reads_a_value_back(
         with seen:
             loss, _ = phase.loss()
             torch.autograd.backward(loss)
-            skip = watch.judge(1, phase.name, loss, optimiser.gradients(), {})
+            skip = watch.judge(loss, optimiser.gradients())
             optimiser.step(skip)
     assert seen.found == []
 
@@ -112,7 +112,7 @@ def test_a_step_is_one_copy_to_the_device(settings: dict[str, Any]) -> None:
             loss, _ = phase.loss()
             torch.autograd.backward(loss)
             gradients = [p.grad for m in phase.updates for p in gan.modules[m].parameters()]
-            watch.judge(1, phase.name, loss, [g for g in gradients if g is not None], {})
+            watch.judge(loss, [g for g in gradients if g is not None])
             if phase.after is not None:
                 with torch.no_grad():
                     phase.after()

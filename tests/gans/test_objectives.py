@@ -54,6 +54,30 @@ def test_values_at_real_2_fake_1(name: str, critic: float, generator: float) -> 
     assert objective.generator_loss(ZEROS + 1).item() == pytest.approx(generator, abs=1e-6)
 
 
+@pytest.mark.parametrize("name", sorted(objectives))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_loss_of_both_halves_is_that_of_the_definition(name: str, dtype: torch.dtype) -> None:
+    """Means of the terms and the weighted penalty, whatever way they are added up."""
+    objective = find_objective(name)
+    scores = torch.randn(8, dtype=torch.float64).to(dtype).requires_grad_()
+    wide = torch.promote_types(dtype, torch.float32)
+    penalty = torch.tensor(0.7, dtype=wide, requires_grad=True)
+    real, fake = scores.to(wide).chunk(2)
+    wanted = objective.on_real(real).mean() + objective.on_fake(fake).mean() + 10.0 * penalty
+    expected = torch.autograd.grad(wanted, [scores, penalty])
+    for found in (
+        objective.critic_loss(*scores.chunk(2), penalty, 10.0),
+        objective.critic_loss_of_both(scores, penalty, 10.0),
+    ):
+        assert found.dtype == wide and found.dim() == 0
+        torch.testing.assert_close(found, wanted)
+        for a, b in zip(torch.autograd.grad(found, [scores, penalty]), expected, strict=True):
+            torch.testing.assert_close(a, b)
+    torch.testing.assert_close(
+        objective.critic_loss_of_both(scores), wanted - 10.0 * penalty, rtol=1e-5, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("name", ["minimax", "non-saturating"])
 @pytest.mark.parametrize("size", [-1e4, 1e4])
 def test_extreme_scores_stay_finite(name: str, size: float) -> None:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from fastgan.errors import ConfigError
 from fastgan.ops import bias_act, implementation
-from fastgan.ops.bias_act import bias_act_fwd, leaky
+from fastgan.ops.bias_act import bias_act_fwd, bias_act_masked_fwd, leaky
 from fastgan.ops.implementations import extension
+from fastgan.reference import bias_act as masked
 from fastgan.reference.bias_act import bias_act as reference
 
 
@@ -236,3 +237,35 @@ def test_compile(form, backend, compiled, loss_with_penalty) -> None:
     torch.testing.assert_close(found, expected)
     grads = torch.autograd.grad(found, (x, b))
     torch.testing.assert_close(grads, torch.autograd.grad(expected, (x, b)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_masks_and_bits_agree(case, dtype, device, orders) -> None:
+    """Where PyTorch's own kernels run, a byte an element says what a bit says elsewhere."""
+    values, (ours, _) = inputs(case, dtype, device), both(case)
+    found = []
+    for name in ("native", "reference"):
+        with implementation(name):
+            torch.manual_seed(0)
+            found.append(list(chain(*orders(ours, values))))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_opcheck_of_masks(device) -> None:
+    b = torch.randn(3, device=device, requires_grad=True)
+    for form in (torch.contiguous_format, torch.channels_last_3d):
+        x = torch.randn(2, 3, 4, 4, 4, device=device).to(memory_format=form).requires_grad_()
+        torch.library.opcheck(bias_act_masked_fwd, (x, b, 0.2))
+        torch.library.opcheck(bias_act_masked_fwd, (x, None, 0.2))
+        _, mask = bias_act_masked_fwd(x.detach(), None, 0.2)
+        last = form == torch.channels_last_3d
+        torch.library.opcheck(leaky, (torch.randn_like(x).requires_grad_(), mask, last, 0.2))
+
+
+def test_a_mask_is_of_the_definition() -> None:
+    x = torch.tensor([[-1.0, 0.0, -0.0, 2.0, float("nan")]])
+    y, mask = masked.bias_act_masked_fwd(x, None, 0.0)
+    assert mask.tolist() == [[False, False, False, True, False]]
+    assert torch.equal(y[:, :4], torch.relu(x[:, :4]))
+    d_x = masked.bias_act_masked_bwd(torch.ones(1, 5), mask, 0.25)
+    assert d_x.tolist() == [[0.25, 0.25, 0.25, 1.0, 0.25]]

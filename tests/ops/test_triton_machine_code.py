@@ -51,6 +51,17 @@ def test_search_keeps_its_budgets(machine_code) -> None:
             assert row.narrow_loads == 0, row
 
 
+@of_triton
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_convolutions_run_on_tensor_cores(machine_code, dtype) -> None:
+    found = machine_code.rows(f"{dtype} convolution")
+    assert [row.kernel for row in found] == [
+        *["conv3d_gather_kernel"] * 8,
+        "conv3d_statistics_merge_kernel",
+    ]
+    assert [(row.kernel, row.complaints()) for row in found if row.complaints()] == []
+
+
 def test_a_planted_row_breaks_its_budget(machine_code) -> None:
     good = machine_code.Row("norm_act_apply_kernel", "", 44, 0, 0, 10, 0, 2, 0, 0, 64, 56)
     assert good.complaints() == []
@@ -61,3 +72,8 @@ def test_a_planted_row_breaks_its_budget(machine_code) -> None:
     share = good._replace(kernel="nearest_chosen_pairs_kernel", wide_loads=0)
     assert share.complaints() == ["no load of 16 bytes"]
     assert share._replace(use="bfloat16 rows").complaints() == []
+    gather = good._replace(kernel="conv3d_gather_kernel", wide_loads=0)
+    assert gather.complaints() == ["no instruction of the tensor cores", "no copy of 16 bytes"]
+    gather = gather._replace(tensor_core=6, wide_copies=8)
+    assert gather.complaints() == []
+    assert len(gather._replace(shared=232449).complaints()) == 1

@@ -100,7 +100,8 @@ def test_adam_with_beta1_zero_is_rmsprop() -> None:
     for step in range(1, 20):
         gradient = torch.randn(6)
         ours.grad, theirs.grad = gradient.clone(), gradient.clone()
-        adam.step(torch.zeros(()), (1 - alpha**step) ** -0.5)
+        adam.scale_rate((1 - alpha**step) ** -0.5)
+        adam.step(torch.zeros(()))
         rmsprop.step()
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 

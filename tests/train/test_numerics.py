@@ -13,7 +13,10 @@ NAN = float("nan")
 def _judge(watch, step, loss=1.0, gradient=1.0):
     batches = {"critic/0": torch.tensor([4, 7])}
     gradients = [torch.tensor([0.0, gradient]), torch.ones(2, 2)]
-    return watch.judge(step, "critic", torch.tensor(loss), gradients, batches).item()
+    judged = torch.tensor(loss)
+    skip = watch.judge(judged, gradients)
+    watch.note(step, "critic", judged, skip, batches)
+    return skip.item()
 
 
 @pytest.mark.parametrize("bad", [NAN, float("inf"), -float("inf")])

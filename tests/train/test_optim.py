@@ -25,7 +25,8 @@ def test_matches_the_formula_of_adam():
         g = torch.randn(weight.shape, generator=torch.Generator().manual_seed(t))
         # Contiguous gradients of a channels-last weight: strides that differ.
         parameters["w"].grad = g.clone()
-        optimiser.step(torch.zeros(()), factor=0.5)
+        optimiser.scale_rate(0.5)
+        optimiser.step(torch.zeros(()))
         first = 0.5 * first + 0.5 * g
         second = 0.9 * second + 0.1 * g.double() ** 2
         scaled = (second / (1 - 0.9**t)).sqrt() + 1e-8
@@ -65,3 +66,67 @@ def test_state_is_complete_before_the_first_step():
 def test_linear_decay(step, steps, expected):
     assert lr_factor(step, steps, "linear") == pytest.approx(expected)
     assert lr_factor(step, steps, "none") == 1.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_same_bits_as_pytorch_s_own_optimiser(dtype):
+    ours, stock = _parameters(), _parameters()
+    ours, stock = (
+        {n: nn.Parameter(p.detach().to(dtype)) for n, p in d.items()} for d in (ours, stock)
+    )
+    adam = torch.optim.Adam(stock.values(), lr=3e-4, betas=(0.5, 0.9), fused=True)
+    optimiser = PhaseOptimiser(ours, lr=3e-4, betas=(0.5, 0.9))
+    for step in range(6):
+        adam.param_groups[0]["lr"] = 3e-4 * lr_factor(step, 6, "linear")
+        for name, parameter in stock.items():
+            parameter.grad = torch.randn_like(parameter)
+            ours[name].grad = parameter.grad.clone()
+        adam.step()
+        optimiser.scale_rate(lr_factor(step, 6, "linear"))
+        optimiser.step(torch.zeros(()))
+        for name, parameter in stock.items():
+            assert torch.equal(ours[name], parameter)
+            for moment in ("step", "exp_avg", "exp_avg_sq"):
+                held = optimiser.tensors()[f"{name}.{moment}"]
+                assert torch.equal(held, adam.state[parameter][moment])
+
+
+def test_parameters_of_two_dtypes_and_one_without_a_gradient():
+    parameters = {
+        "a": nn.Parameter(torch.ones(3)),
+        "b": nn.Parameter(torch.ones(2, dtype=torch.float64)),
+        "c": nn.Parameter(torch.ones(2)),
+    }
+    optimiser = PhaseOptimiser(parameters, lr=0.1, betas=(0.0, 0.9))
+    for name in "ab":
+        parameters[name].grad = torch.ones_like(parameters[name])
+    optimiser.step(torch.zeros(()))
+    assert parameters["a"].tolist() == pytest.approx([0.9] * 3)
+    assert parameters["b"].tolist() == pytest.approx([0.9] * 2)
+    assert parameters["c"].tolist() == [1.0] * 2
+    assert [optimiser.tensors()[f"{n}.step"].item() for n in "abc"] == [1.0, 1.0, 0.0]
+
+
+def test_the_rate_changes_where_it_is():
+    """So that whatever has captured it reads the new one; the host copies nothing."""
+    optimiser = PhaseOptimiser(_parameters(), lr=0.1, betas=(0.0, 0.9))
+    rate = optimiser._rate
+    place = rate.data_ptr()
+    optimiser.scale_rate(0.5)
+    assert rate.item() == 0.05 and optimiser._rate is rate and rate.data_ptr() == place
+    version = rate._version
+    optimiser.scale_rate(0.5)
+    assert rate._version == version
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "moved"), [((1, 6), (1, 1), False), ((2, 3), (1, 2), True)]
+)
+def test_a_gradient_is_moved_where_its_elements_lie_elsewhere(shape, stride, moved):
+    weight = nn.Parameter(torch.zeros(shape))
+    gradient = torch.arange(1.0, 7.0).as_strided(shape, stride)
+    weight.grad = gradient
+    optimiser = PhaseOptimiser({"w": weight}, lr=0.1, betas=(0.0, 0.9))
+    optimiser.step(torch.zeros(()))
+    assert (weight.grad.data_ptr() != gradient.data_ptr()) == moved
+    assert torch.equal(optimiser.tensors()["w.exp_avg"], gradient)

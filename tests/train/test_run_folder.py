@@ -97,6 +97,7 @@ def test_free_keys_may_change(tmp_path, key):
         "train.device": "cpu",
         "train.non_finite": "skip",
         "train.tensorboard": True,
+        "train.cuda_graph": "auto",
     }
     section, _, leaf = key.rpartition(".")
     value = values.get(key, 7)

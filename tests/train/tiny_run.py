@@ -40,6 +40,7 @@ class Phase:
     updates: tuple[str, ...]
     loss: Callable[[], tuple[Tensor, dict[str, Tensor]]]
     after: Callable[[], None] | None = None
+    batches: tuple[str, ...] | None = None
 
 
 class TinyDataset:

@@ -179,6 +179,21 @@ def copy_power(files: list[Any]) -> list[str]:
     )
 
 
+def encoder_power(files: list[Any]) -> list[str]:
+    """Planted copies that each search finds, and those that an encoder's features find."""
+    rows = _rows(files)
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    kinds = dict.fromkeys((row["data"], row["copies"]) for row in rows)
+    found = {(row["data"], row["copies"], row["arm"]): row for row in rows}
+    return table(
+        ["data", "copies", *arms],
+        [
+            [*kind, *(f"{found[*kind, a]['found']} of {found[*kind, a]['of']}" for a in arms)]
+            for kind in kinds
+        ],
+    )
+
+
 def quality_power(files: list[Any]) -> list[str]:
     """Faults planted in a generated set: what the questions of quality made of each."""
     rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -284,6 +299,7 @@ RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
     "mark_power": mark_power,
     "label_power": label_power,
     "copy_power": copy_power,
+    "encoder_power": encoder_power,
     "quality_power": quality_power,
     "quality_sizes": quality_sizes,
     "lesion_axes": lesion_axes,

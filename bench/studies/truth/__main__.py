@@ -26,7 +26,7 @@ from bench.studies.truth.study import Job, code_digest, jobs, key_of, lines_of, 
 
 RESULTS = Path(__file__).parents[2] / "results" / "audit" / "truth"
 LONG, LONG_CLEAN = 40, 60
-"""Data sets of every fault (weak ones: a quarter), and clean ones, of the long form."""
+"""Data sets of every fault (weak ones: a tenth), and clean ones, of the long form."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

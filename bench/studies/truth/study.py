@@ -104,7 +104,7 @@ def jobs(
     """Replicate after replicate of every fault, so that a part of the study is balanced.
 
     Args:
-        replicates: data sets of each fault, a quarter as many of weak ones; replicate r has seed r.
+        replicates: data sets of each fault, a tenth as many of weak ones; replicate r has seed r.
         only: beginning of the names of faults; "" takes all.
         family: of `FAMILIES`; "" takes all.
         short: the faults of SHORT and clean sets alone.
@@ -113,7 +113,7 @@ def jobs(
     """
     for replicate in range(max(replicates, sets)):
         for name, fault in FAULTS.items():
-            own = {"clean": max(replicates, sets), "weak": (replicates + 3) // 4}
+            own = {"clean": max(replicates, sets), "weak": (replicates + 9) // 10}
             if replicate >= own.get(fault.kind, replicates):
                 continue
             if not fault.name.startswith(only):

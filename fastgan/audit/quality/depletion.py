@@ -7,7 +7,8 @@ the largest of all sums, in each class and over all, against its own permutation
 exact for volumes that are independent, whatever the axes are and however they go together.
 
 Source: Hajek, Sidak and Sen 1999, "Theory of rank tests"; Westfall and Young 1993,
-"Resampling-based multiple testing", max-T.
+"Resampling-based multiple testing", max-T; Genovese, Roeder and Wasserman 2006, "False discovery
+control with p-value weighting".
 """
 
 from __future__ import annotations
@@ -46,10 +47,13 @@ class Ranked:
     Args:
         values: [N, A] of all volumes.
         strata: [N] positions of classes.
+        weights: [A] by which statistics of an axis count more; its own threshold is lower by that,
+            and that of the others higher by what this costs.
     """
 
-    def __init__(self, values: Floats, strata: Integers) -> None:
+    def __init__(self, values: Floats, strata: Integers, weights: Floats | None = None) -> None:
         self.values, self.strata = values, strata
+        self.weights = np.ones(values.shape[1]) if weights is None else weights
         self.kinds = [int(kind) for kind in np.unique(strata)]
         self._scores = np.empty((len(values), SCORES * values.shape[1]), np.float32)
         for at in self._members(-1):
@@ -83,7 +87,8 @@ class Ranked:
             spread += variance
         if len(found) > 1:
             found.append(_standard(total, spread))
-        return np.concatenate(found, axis=1)
+        out: Floats = np.concatenate(found, axis=1) * np.tile(self.weights, SCORES * len(found))
+        return out
 
     def fewer(self, found: Floats, critical: float, made: Bools, below: float) -> Cell | None:
         """The surest place where statistics [K] of generated volumes `made` [N] exceed a value and

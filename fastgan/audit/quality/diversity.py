@@ -7,11 +7,11 @@ import torch
 
 from fastgan.arrays import Floats, Integers
 from fastgan.audit.evidence import Evidence, Options
-from fastgan.audit.judgement import Finding, Outcome, Table
-from fastgan.audit.quality.similarity import similarity_table
+from fastgan.audit.judgement import Finding, Outcome
+from fastgan.audit.quality.context.similarity import similarity_table
+from fastgan.audit.quality.patients import all_patients
 from fastgan.audit.rules import limit
 from fastgan.audit.statistics import two_sample_interval
-from fastgan.errors import AuditError
 
 __all__ = ["LEAST_DIVERSITY", "judge_diversity"]
 
@@ -58,6 +58,8 @@ def judge_diversity(
             "cannot tell",
             f"Cannot tell: {compared}, and the lower end has to reach {LEAST_DIVERSITY:g}.",
         )
+    rng = options.rng("quality/similarity")
+    patients = all_patients(evidence, rng)
     return Finding(
         "quality",
         "quality.diversity",
@@ -71,21 +73,10 @@ def judge_diversity(
         n_volumes=len(made) + len(holdout),
         n_subjects=holdout.n_subjects,
         by_construction=f"the interval rules out a ratio below {low:.3g}",
-        tables=_similarities(evidence, options.rng("quality/similarity")),
+        tables=(similarity_table(made, patients, evidence.classes, rng),),
         methods=f"{about} Euclidean distances; bootstrap over the subjects of both sets.",
         limits="A set may be varied and yet miss rare patients: see recall and coverage.",
     )
-
-
-def _similarities(evidence: Evidence, rng: np.random.Generator) -> tuple[Table, ...]:
-    # Two different masks agree in their empty background: 0.9 and more, whatever they show.
-    if evidence.modality == "mask":
-        return ()
-    try:
-        cohorts = (evidence.require_generated(), evidence.holdout)
-        return (similarity_table(cohorts, rng),)
-    except AuditError:  # too small for the window
-        return ()
 
 
 class _Within:

@@ -13,7 +13,7 @@ from fastgan.arrays import Column, Floats, Integers
 from fastgan.errors import AuditError
 from fastgan.ops import nearest
 
-__all__ = ["NEIGHBOURS", "Coverage", "KernelDistance", "coverage", "frechet_distance"]
+__all__ = ["NEIGHBOURS", "Coverage", "KernelDistance", "checked", "coverage", "frechet_distance"]
 
 NEIGHBOURS = 5
 
@@ -35,7 +35,7 @@ def frechet_distance(x: Floats, y: Floats) -> float:
     >>> round(frechet_distance(a, b), 4)
     0.4444
     """
-    a, b = _checked("frechet_distance", x, y)
+    a, b = checked("frechet_distance", x, y)
     root = _root(torch.cov(a.T).reshape(a.shape[1], -1))
     covariance = torch.cov(b.T).reshape(b.shape[1], -1)
     # The eigenvalues of S_x S_y are those of the symmetric S_x^(1/2) S_y S_x^(1/2).
@@ -73,7 +73,7 @@ class KernelDistance:
     """
 
     def __init__(self, x: Floats, y: Floats, x_subjects: Column, y_subjects: Column) -> None:
-        a, b = (side.numpy() for side in _checked("kernel distance", x, y))
+        a, b = (side.numpy() for side in checked("kernel distance", x, y))
         self._xx, self._xx_pairs = _within(a, x_subjects)
         self._yy, self._yy_pairs = _within(b, y_subjects)
         self._xy = _kernel(a, b)
@@ -136,7 +136,7 @@ def coverage(real: Floats, made: Floats) -> Coverage:
     Source: Kynkaanniemi et al. 2019, "Improved precision and recall metric"; Naeem et al. 2020,
     "Reliable fidelity and diversity metrics".
     """
-    a, b = _checked("coverage", real, made)
+    a, b = checked("coverage", real, made)
     if min(len(a), len(b)) <= NEIGHBOURS:
         raise AuditError(f"coverage: needs more than 5 volumes, got {len(a)} and {len(b)}")
     # The first neighbour of every vector is itself.
@@ -151,7 +151,12 @@ def coverage(real: Floats, made: Floats) -> Coverage:
     )
 
 
-def _checked(what: str, x: Floats, y: Floats) -> tuple[Tensor, Tensor]:
+def checked(what: str, x: Floats, y: Floats) -> tuple[Tensor, Tensor]:
+    """The sets [N, F] and [M, F] as float64; `what` is computed of them.
+
+    Raises:
+        AuditError: fewer than 2 vectors, other numbers of features, or values not finite.
+    """
     a, b = (torch.from_numpy(np.array(side, np.float64)) for side in (x, y))
     if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1]:
         raise AuditError(f"{what}: features must be [N, F] and [M, F], got {x.shape} and {y.shape}")

@@ -17,14 +17,18 @@ import torch.nn.functional as F
 from fastgan.arrays import Bools, Floats, Texts
 from fastgan.audit import controls
 from fastgan.audit.evidence import LEAST_TO_FIT, Evidence, Options
-from fastgan.audit.judgement import Control, Finding, Outcome, Part, Question, Table, answer
+from fastgan.audit.judgement import Control, Finding, Outcome, Part, Question, answer
 from fastgan.audit.quality.blank import blank_volumes
-from fastgan.audit.quality.diversity import judge_diversity
-from fastgan.audit.quality.feature_distances import (
-    KernelDistance,
-    coverage,
-    frechet_distance,
+from fastgan.audit.quality.context.figures import (
+    DRAWS,
+    Known,
+    Trial,
+    figures_table,
+    in_turn,
+    measured,
 )
+from fastgan.audit.quality.diversity import judge_diversity
+from fastgan.audit.quality.feature_distances import KernelDistance
 from fastgan.audit.quality.features import PyramidFeatures
 from fastgan.audit.quality.kinds import KINDS, judge_kinds
 from fastgan.audit.quality.reach import judge_coverage
@@ -114,15 +118,16 @@ def _distance(
     value = between.value()
     low, high = _interval(between, value, made.subjects, holdout.subjects, rng)
     people = _Patients(evidence, np.concatenate([ours, held]))
-    floors = people.floors(len(made), options)
-    kernel_floor = float(np.quantile(floors["kernel"], FLOOR))
+    count = min(len(made), evidence.training.n_subjects // 2)
+    floors, trials = people.floors(count, options)
+    kernel_floor = float(np.quantile(floors, FLOOR))
     compared = (
         f"the kernel distance to held-out patients is {value:.3g} [{low:.3g}, {high:.3g}], that of "
         f"patients dealt at random to other patients up to {kernel_floor:.3g}"
     )
     if value > kernel_floor:
         outcome = Outcome("warn", f"The generated set differs from patients: {compared}.")
-    elif high > kernel_floor + limit("quality.distance.widest") * float(np.ptp(floors["kernel"])):
+    elif high > kernel_floor + limit("quality.distance.widest") * float(np.ptp(floors)):
         outcome = Outcome(
             "cannot tell",
             f"Cannot tell whether the set differs from patients: {compared}, and the interval is "
@@ -145,12 +150,26 @@ def _distance(
         n_subjects=holdout.n_subjects,
         power="; ".join(f"{c.name}: seen in {c.rate:.0%} of {c.runs} runs" for c in planted),
         controls=planted,
-        tables=(_table(held, drawn, value, (low, high), floors),),
+        tables=(
+            figures_table(
+                (value, (low, high), floors),
+                measured(
+                    (Known(ours, evidence.training.subjects), Known(held, holdout.subjects)),
+                    drawn,
+                    trials,
+                    count,
+                    options.rng("quality/context"),
+                ),
+                count,
+            ),
+        ),
         methods=(
             f"{about} Standardised by the training volumes. Kernel distance: unbiased, kernel "
             f"(x y / F + 1)^3, pairs of one subject left out, {_DRAWS} bootstrap samples of "
             f"subjects on both sides. Floor: all patients dealt {_DEALS} times into as many as are "
-            "held out and the others, who pose as generated."
+            "held out and the others, who pose as generated. The other measures: means over "
+            f"{DRAWS} random sets of {count} generated volumes; intervals from the spread over "
+            f"random halves; patients in the first {DRAWS} of these deals, one volume each."
         ),
         limits=(
             "Context, not a licence: a set of copies is as like patients as can be. What the "
@@ -195,21 +214,24 @@ class _Patients:
             held[rng.permutation(len(known))[: self.evidence.holdout.n_subjects]] = True
             yield ~held[who], held[who]
 
-    def floors(self, count: int, options: Options) -> dict[str, Floats]:
-        """Each measure [R] between patients and patients, `count` volumes at most for generated."""
-        rng = options.rng("quality/floor")
+    def floors(self, count: int, options: Options) -> tuple[Floats, list[Trial]]:
+        """The kernel distance [R] between patients and patients; and some of the deals.
+
+        In these, one volume each, `count` of those who pose as generated stand for generated
+        volumes and the others of them for training patients.
+        """
+        rng, draw = options.rng("quality/floor"), options.rng("quality/dealt")
         kernel = KernelDistance(self.features, self.features, self.subjects, self.subjects)
-        floors: dict[str, list[float]] = {"kernel": [], "frechet": []}
-        names = ("precision", "recall", "density", "coverage")
-        for run, (posing, held) in enumerate(self.deals(_DEALS, rng)):
-            floors["kernel"].append(kernel.value(posing.astype(float), held.astype(float)))
-            if run < _DEALS // 10:  # dearer, and they decide nothing
-                rows = self.features[rng.permutation(np.flatnonzero(posing))[:count]]
-                floors["frechet"].append(frechet_distance(rows, self.features[held]))
-                found = coverage(self.features[held], rows)
-                for name in names:
-                    floors.setdefault(name, []).append(getattr(found, name))
-        return {name: np.array(values) for name, values in floors.items()}
+        floors: list[float] = []
+        trials: list[Trial] = []
+        for posing, held in self.deals(_DEALS, rng):
+            floors.append(kernel.value(posing.astype(float), held.astype(float)))
+            if len(trials) < DRAWS:
+                order = in_turn(rng.permutation(np.flatnonzero(posing)), self.subjects)
+                known, rows = self.features[order[count:]], self.features[order[:count]]
+                unseen = Known(self.features[held], self.subjects[held]).drawn(draw)
+                trials.append(Trial(rows, known, unseen))
+        return np.array(floors), trials
 
     def changed(
         self, options: Options, chosen: PyramidFeatures, raw: Floats, floor: float
@@ -236,35 +258,3 @@ def _changed(values: Floats, modality: str) -> tuple[Floats, str]:
     for _ in range(2):
         batch = F.avg_pool3d(F.pad(batch, (1,) * 6, mode="replicate"), 3, stride=1)
     return batch[:, 0].numpy(), "masks of patients smoothed over 5 voxels, posing as generated"
-
-
-def _table(
-    held: Floats,
-    drawn: Floats,
-    value: float,
-    interval: tuple[float, float],
-    floors: dict[str, Floats],
-) -> Table:
-    found = coverage(held, drawn)
-    measured = {
-        "kernel": ("kernel distance", value),
-        "frechet": ("Frechet distance", frechet_distance(drawn, held)),
-        "precision": ("precision", found.precision),
-        "recall": ("recall", found.recall),
-        "density": ("density", found.density),
-        "coverage": ("coverage", found.coverage),
-    }
-    rows = []
-    for key, (name, number) in measured.items():
-        floor = floors[key]
-        low, high = np.quantile(floor, [0.025, 0.975])
-        spread = f"[{interval[0]:.3g}, {interval[1]:.3g}]" if key == "kernel" else ""
-        rows.append((name, f"{number:.3g}", spread, f"{floor.mean():.3g} [{low:.3g}, {high:.3g}]"))
-    return Table(
-        "Generated to held-out, beside patients to patients",
-        ("measure", "generated", "95 % interval", "patients [95 % of deals]"),
-        tuple(rows),
-        "Precision: generated volumes near patients. Recall: patients near generated volumes. "
-        "Density and coverage: the same, less moved by outliers. All but the first depend on the "
-        "number of volumes.",
-    )

@@ -29,6 +29,7 @@ MISSING = limit("quality.kinds.missing")
 PRESENT = limit("quality.kinds.present")
 CERTIFIED = limit("audit.certified")
 ALPHA = limit("audit.alpha")
+NAMED = limit("quality.kinds.named")
 LEAST = 0.05  # share of patients below which ties have left no stratum
 WHOLE = 0.15  # share from which a part holds patients enough to be acquitted
 
@@ -44,6 +45,10 @@ class Stratum(NamedTuple):
     """Generated volumes among them."""
     narrow: bool
     """Whether it is a tenth, or a fifth that ties have left with less than `WHOLE`."""
+    worth: float
+    """As many patients of equal weight would say as much of the share."""
+    total: int
+    """Generated volumes in all parts together."""
 
 
 def judge_kinds(evidence: Evidence, options: Options) -> Finding:
@@ -53,9 +58,11 @@ def judge_kinds(evidence: Evidence, options: Options) -> Finding:
     asked = None if labels is None or made.labels is None else np.asarray(made.labels)
     weight = _weights(labels, asked, len(next(iter(axes.values()))[0]), evidence.classes)
     strata = [s for name, pair in axes.items() for s in strata_of(name, pair, weight)]
-    worth, count = float(weight.sum() ** 2 / np.square(weight).sum()), len(made)
-    ratio, low, high = _ratios(strata, worth, count, 1 - CERTIFIED)
-    ranked, drawn = _ranked(axes, labels, asked)
+    for kind, called in enumerate(evidence.classes if asked is not None else ()):
+        strata += _of_class(evidence, axes, kind, called, labels, asked)
+    count = len(made)
+    ratio, low, high = _ratios(strata, 1 - CERTIFIED)
+    ranked, drawn = _ranked(axes, labels, asked, evidence.traits)
     test = Depletion.of(
         ranked,
         drawn,
@@ -84,7 +91,7 @@ def judge_kinds(evidence: Evidence, options: Options) -> Finding:
             f"{c.name}: found in {c.rate:.0%}" for c in planted if c.expected != "quiet"
         ),
         controls=planted,
-        tables=(_table(strata, ratio, low, high, count),),
+        tables=(_table(strata, ratio, low, high),),
         methods=(
             f"{len(axes)} axes: {', '.join(axes)}. Patients: training and held-out, one volume "
             "each, weighted to the mixture of classes that was generated. Test: volumes are ranked "
@@ -116,15 +123,39 @@ def _of_lesions(evidence: Evidence) -> str:
     )
 
 
+def _of_class(
+    evidence: Evidence,
+    axes: dict[str, Pair],
+    kind: int,
+    called: str,
+    labels: Integers | None,
+    asked: Integers | None,
+) -> list[Stratum]:
+    """Parts of a class along what was measured: pooled, a loss of the smaller class is diluted."""
+    ours, theirs = labels == kind, asked == kind
+    if not np.any(ours) or not np.any(theirs):
+        return []
+    out = []
+    for name in evidence.traits:
+        patients, made = axes[name]
+        pair = (patients[ours], made[theirs])
+        out += strata_of(f"{name} among {called}", pair, np.ones(len(pair[0])))
+    return out
+
+
 def _ranked(
-    axes: dict[str, Pair], labels: Integers | None, asked: Integers | None
+    axes: dict[str, Pair],
+    labels: Integers | None,
+    asked: Integers | None,
+    measured: tuple[str, ...],
 ) -> tuple[Ranked, Bools]:
     """All volumes, patients first, within classes; and which of them are generated."""
     values = np.stack([np.concatenate(pair) for pair in axes.values()], axis=1)
     made = np.arange(len(values)) >= len(next(iter(axes.values()))[0])
+    weights = np.where([name in measured for name in axes], NAMED, 1.0)
     if labels is None or asked is None:
-        return Ranked(values, np.zeros(len(values), np.int64)), made
-    return Ranked(values, np.concatenate([labels, asked])), made
+        return Ranked(values, np.zeros(len(values), np.int64), weights), made
+    return Ranked(values, np.concatenate([labels, asked]), weights), made
 
 
 def strata_of(name: str, pair: Pair, weight: Floats) -> list[Stratum]:
@@ -132,6 +163,7 @@ def strata_of(name: str, pair: Pair, weight: Floats) -> list[Stratum]:
     patients, made = pair
     order = np.argsort(patients, kind="stable")
     reached = np.cumsum(weight[order]) / weight.sum()
+    worth = float(weight.sum() ** 2 / np.square(weight).sum())
     out = []
     for low, high in CUTS:
         below = _edge(patients[order], reached, low)
@@ -142,7 +174,7 @@ def strata_of(name: str, pair: Pair, weight: Floats) -> list[Stratum]:
                 above = np.inf
             inside = int(((made > below) & (made <= above)).sum())
             narrow = min(high - low, share) < WHOLE
-            out.append(Stratum(name, _part(low, high), share, inside, narrow))
+            out.append(Stratum(name, _part(low, high), share, inside, narrow, worth, len(made)))
     return out
 
 
@@ -172,17 +204,18 @@ def _weights(
     return weight
 
 
-def _ratios(
-    strata: list[Stratum], worth: float, count: int, tail: float
-) -> tuple[Floats, Floats, Floats]:
+def _ratios(strata: list[Stratum], tail: float) -> tuple[Floats, Floats, Floats]:
     """Ratio of shares, generated over patients, with one-sided bounds, by stratum.
 
     The arcsine of the root of a share has nearly the same error whatever the share.
     Source: Anscombe 1948, "The transformation of Poisson, binomial and negative-binomial data".
     """
-    share, made = (np.array([getattr(s, f) for s in strata], float) for f in ("patients", "made"))
+    share, made, worth, count = (
+        np.array([getattr(s, name) for s in strata], np.float64)
+        for name in ("patients", "made", "worth", "total")
+    )
     angle = np.arcsin(np.sqrt((made + 0.375) / (count + 0.75)))
-    reach = NormalDist().inv_cdf(1 - tail) * 0.5 * math.sqrt(1 / count + 1 / worth)
+    reach = NormalDist().inv_cdf(1 - tail) * 0.5 * np.sqrt(1 / count + 1 / worth)
     low = np.square(np.sin(np.maximum(angle - reach, 0.0))) / share
     high = np.square(np.sin(np.minimum(angle + reach, math.pi / 2))) / share
     return made / count / share, low, high
@@ -237,13 +270,13 @@ def _told(stratum: Stratum) -> str:
     return f"{stratum.part} by {stratum.axis}"
 
 
-def _table(strata: list[Stratum], ratio: Floats, low: Floats, high: Floats, count: int) -> Table:
+def _table(strata: list[Stratum], ratio: Floats, low: Floats, high: Floats) -> Table:
     rows = tuple(
         (
             strata[i].axis,
             strata[i].part,
             f"{strata[i].patients:.0%}",
-            f"{strata[i].made / count:.0%}",
+            f"{strata[i].made / strata[i].total:.0%}",
             f"{ratio[i]:.2f}",
             "" if strata[i].narrow else f"{low[i]:.2f}",
             f"{high[i]:.2f}",

@@ -99,7 +99,7 @@ def _found(
         rows += [rng.choice(patients, len(patients)), drawn]
         posing += [np.zeros(len(patients), bool), np.ones(count, bool)]
     at, posed = np.concatenate(rows), np.concatenate(posing)
-    again = Ranked(ranked.values[at], ranked.strata[at])
+    again = Ranked(ranked.values[at], ranked.strata[at], ranked.weights)
     found = again.statistics(posed[None])[0]
     return again.fewer(found, critical, posed, MISSING) is not None
 

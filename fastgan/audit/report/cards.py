@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
+from fastgan.audit.report.claim import claim
+from fastgan.audit.report.fact import Facts
 from fastgan.audit.report.record import Record
 from fastgan.pictures.html import template
 
-__all__ = ["Fact", "Facts", "dataset_card", "inert", "model_card"]
-
-
-class Fact(NamedTuple):
-    """One line of a card."""
-
-    what: str
-    value: str
-    by: str
-    """Who says so."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the cards say beside the audit."""
-
-    name: str
-    model: tuple[Fact, ...]
-    data: tuple[Fact, ...]
-    attribution: str = ""
-    """Of the data set, or ""."""
+__all__ = ["dataset_card", "inert", "model_card"]
 
 
 def model_card(record: Record, facts: Facts) -> str:
@@ -57,7 +38,10 @@ def inert(text: object) -> str:
 
 
 def _filled(name: str, record: Record, facts: Facts) -> str:
-    text: str = _template(name).render(record=record, facts=facts)
+    scorecard = _template("scorecard.md.j2").render(record=record)
+    text: str = _template(name).render(
+        record=record, facts=facts, scorecard=scorecard, claim=claim(record, facts)
+    )
     return text
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastgan.audit.report.cards import Facts
+from fastgan.audit.report.fact import Facts
 from fastgan.audit.report.record import FindingRecord, Record
 from fastgan.guarded import read_plain
 

@@ -13,9 +13,19 @@ import numpy as np
 import fastgan
 from fastgan.audit.evidence import Cohort
 from fastgan.audit.judgement import Control, Settled, Table, Verdict
+from fastgan.audit.report.scorecard import CriterionRecord, scorecard
 from fastgan.audit.run import Audit
 
-__all__ = ["SCHEMA", "STATEMENTS", "CohortRecord", "FindingRecord", "Record", "record_of", "schema"]
+__all__ = [
+    "NAMELESS",
+    "SCHEMA",
+    "STATEMENTS",
+    "CohortRecord",
+    "FindingRecord",
+    "Record",
+    "record_of",
+    "schema",
+]
 
 SCHEMA = "fastgan-audit/2"
 """Changes when a field changes its meaning or goes; new fields keep it."""
@@ -89,6 +99,8 @@ class Record:
     cohorts: tuple[CohortRecord, ...]
     findings: tuple[FindingRecord, ...]
     seconds: dict[str, float]
+    scorecard: tuple[CriterionRecord, ...] = ()
+    """Criteria that reviewers ask for, and the findings that answer them."""
 
     def as_json(self) -> bytes:
         """UTF-8 with sorted keys; NaN and infinity, which JSON does not have, become null."""
@@ -143,6 +155,7 @@ def record_of(audit: Audit, *, patient: bool = False) -> Record:
         cohorts=tuple(_counted(c, evidence.classes) for c in cohorts if c is not None),
         findings=tuple(_finding(one, patient) for one in audit.settled),
         seconds={name: round(value, 1) for name, value in audit.seconds.items()},
+        scorecard=scorecard(audit.settled),
     )
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "build_info",
     "cuda_devices",
     "empty_gradient",
+    "empty_stacked",
     "empty_statistics",
     "loaded",
     "named",
@@ -109,11 +110,17 @@ def empty_gradient(parameter: Tensor | None) -> Tensor | None:
 
 def empty_statistics(x: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     """Where mean and rstd, [B, G], go; NaN where x is empty."""
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     # Not two halves of one tensor: an operator's outputs must not share memory.
-    shape = (x.shape[0], num_groups)
-    mean, rstd = (torch.empty(shape, dtype=dtype, device=x.device) for _ in range(2))
-    if x.numel() == 0:
-        mean.fill_(torch.nan)
-        rstd.fill_(torch.nan)
+    mean, rstd = (_empty_numbers(x, (x.shape[0], num_groups)) for _ in range(2))
     return mean, rstd
+
+
+def empty_stacked(x: Tensor, num_groups: int) -> Tensor:
+    """Where mean and rstd go as one tensor [2, B, G], all means first; NaN where x is empty."""
+    return _empty_numbers(x, (2, x.shape[0], num_groups))
+
+
+def _empty_numbers(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    numbers = torch.empty(shape, dtype=dtype, device=x.device)
+    return numbers.fill_(torch.nan) if x.numel() == 0 else numbers

@@ -173,6 +173,8 @@ def training_steps(config: Config, warm_up: int) -> Iterator[Training]:
     """A training that has `warm_up` steps behind it and leaves nothing."""
     device = resolve(config.train.device)
     config = config.settled()
+    # Spans are not seen in a graph.
+    config.train.cuda_graph = "off"
     config.train.precision = resolve_precision(config.train.precision, device)
     dataset = stand_in(config).dataset
     record = describe(dataset)

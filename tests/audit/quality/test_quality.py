@@ -1,6 +1,7 @@
 """The judgement of quality, and what it measures in volumes."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -11,29 +12,12 @@ from fastgan.audit.judgement import settle
 from fastgan.audit.quality.features import PyramidFeatures
 from fastgan.audit.quality.kinds import strata_of
 from fastgan.audit.quality.repetition import distinct
-from fastgan.audit.quality.similarity import ms_ssim
 from fastgan.audit.quality.spectrum import log_spectra
 from fastgan.audit.statistics.discriminant import standardised
 from fastgan.errors import AuditError
 from fastgan.measures.shape import soft_ellipsoids
 
 RNG = np.random.default_rng
-
-
-def test_ms_ssim_of_equal_brighter_and_other_volumes():
-    a = RNG(0).random((2, 12, 22, 23))
-    np.testing.assert_allclose(ms_ssim(a, a, 1.0), 1.0)
-    brighter, noisy = ms_ssim(a, a + 0.2, 1.0), ms_ssim(a, RNG(1).random(a.shape), 1.0)
-    assert (noisy < brighter).all() and (brighter < 1).all()
-    with pytest.raises(AuditError, match="at least 11 voxels"):
-        ms_ssim(a[:, :8], a[:, :8], 1.0)
-
-
-def test_ms_ssim_of_one_scale_is_the_closed_form():
-    # Constant volumes: no structure, so the luminance factor alone.
-    x, y = np.full((1, 12, 12, 12), 0.3), np.full((1, 12, 12, 12), 0.6)
-    expected = (2 * 0.18 + 1e-4) / (0.09 + 0.36 + 1e-4)
-    assert ms_ssim(x, y, 1.0)[0] == pytest.approx(expected)
 
 
 def test_pyramid_features_are_block_means():
@@ -123,10 +107,45 @@ def test_blank_volumes_fail_and_are_named(clean):
     assert blank.finding.tables[0].rows == ((7, 0.25),)
 
 
-def test_similarity_of_intensities_stands_in_a_table(clean):
-    settled = verdicts(dataclasses.replace(clean, modality="ct"), quick=True)
-    (table,) = settled["diversity"].finding.tables
-    assert [row[0] for row in table.rows] == ["generated", "held-out"]
+def test_figures_for_reviewers_stand_in_tables(clean):
+    settled = verdicts(clean, quick=True)
+    (figures,), (similar,) = (settled[key].finding.tables for key in ("distance", "diversity"))
+    assert [row[0] for row in figures.rows] == [
+        *("kernel distance", "Frechet distance", "precision", "recall", "density", "coverage"),
+        "likelihood divergence",
+    ]
+    assert all("not available" not in str(cell) for row in figures.rows for cell in row)
+    assert all(row[2].startswith("[") and "[" in row[3] for row in figures.rows)
+    assert [row[0] for row in similar.rows] == ["all"]
+
+
+def figures_of(evidence: Evidence) -> dict[str, tuple]:
+    (table,) = verdicts(evidence, quick=True)["distance"].finding.tables
+    return {name: rest for name, *rest in table.rows}
+
+
+def test_figures_of_odd_sets_are_numbers_or_a_reason(clean):
+    made = clean.generated
+    for values in (made.values[:1].repeat(40, 0), np.zeros_like(made.values)):
+        found = figures_of(
+            dataclasses.replace(clean, generated=dataclasses.replace(made, values=values))
+        )
+        assert "nan" not in str(found) and "inf" not in str(found)
+        assert float(found["recall"][0]) < 0.5 < float(found["Frechet distance"][0])
+    few = dataclasses.replace(clean, training=clean.training.subset(np.arange(22)))
+    found = figures_of(few)
+    assert float(found["kernel distance"][0]) < 5
+    reason = "not available: coverage: needs more than 5 volumes, got 20 and 5"
+    assert {row[0] for name, row in found.items() if name != "kernel distance"} == {reason}
+
+
+def test_figures_change_no_verdict(clean, monkeypatch):
+    """They are context: without them every finding says the same."""
+    before = {key: (s.verdict, s.sentence) for key, s in verdicts(clean).items()}
+    wing = sys.modules["fastgan.audit.quality.judge"]
+    monkeypatch.setattr(wing, "measured", lambda *_: "left out")
+    after = {key: (s.verdict, s.sentence) for key, s in verdicts(clean).items()}
+    assert before == after
 
 
 # Repeated, missing, spoilt

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fastgan.audit.report.cards import Fact, Facts, dataset_card, inert, model_card
+from fastgan.audit.report.cards import dataset_card, inert, model_card
 from fastgan.audit.report.croissant import croissant, tables_of
+from fastgan.audit.report.fact import Fact, Facts
 from fastgan.audit.report.record import record_of
 from fastgan.audit.run import Audit
 from tests.audit.report.conftest import FINDING

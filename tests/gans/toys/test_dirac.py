@@ -23,10 +23,10 @@ ZERO = torch.zeros(1, dtype=torch.float64)
 class Descent(PhaseOptimiser):
     """Plain gradient descent in the place of Adam, so that a step near the origin is linear."""
 
-    def step(self, skip: Tensor, factor: float = 1.0) -> None:
+    def step(self, skip: Tensor) -> None:
         for parameter in self.parameters.values():
             if parameter.grad is not None:
-                parameter.data -= self.lr * factor * parameter.grad
+                parameter.data -= self.lr * parameter.grad
 
 
 class Simultaneous(AdversarialGAN):

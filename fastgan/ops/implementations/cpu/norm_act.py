@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from fastgan.ops.implementations import extension
-from fastgan.ops.implementations.extension import empty_gradient, empty_statistics, loaded
+from fastgan.ops.implementations.extension import (
+    empty_gradient,
+    empty_stacked,
+    empty_statistics,
+    loaded,
+)
 
 __all__ = [
     "DTYPES",
@@ -42,11 +47,11 @@ def norm_act_fwd(
     return y, mean, rstd
 
 
-def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and (variance + eps)^-1/2 of every group, as `norm_act_fwd` returns them; one read."""
-    mean, rstd = empty_statistics(x, num_groups)
-    loaded().norm_act_statistics(x, num_groups, eps, torch.get_num_threads(), mean, rstd)
-    return mean, rstd
+def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> Tensor:
+    """Mean and (variance + eps)^-1/2 of every group, [2, B, G], as `norm_act_fwd`; one read."""
+    both = empty_stacked(x, num_groups)
+    loaded().norm_act_statistics(x, num_groups, eps, torch.get_num_threads(), *both)
+    return both
 
 
 def norm_act_apply(

@@ -9,7 +9,11 @@ from torch import Tensor
 
 from fastgan.ops.implementations import extension
 from fastgan.ops.implementations.cuda import device, launch
-from fastgan.ops.implementations.extension import empty_gradient, empty_statistics
+from fastgan.ops.implementations.extension import (
+    empty_gradient,
+    empty_stacked,
+    empty_statistics,
+)
 
 __all__ = [
     "DTYPES",
@@ -53,13 +57,13 @@ def norm_act_fwd(
     return y, mean, rstd
 
 
-def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
+def norm_act_statistics(x: Tensor, num_groups: int, eps: float) -> Tensor:
     """As `cpu.norm_act.norm_act_statistics`."""
-    mean, rstd = empty_statistics(x, num_groups)
+    both = empty_stacked(x, num_groups)
     name = "norm_act_statistics"
     memory = _norm_act_scratch(name, x, num_groups)
-    launch.run(name, x, num_groups, eps, launch.stream(x), memory, mean, rstd)
-    return mean, rstd
+    launch.run(name, x, num_groups, eps, launch.stream(x), memory, *both)
+    return both
 
 
 def norm_act_apply(

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.arrays import Floats
+from fastgan.arrays import Bools, Floats
 from fastgan.audit.evidence import Cohort
 from fastgan.audit.judgement import Table
+from fastgan.audit.statistics import bootstrap_interval
 from fastgan.errors import AuditError
 
 __all__ = ["ms_ssim", "similarity_table"]
@@ -19,7 +20,11 @@ __all__ = ["ms_ssim", "similarity_table"]
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW, _SIGMA = 11, 1.5
 _K1, _K2 = 0.01, 0.03
-_PAIRS = 100
+PAIRS = 100
+LEAST_PAIRS = 5
+"""Fewer say nothing of a spread."""
+
+Rng = np.random.Generator
 
 
 def ms_ssim(a: Floats, b: Floats, value_range: float = 2.0) -> Floats:
@@ -67,31 +72,61 @@ def ms_ssim(a: Floats, b: Floats, value_range: float = 2.0) -> Floats:
     return product.numpy()
 
 
-def similarity_table(cohorts: Sequence[Cohort], rng: np.random.Generator) -> Table:
-    """Similarity of up to 100 random pairs of volumes of different subjects in each cohort.
+def similarity_table(made: Cohort, patients: Cohort, classes: Sequence[str], rng: Rng) -> Table:
+    """Similarity within each class: of pairs of generated volumes, and of pairs of patients.
 
-    Raises:
-        AuditError: volumes smaller than the window.
+    No volume is in two pairs, so pairs are independent; up to 100 a class and side.
+
+    Args:
+        made: generated volumes.
+        patients: one volume each.
+        classes: names of the labels.
+        rng: random numbers.
+
+    Cost: 15 products of the voxels with a matrix of an axis, a pair and scale.
+
+    Source: Odena, Olah and Shlens 2017, "Conditional image synthesis with auxiliary classifier
+    GANs", who compare classes by it.
     """
-    rows = []
-    for cohort in cohorts:
-        first, second = rng.integers(len(cohort), size=(2, 4 * _PAIRS))
-        apart = cohort.subjects[first] != cohort.subjects[second]
-        first, second = first[apart][:_PAIRS], second[apart][:_PAIRS]
+    sides = (made, patients)
+    strata: list[tuple[str, list[Bools]]] = [("all", [np.ones(len(s), bool) for s in sides])]
+    if made.labels is not None and patients.labels is not None:
+        strata += [
+            (name, [s.labels == k for s in sides if s.labels is not None])
+            for k, name in enumerate(classes)
+        ]
+    rows = tuple(
+        (name, *(cell for s, of in zip(sides, kept, strict=True) for cell in _pairs(s, of, rng)))
+        for name, kept in strata
+    )
+    return Table(
+        "Structural similarity of pairs within a class",
+        ("class", "generated", "generated pairs", "patients", "pairs of patients"),
+        rows,
+        "MS-SSIM, 1 for equal volumes, mean [95 % interval]: generated pairs that are more alike "
+        "than those of patients lack variety. Masks agree in their empty background, so theirs is "
+        "high for patients, too. Context: no verdict turns on it.",
+    )
+
+
+def _pairs(cohort: Cohort, kept: Bools, rng: Rng) -> tuple[str, int]:
+    """Mean similarity of random pairs of the kept volumes [N], with its interval; their number."""
+    order = rng.permutation(np.flatnonzero(kept))
+    count = min(len(order) // 2, PAIRS)
+    if count < LEAST_PAIRS:
+        return f"not available: needs {2 * LEAST_PAIRS} volumes, got {len(order)}", count
+    first, second = order[:count], order[count : 2 * count]
+    try:
         found = np.concatenate(
             [
                 ms_ssim(cohort.values[first[i : i + 10]], cohort.values[second[i : i + 10]])
-                for i in range(0, len(first), 10)
+                for i in range(0, count, 10)
             ]
         )
-        rows.append((cohort.name, f"{found.mean():.3f}", f"{found.std():.3f}", len(found)))
-    return Table(
-        "Structural similarity of pairs of different subjects",
-        ("volumes", "mean", "deviation", "pairs"),
-        tuple(rows),
-        "MS-SSIM, 1 for equal volumes: generated pairs that are more alike than held-out ones lack "
-        "variety.",
-    )
+    except AuditError as error:
+        return f"not available: {error}", count
+    low, high = bootstrap_interval(lambda drawn: float(found[drawn].mean()), np.arange(count), rng)
+    return f"{found.mean():.3f} [{low:.3f}, {min(high, 1.0):.3f}]", count
 
 
 def _factors(x: Tensor, y: Tensor, value_range: float) -> tuple[Tensor, Tensor]:
@@ -108,11 +143,17 @@ def _factors(x: Tensor, y: Tensor, value_range: float) -> tuple[Tensor, Tensor]:
 
 def _smoothed(x: Tensor) -> Tensor:
     """[N, 1, D, H, W] under the window, which is a product of three one-dimensional ones."""
-    steps = torch.arange(_WINDOW, dtype=x.dtype) - (_WINDOW - 1) / 2
-    window = torch.exp(-(steps**2) / (2 * _SIGMA**2))
-    window = window / window.sum()
-    for axis in range(3):
-        shape = [1, 1, 1, 1, 1]
-        shape[axis + 2] = _WINDOW
-        x = F.conv3d(x, window.view(shape))
+    for _ in range(3):
+        # Every axis is the last once; a product with a matrix is much faster than a convolution.
+        x = (x @ _window(x.shape[-1])).movedim(-1, 2)
     return x
+
+
+def _window(size: int) -> Tensor:
+    """[size, size - 10] of which column i is the window that begins at i."""
+    steps = torch.arange(_WINDOW, dtype=torch.float64) - (_WINDOW - 1) / 2
+    weights = torch.exp(-(steps**2) / (2 * _SIGMA**2))
+    out = torch.zeros(size, size - _WINDOW + 1, dtype=torch.float64)
+    for i in range(out.shape[1]):
+        out[i : i + _WINDOW, i] = weights / weights.sum()
+    return out

@@ -1,0 +1,47 @@
+"""What several processes would compute otherwise than one, refused before the first step."""
+
+from __future__ import annotations
+
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fastgan.errors import ConfigError
+from fastgan.gans import Variant
+
+__all__ = ["require_divisible", "require_separable"]
+
+
+def require_divisible(batch_size: int, count: int) -> None:
+    """Raise ConfigError unless `count` ranks can share a batch evenly."""
+    if batch_size % count == 0:
+        return
+    fitting = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and n <= 2 * count]
+    raise ConfigError(
+        f"train.batch_size: {batch_size} volumes cannot be shared evenly by {count} ranks; give a "
+        f"multiple of {count}, or start one of {', '.join(map(str, fitting))} processes"
+    )
+
+
+def require_separable(variant: Variant, batch_size: int, count: int) -> None:
+    """Raise ConfigError where volumes of different ranks would see each other, or draws repeat."""
+    if count == 1:
+        return
+    if not getattr(variant, "sharded", False):
+        raise ConfigError(
+            f"{type(variant).__name__} cannot be trained by {count} ranks: it does not say "
+            "`sharded`, that it takes the rows of `draws.shard` of all it draws; start one process"
+        )
+    own = batch_size // count
+    for name, module in variant.modules.items():
+        group = getattr(module, "group", 0)
+        if isinstance(group, int) and group and own % group:
+            raise ConfigError(
+                f"model.minibatch_stddev: groups of {group} volumes would straddle ranks of {own} "
+                f"volumes each; give a train.batch_size that is a multiple of {group * count}, or "
+                "a smaller group"
+            )
+        for path, layer in module.named_modules():
+            if isinstance(layer, _BatchNorm):
+                raise ConfigError(
+                    f"{name}.{path}: {type(layer).__name__} takes its statistics from the volumes "
+                    "of one rank alone; use instance, group or layer norm"
+                )
