@@ -19,6 +19,7 @@ from fastgan.random import Shard
 from fastgan.train.ranks.alone import Metrics, Ranks
 from fastgan.train.ranks.bucket import Bucket
 from fastgan.train.ranks.meeting import EndedElsewhere, Meeting
+from fastgan.train.ranks.slabs import RankSlabs, Waited
 from fastgan.train.signals import Interruption
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _RankShard(Shard):
-    """A part of a batch whose other parts are in other processes."""
+    """A part of a batch whose other parts are in other processes; `slabs` ranks have the same."""
 
-    def __init__(self, ranks: RankGroup) -> None:
-        super().__init__(ranks.index, ranks.count)
+    def __init__(self, ranks: RankGroup, slabs: int = 1) -> None:
+        super().__init__(ranks.index // slabs, ranks.count // slabs)
         self._ranks = ranks
 
     def gather(self, own: Tensor) -> Tensor:
@@ -69,6 +70,13 @@ class RankGroup(Ranks):
         # Which signals were told with the last message of this step, and of the one before.
         self._asked: Tensor | None = None
         self._asked_before: Tensor | None = None
+
+    def split(self, parts: Sequence[int]) -> None:
+        """See Ranks; neighbouring ranks hold the slabs of a volume."""
+        super().split(parts)
+        if parts[0] > 1:
+            self.slabs = RankSlabs(self.index, self.count, parts[0], self._together)
+            self.shard = _RankShard(self, parts[0])
 
     def device(self, name: str) -> str:
         """The GPU of this process's place on its machine, of `auto` and `cuda`."""
@@ -115,6 +123,8 @@ class RankGroup(Ranks):
                 f"rank {self.index} of {self.count} cannot connect with the others by {backend}: "
                 f"{str(error).splitlines()[0]}"
             ) from error
+        if isinstance(self.slabs, RankSlabs):
+            self.slabs.connect(self._place.seconds)
 
     def leave(self) -> None:
         """Close the connections."""
@@ -216,7 +226,7 @@ class RankGroup(Ranks):
                     f"0 of {every[0]['gradients']}; all ranks need the same networks and losses"
                 )
 
-    def _together(self, what: str, begin: Callable[[], dist.Work | None]) -> None:
+    def _together(self, what: str, begin: Callable[[], dist.Work | Waited | None]) -> None:
         work = None
         try:
             work = begin()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import cast
+
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastgan.errors import ConfigError
 from fastgan.gans import Variant
+from fastgan.slabs import Slabs
 
-__all__ = ["require_divisible", "require_separable"]
+__all__ = ["require_divisible", "require_separable", "spread_over"]
 
 
 def require_divisible(batch_size: int, count: int) -> None:
@@ -19,6 +23,23 @@ def require_divisible(batch_size: int, count: int) -> None:
         f"train.batch_size: {batch_size} volumes cannot be shared evenly by {count} ranks; give a "
         f"multiple of {count}, or start one of {', '.join(map(str, fitting))} processes"
     )
+
+
+def spread_over(variant: Variant, slabs: Slabs) -> AbstractContextManager[None]:
+    """Inside, the variant trains on slabs.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if slabs.count == 1:
+        return nullcontext()
+    spread = getattr(variant, "spread", None)
+    if spread is None:
+        raise ConfigError(
+            f"train.split: {type(variant).__name__} does not say how volumes are split: it has no "
+            "`spread`"
+        )
+    return cast(AbstractContextManager[None], spread(slabs))
 
 
 def require_separable(variant: Variant, batch_size: int, count: int) -> None:
