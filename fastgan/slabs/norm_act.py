@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from fastgan.errors import ConfigError
 from fastgan.ops.checks import dense, memory_format
 from fastgan.reference import norm_act as passes
 from fastgan.slabs.exchange import Slabs
@@ -41,7 +41,7 @@ def norm_act_of_slabs(
     Returns:
         Like x.
 
-    Derivatives: two orders, explicit; gradients of weight and bias are the share of this slab.
+    Derivatives: two orders, explicit, a third is refused; gradients of weight and bias are the share of this slab.
     Deterministic: yes.
     Cost: that of PyTorch's own operators (`reference.norm_act`); one message a pass of 2 to 7 rows
         [B, G], float32 (float64 for float64 x).
@@ -118,18 +118,40 @@ class _NormActBwd(Function):
             )
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(
         ctx: Any, gg_x: Tensor | None, gg_weight: Tensor | None, gg_bias: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        slabs, num_groups, negative_slope = ctx.settings
-        x, weight = ctx.saved_tensors[1], ctx.saved_tensors[4]
+        gradients = (gg_x, gg_weight, gg_bias, *ctx.saved_tensors, *ctx.settings)
+        d_g, d_x, d_weight = _NormActBwdBwd.apply(*gradients)  # type: ignore[no-untyped-call]
+        # mean and rstd count as functions of x: their share is in d_x.
+        return d_g, d_x, None, None, d_weight, None, None, None, None
+
+
+class _NormActBwdBwd(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gg_x: Tensor | None,
+        gg_weight: Tensor | None,
+        gg_bias: Tensor | None,
+        g: Tensor,
+        x: Tensor,
+        mean: Tensor,
+        rstd: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        slabs: Slabs,
+        num_groups: int,
+        negative_slope: float,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         if gg_x is not None:
             gg_x = gg_x.contiguous(memory_format=memory_format(x))
-        # mean and rstd count as functions of x: their share is in d_x.
+        tensors = (gg_x, gg_weight, gg_bias, g, x, mean, rstd, weight, bias)
         with torch.autocast(x.device.type, enabled=False):
-            d_g, d_x, d_weight = passes.norm_act_bwd_bwd(
-                *(gg_x, gg_weight, gg_bias, *ctx.saved_tensors),
-                *(num_groups, negative_slope, partial(_mean_over, slabs)),
+            return passes.norm_act_bwd_bwd(
+                *tensors, num_groups, negative_slope, partial(_mean_over, slabs)
             )
-        return d_g, d_x, None, None, None if weight is None else d_weight, None, None, None, None
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor | None) -> tuple[None, ...]:
+        raise ConfigError("norm_act: third order derivatives are not defined, only two orders are")
