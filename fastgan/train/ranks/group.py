@@ -16,6 +16,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from fastgan.errors import ConfigError, RankError
 from fastgan.random import Shard
+from fastgan.slabs import Slabs
 from fastgan.train.ranks.alone import Metrics, Ranks
 from fastgan.train.ranks.bucket import Bucket
 from fastgan.train.ranks.meeting import EndedElsewhere, Meeting
@@ -74,9 +75,10 @@ class RankGroup(Ranks):
     def split(self, parts: Sequence[int]) -> None:
         """See Ranks; neighbouring ranks hold the slabs of a volume."""
         super().split(parts)
-        if parts[0] > 1:
-            self.slabs = RankSlabs(self.index, self.count, parts[0], self._together)
-            self.shard = _RankShard(self, parts[0])
+        count = parts[0]
+        self.shard, self.slabs = _RankShard(self, count), Slabs()
+        if count > 1:
+            self.slabs = RankSlabs(self.index, self.count, count, self._together)
 
     def device(self, name: str) -> str:
         """The GPU of this process's place on its machine, of `auto` and `cuda`."""
