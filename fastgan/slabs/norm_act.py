@@ -41,7 +41,8 @@ def norm_act_of_slabs(
     Returns:
         Like x.
 
-    Derivatives: two orders, explicit, a third is refused; gradients of weight and bias are the share of this slab.
+    Derivatives: two orders, explicit, a third is refused; gradients of weight and bias are the
+        share of this slab.
     Deterministic: yes.
     Cost: that of PyTorch's own operators (`reference.norm_act`); one message a pass of 2 to 7 rows
         [B, G], float32 (float64 for float64 x).

@@ -83,9 +83,9 @@ class Batches:
         """Volumes handed out, by all processes together."""
 
     def next(self, step: int, purpose: str) -> Batch:
-        """This process's rows, and its slab of each, of the batch of `purpose` (any text) at `step`.
+        """This process's rows, and slab of each, of the batch of `purpose` (any text) at `step`.
 
-        They are on the device.
+        Volumes and labels are on the device.
 
         Positions in the data set stay those of the whole batch.
         """

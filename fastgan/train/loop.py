@@ -280,7 +280,7 @@ class Training:
         self.batches.count = counters.volumes
 
     def shown(self) -> Pictures:
-        """What the variant shows, by the averaged weights; of split volumes all ranks ask for it."""
+        """What the variant shows, by the averaged weights; of split volumes all ranks ask."""
         with span("samples"), self.ema.applied(), torch.no_grad():
             return self.variant.pictures(lambda purpose: self.batches.peek(0, purpose), self.draws)
 

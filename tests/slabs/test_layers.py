@@ -121,7 +121,8 @@ def test_two_orders_are_those_of_the_whole(count: int, tmp_path: Path) -> None:
     for name, dtype in cases:
         x = noise(*SHAPE, seed=0, dtype=dtype)
         wanted = orders(of_whole(name, count, dtype), x, lambda t: t)
-        parts = [torch.cat(found, 2) for found in zip(*(one[name, dtype] for one in every))]
+        made = [one[name, dtype] for one in every]
+        parts = [torch.cat(found, 2) for found in zip(*made, strict=True)]
         for order, (found, right) in enumerate(zip(parts, wanted, strict=True)):
             apart = ((found - right).norm() / right.norm()).item()
             assert found.shape == right.shape and apart <= BOUND[dtype], (name, dtype, order, apart)

@@ -36,7 +36,11 @@ REFUSED = {
         4,
         r"the critic has grids of 2, 4, 8 planes .* 2 cannot be divided by 4; split by 2, or",
     ),
-    "a grid that 3 do not divide": (generator, 3, r"grids of 4, 8, 16 .* 4 cannot be .* by 3; split by 2, or"),
+    "a grid that 3 do not divide": (
+        generator,
+        3,
+        r"grids of 4, 8, 16 .* 4 cannot be .* by 3; split by 2, or",
+    ),
     "a slab without a plane": (generator, 8, r"4 cannot be divided by 8; split by 2 or 4, or"),
     "an odd number of planes": (
         lambda: critic((34, 34, 34), critic_channels=(4, 8, 8)),
