@@ -48,7 +48,8 @@ def norm_act_of_slabs(
         [B, G], float32 (float64 for float64 x).
     """
     settings = (slabs, num_groups, float(eps), float(negative_slope))
-    y: Tensor = _NormAct.apply(x, weight, bias, *settings)  # type: ignore[no-untyped-call]
+    # Before the function: a copy made inside it would have no part in the second derivative.
+    y: Tensor = _NormAct.apply(dense(x), weight, bias, *settings)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -81,7 +82,6 @@ class _NormAct(Function):
         negative_slope: float,
     ) -> Tensor:
         ctx.settings = (slabs, num_groups, negative_slope)
-        x = dense(x)
         with torch.autocast(x.device.type, enabled=False):
             mean, rstd = _statistics(x, slabs, num_groups, eps)
             y = passes.norm_act_apply(x, mean, rstd, weight, bias, num_groups, negative_slope)
@@ -90,6 +90,7 @@ class _NormAct(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        g = g.contiguous(memory_format=memory_format(ctx.saved_tensors[0]))
         grads = _NormActBwd.apply(g, *ctx.saved_tensors, *ctx.settings)  # type: ignore[no-untyped-call]
         return *grads, None, None, None, None
 
@@ -110,7 +111,6 @@ class _NormActBwd(Function):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         ctx.set_materialize_grads(False)
         ctx.settings = (slabs, num_groups, negative_slope)
-        g = g.contiguous(memory_format=memory_format(x))
         ctx.save_for_backward(g, x, mean, rstd, weight, bias)
         tensors = (g, x, mean, rstd, weight, bias)
         with torch.autocast(x.device.type, enabled=False):
@@ -122,6 +122,8 @@ class _NormActBwd(Function):
     def backward(
         ctx: Any, gg_x: Tensor | None, gg_weight: Tensor | None, gg_bias: Tensor | None
     ) -> tuple[Tensor | None, ...]:
+        if gg_x is not None:
+            gg_x = gg_x.contiguous(memory_format=memory_format(ctx.saved_tensors[1]))
         gradients = (gg_x, gg_weight, gg_bias, *ctx.saved_tensors, *ctx.settings)
         d_g, d_x, d_weight = _NormActBwdBwd.apply(*gradients)  # type: ignore[no-untyped-call]
         # mean and rstd count as functions of x: their share is in d_x.
@@ -145,8 +147,6 @@ class _NormActBwdBwd(Function):
         num_groups: int,
         negative_slope: float,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        if gg_x is not None:
-            gg_x = gg_x.contiguous(memory_format=memory_format(x))
         tensors = (gg_x, gg_weight, gg_bias, g, x, mean, rstd, weight, bias)
         with torch.autocast(x.device.type, enabled=False):
             return passes.norm_act_bwd_bwd(

@@ -135,7 +135,7 @@ def test_messages_are_planes_sums_and_one_of_gradients(tmp_path: Path) -> None:
         """Mean and variance."""
         return ("all_gather", 4 * 2 * 8 * channels)
 
-    # Channels and sides: the generator's 8 of 4 x 4, 4 of 8 x 8; the critic's 1 of 8 x 8, 4 of 4 x 4.
+    # Channels and sides: generator 8 of 4 x 4, 4 of 8 x 8; critic 1 of 8 x 8, 4 of 4 x 4.
     generated = [statistics(8), planes(8, 8, 4), statistics(4), planes(8, 4, 8)]
 
     def scored(batch: int) -> list[tuple[str, int]]:

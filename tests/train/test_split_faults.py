@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import time
@@ -20,7 +21,7 @@ def faulty(out: Path, split: int, victim: int, fault: object) -> Path:
     data = Faulty((victim,), fault)  # type: ignore[arg-type]
     data.shape, data.volumes = LONG, Volumes(shape=LONG).volumes
     settings = config(split, sample_every=50)
-    progress = Progress(settings.train.steps, stream=open(os.devnull, "w"))
+    progress = Progress(settings.train.steps, stream=io.StringIO())
     return fit(game({}, shape=LONG), data, settings, out=out, progress=progress).path
 
 
