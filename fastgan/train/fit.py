@@ -226,7 +226,7 @@ def _rehearsed(
 def _settle(config: Config, ranks: Ranks) -> tuple[Config, torch.device]:
     """What the configuration leaves open, settled once: a run resumed elsewhere goes on alike."""
     ranks.split(config.train.split)
-    require_divisible(config.train.batch_size, ranks.shard.count)
+    require_divisible(config.train.batch_size, ranks.shard.count, ranks.slabs.count)
     device = resolve(ranks.device(config.train.device))
     config = config.settled().anchored()
     train = config.train

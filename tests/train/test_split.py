@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
+from fastgan.train.loop import Training
 from fastgan.train.ranks import joined
 from tests.train.test_ranks import AMPLIFIED, BOUND, GAMES, KINDS, apart
 from tests.train.together import counted, results, steps_of, together
@@ -157,3 +160,42 @@ def test_messages_are_planes_sums_and_one_of_gradients(tmp_path: Path) -> None:
         # Beside the gradients: the loss, and one number for each signal.
         of_critic, of_generator = [("all_reduce", size + 3 * 4) for size in sizes]
         assert seen == [*critic, of_critic, *generator, of_generator]
+
+
+WIDE = (64, 32, 32)
+DEEP = {"critic_channels": (8, 16, 16), "generator_channels": (16, 16, 8), "critic_steps": 1}
+# Of one process's peak. Each slab has its halos, and its norms keep their outputs, too.
+SHARE = {2: 0.7, 4: 0.4}
+
+
+def peak_of_a_step(**given: Any) -> int:
+    """Bytes that a step holds at most, beside what was there before it."""
+    advance, found = Training.advance, []
+
+    def measured(training: Training) -> None:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            advance(training)
+        events = seen.profiler.kineto_results.events()  # type: ignore[union-attr]
+        now = top = 0
+        for event in sorted(events, key=lambda event: event.start_ns()):
+            if event.name() == "[memory]":
+                now += event.nbytes()
+                top = max(top, now)
+        found.append(top)
+
+    with patch.object(Training, "advance", measured):
+        steps_of(DEEP, batch=4, measured=False, shape=WIDE, **given)
+    return found[0]
+
+
+@pytest.mark.parametrize("count", SHARE)
+def test_each_holds_its_share_of_a_step(count: int, tmp_path: Path) -> None:
+    def work(rank: int) -> int:
+        with joined() as ranks:
+            ranks.split([count, 1, 1])
+            ranks.connect(torch.device("cpu"))
+            return peak_of_a_step(ranks=ranks)
+
+    whole = results(together(1, lambda rank: peak_of_a_step(), tmp_path / "one"))[0]
+    shares = [peak / whole for peak in results(together(count, work, tmp_path / "parts"))]
+    assert max(shares) <= SHARE[count], shares

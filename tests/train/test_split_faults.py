@@ -17,8 +17,9 @@ from tests.train.test_split_run import LONG, config
 from tests.train.together import Volumes, game, together
 
 
-def faulty(out: Path, split: int, victim: int, fault: object) -> Path:
+def faulty(out: Path, split: int, victim: int, fault: object, batch: int = 7) -> Path:
     data = Faulty((victim,), fault)  # type: ignore[arg-type]
+    data.drawn = 7 - batch
     data.shape, data.volumes = LONG, Volumes(shape=LONG).volumes
     settings = config(split, sample_every=50)
     progress = Progress(settings.train.steps, stream=io.StringIO())
@@ -61,3 +62,17 @@ def test_a_hung_holder_ends_the_others(tmp_path: Path) -> None:
     )
     assert ended[0].code == LOST and time.monotonic() - began < 40.0
     assert "rank 1 was killed, ran out of memory, or did not answer for 3 s" in told(ended)
+
+
+def test_a_holder_may_be_late_in_the_first_step(tmp_path: Path) -> None:
+    def slow() -> None:
+        time.sleep(5.0)
+
+    out = tmp_path / "runs"
+    ended = together(
+        2,
+        lambda rank: faulty(out, 2, 1, slow, batch=1),
+        tmp_path / "ranks",
+        FASTGAN_RANK_TIMEOUT="2",
+    )
+    assert [one.code for one in ended] == [0, 0], ended

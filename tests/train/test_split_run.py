@@ -173,6 +173,10 @@ def test_refused_by_one_process(case: str, tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+SHARED = "3 volumes cannot be shared evenly by 2 sets of 2 ranks; give a multiple of 2, or start "
+SHARED += "one of 2, 6 processes"
+
+
 def test_refused_by_several(tmp_path: Path) -> None:
     def cycle() -> Any:
         settings = CycleSettings(
@@ -192,7 +196,7 @@ def test_refused_by_several(tmp_path: Path) -> None:
         (cycle(), Volumes((), 2, LONG), config(2), "CycleGAN does not say how volumes are split"),
         (sharded(), TinyDataset(), config(2), "TinyVariant does not say how volumes are split"),
         (game({}, shape=LONG), long, config(2, cuda_graph="on"), "train.cuda_graph on"),
-        (game({}, shape=LONG), long, config(2, batch_size=3), "cannot be shared evenly by 2"),
+        (game({}, shape=LONG), long, config(2, batch_size=3), SHARED),
     ]
 
     def work(rank: int) -> Any:

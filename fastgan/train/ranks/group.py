@@ -66,7 +66,7 @@ class RankGroup(Ranks):
         self._phase = ""
         self._device = torch.device("cpu")
         self._met: dict[str, list[int]] = {}
-        self._told = 0
+        self._told = self._waited_for = 0
         self._failed = False
         # Which signals were told with the last message of this step, and of the one before.
         self._asked: Tensor | None = None
@@ -78,7 +78,7 @@ class RankGroup(Ranks):
         count = parts[0]
         self.shard, self.slabs = _RankShard(self, count), Slabs()
         if count > 1:
-            self.slabs = RankSlabs(self.index, self.count, count, self._together)
+            self.slabs = RankSlabs(self.index, self.count, count, self._of_slabs)
 
     def device(self, name: str) -> str:
         """The GPU of this process's place on its machine, of `auto` and `cuda`."""
@@ -227,6 +227,14 @@ class RankGroup(Ranks):
                     f"{self._where}: rank {rank} has gradients of {one['gradients']} numbers, rank "
                     f"0 of {every[0]['gradients']}; all ranks need the same networks and losses"
                 )
+
+    def _of_slabs(self, what: str, begin: Callable[[], dist.Work | Waited | None]) -> None:
+        """A message within a phase; all wait for each of the first time that the phase runs."""
+        if self._phase and self._phase not in self._met:
+            # Before any of them kernels may be compiled or tried.
+            self._waited_for += 1
+            self.meeting.exchange(f"slabs/{self._waited_for}", {}, PATIENCE, self._where)
+        self._together(what, begin)
 
     def _together(self, what: str, begin: Callable[[], dist.Work | Waited | None]) -> None:
         work = None
