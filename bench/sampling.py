@@ -37,7 +37,7 @@ def data_of(side: int) -> Dataset:
     rng = np.random.default_rng(0)
     extent = (1, *(side + MARGIN,) * 3)
     stored = [rng.integers(-32767, 32768, extent, np.int16) for _ in range(VOLUMES)]
-    items = [Item(path=f"v{i}", subject=f"p{i}") for i in range(VOLUMES)]
+    items = [Item(path=f"v{i}", label=None, subject=f"p{i}") for i in range(VOLUMES)]
     facts: Any = {"kind": "none"}
     return Dataset(
         stored,

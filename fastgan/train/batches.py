@@ -17,6 +17,7 @@ from fastgan.data import Batch
 from fastgan.data.normalise import Normalisation
 from fastgan.data.workspace import Workspace
 from fastgan.random import Draws, Shard
+from fastgan.slabs import Slabs
 from fastgan.spans import span
 from fastgan.train.device import Copies
 
@@ -72,6 +73,7 @@ class Batches:
             a CUDA device, for on the CPU the threads would only compete with the networks.
         threads: that fill a batch, where it is drawn ahead; the bits are the same with any number.
             None: one a core that this process may use, shared with the other ranks, 8 at most.
+        slabs: the parts of every volume, of which this process takes one; None: all of it.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class Batches:
         device: torch.device,
         ahead: bool | None = None,
         threads: int | None = None,
+        slabs: Slabs | None = None,
     ) -> None:
+        self._slabs = slabs or Slabs()
         self._source, self._batch_size, self._draws = source, batch_size, draws
         self._device = device
         self._takes = inspect.signature(source.sample).parameters.keys()
@@ -90,7 +94,7 @@ class Batches:
         ahead = device.type == "cuda" if ahead is None else ahead
         self._worker = ThreadPoolExecutor(1, "fastgan-data") if ahead else None
         self._copies = Copies(device) if device.type == "cuda" else None
-        threads = _threads(draws.shard.count) if threads is None else threads
+        threads = threads or _threads(draws.shard.count * self._slabs.count)
         self._workspace = Workspace(threads if ahead else 1, pinned=device.type == "cuda")
         self.drawn: dict[str, Tensor] = {}
         """Purpose to positions in the data set, since `drawn` was last cleared."""
@@ -100,7 +104,9 @@ class Batches:
         """Seconds that steps have waited for batches."""
 
     def next(self, step: int, purpose: str) -> Batch:
-        """This process's rows of the batch of `purpose` (any text) at `step`, on the device.
+        """This process's rows, and slab of each, of the batch of `purpose` (any text) at `step`.
+
+        Volumes and labels are on the device.
 
         Positions in the data set stay those of the whole batch.
 
@@ -141,6 +147,10 @@ class Batches:
 
     def _draw(self, step: int, purpose: str) -> Drawn:
         batch = self._sample(step, purpose, self._draws.shard, self._workspace)
+        if self._slabs.count > 1:
+            # A copy, so that the rest of the volumes can go.
+            slab = self._slabs.own(batch.volumes, 2).contiguous()
+            batch = dataclasses.replace(batch, volumes=slab)
         return Drawn(batch, self._copies.send(_tensors(batch)) if self._copies else None)
 
     def _sample(
