@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -130,8 +131,8 @@ def own_threads() -> list[str]:
 
 def test_nothing_is_left_of_a_run_that_ends_early(tiny: Any, tmp_path: Any, quiet: Any) -> None:
     class Ahead(Batches):
-        def __init__(self, *given: Any) -> None:
-            super().__init__(*given, ahead=True, threads=3)
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named, ahead=True, threads=3)
 
     class Failing(tiny.TinyVariant):
         def phases(self, step: int, *given: Any) -> Iterator[Any]:
@@ -184,8 +185,6 @@ def test_nothing_is_waited_for_where_batches_are_ahead() -> None:
 def test_metrics_have_the_share_of_time_that_steps_waited(
     tiny: Any, tmp_path: Any, quiet: Any
 ) -> None:
-    import json
-
     class Delayed(tiny.TinyDataset):
         def sample(self, *given: Any) -> Any:
             time.sleep(0.2)
