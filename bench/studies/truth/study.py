@@ -59,13 +59,13 @@ SHORT = (
 # Core seconds at 16^3, 200 patients of 1 to 3 volumes and 300 generated, as `core_seconds` of the
 # lines came out.
 _SECONDS = {
-    "memorization": 3.2,
-    "membership": 6.0,
-    "labels": 11.0,
-    "leakage": 0.5,
-    "shortcuts": 15.0,
-    "sites": 11.0,
-    "quality": 4.0,
+    "memorization": 26.0,
+    "membership": 3.0,
+    "labels": 16.0,
+    "leakage": 1.2,
+    "shortcuts": 22.0,
+    "sites": 10.0,
+    "quality": 5.0,
 }
 _GROWS = {"memorization": 1.0, "membership": 0.2, "labels": 0.9, "shortcuts": 0.5, "quality": 0.5}
 """Exponent of the number of voxels."""

@@ -129,8 +129,15 @@ class DeformedSearch:
         """Still, half and posed."""
         best, mirrored = self._nearest_image(maps)
         found = [_nearest(best, mirrored, k, own), _nearest(*self._by_halves(maps), k, own)]
-        for pose in POSES[1:]:
-            _keep(best, mirrored, *self._nearest_image(turned(maps, pose)))
+        # Few queries are looked up in several poses at once, for the targets are read each time.
+        at_once, count = max(1, _BATCH // len(maps)), len(maps)
+        for start in range(1, len(POSES), at_once):
+            posed = [turned(maps, pose) for pose in POSES[start : start + at_once]]
+            cosines, mirrors = self._nearest_image(torch.cat(posed))
+            for cosine, mirror in zip(
+                torch.split(cosines, count), torch.split(mirrors, count), strict=True
+            ):
+                _keep(best, mirrored, cosine, mirror)
         return [*found, _nearest(best, mirrored, k, own)]
 
     def _nearest_image(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from fastgan.arrays import Floats, Integers
 from fastgan.audit.likeness.copy_search import NEIGHBOURS, CopySearch, Found
-from fastgan.audit.likeness.deformed_search import DeformedSearch
+from fastgan.audit.likeness.deformed_search import Deformed, DeformedSearch
 from fastgan.audit.likeness.local_contrast import ContrastSpace
 from fastgan.audit.likeness.outliers import isolation
 
 __all__ = ["Near", "Searches"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -83,19 +86,44 @@ class Searches:
             AuditError: fewer than k targets are left for a query.
         """
         plain, mirrored = self._by_voxels.search(values, k, groups)
-        if folds is None:
-            folds = np.arange(len(values)) % len(self._by_contrast)
-        order, found = [], []
-        for fold, search in enumerate(self._by_contrast):
-            rows = np.flatnonzero(folds == fold)
-            if len(rows):
-                order.append(rows)
-                found.append(
-                    search.search(values[rows], k, None if groups is None else groups[rows])
-                )
-        back = np.argsort(np.concatenate(order))
+
+        def look(search: DeformedSearch, rows: Integers) -> Deformed:
+            return search.search(values[rows], k, None if groups is None else groups[rows])
+
+        found, back = self._by_fold(len(values), folds, look)
         still, half, posed = (
             Found.joined([getattr(one, name) for one in found]).rows(back)
             for name in ("still", "half", "posed")
         )
         return Near(plain, mirrored, still, half, posed)
+
+    def isolations(self, values: Floats) -> tuple[Floats, ...]:
+        """`Near.isolations` of volumes [N, D, H, W] that no space was fitted to.
+
+        A thirtieth of the cost of `search`, as nothing is turned or halved.
+        """
+        plain, mirrored = self._by_voxels.search(values)
+
+        def look(search: DeformedSearch, rows: Integers) -> Found:
+            return search.unturned(values[rows])
+
+        found, back = self._by_fold(len(values), None, look)
+        still = Found.joined(found).rows(back)
+        return tuple(isolation(one.distance) for one in (plain, mirrored, still))
+
+    def _by_fold(
+        self,
+        count: int,
+        folds: Integers | None,
+        look: Callable[[DeformedSearch, Integers], _T],
+    ) -> tuple[list[_T], Integers]:
+        """What `look` finds of the queries of each fold, and how to bring them back in order."""
+        if folds is None:
+            folds = np.arange(count) % len(self._by_contrast)
+        order, found = [], []
+        for fold, search in enumerate(self._by_contrast):
+            rows = np.flatnonzero(folds == fold)
+            if len(rows):
+                order.append(rows)
+                found.append(look(search, rows))
+        return found, np.argsort(np.concatenate(order))

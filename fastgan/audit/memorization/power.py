@@ -104,7 +104,7 @@ def copy_power(
     length = LEVELS[0] * data.typical
 
     def found(copies: Floats) -> Bools:
-        flags: Bools = test.p(data.in_training.search(copies).isolations()) <= limit
+        flags: Bools = test.p(data.in_training.isolations(copies)) <= limit
         return flags
 
     noise = {}
