@@ -23,7 +23,7 @@ from fastgan.gans.step_draws import StepDraws, UpdateDraws
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Recipe, Variant
 from fastgan.models import Generator
 from fastgan.ops.tensor_float import tensor_float32
-from fastgan.random import Draws
+from fastgan.random import WHOLE, Draws, Shard
 from fastgan.spans import span
 
 __all__ = ["AdversarialGAN"]
@@ -50,6 +50,7 @@ class AdversarialGAN(Variant):
     """
 
     sharded = True
+    divisible = True
 
     def __init__(
         self,
@@ -130,10 +131,10 @@ class AdversarialGAN(Variant):
             last = batch.volumes
             return batch
 
-        def generator_phase() -> tuple[Tensor, dict[str, Tensor]]:
+        def generator_phase(part: Shard = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
             # Reads a batch only if no critic phase was evaluated.
             like = real_batch("generator").volumes if last is None else last
-            drawn = drawn_by.of("generator", len(like), like.dtype)
+            drawn = drawn_by.of("generator", len(like), like.dtype).part(part, 1)
             return self.generator_loss(drawn.latent, drawn.labels, rng=drawn.moves)
 
         at_once = self.voxels_at_once if generates_ahead(self.device) else 0
@@ -144,8 +145,9 @@ class AdversarialGAN(Variant):
         )
         for index, purpose in enumerate(self._updates):
             loss = partial(self._critic_phase, step, index, purpose, inputs)
-            yield Phase("critic", ("critic",), loss, self._after_critic, (purpose,))
-        yield Phase("generator", ("generator",), generator_phase, batches=("generator",))
+            yield Phase("critic", ("critic",), loss, self._after_critic, (purpose,), loss)
+        own = generator_phase
+        yield Phase("generator", ("generator",), own, batches=("generator",), part_loss=own)
 
     def critic_loss(
         self,
@@ -268,10 +270,10 @@ class AdversarialGAN(Variant):
         )
 
     def _critic_phase(
-        self, step: int, index: int, purpose: str, inputs: RealAndFake
+        self, step: int, index: int, purpose: str, inputs: RealAndFake, part: Shard = WHOLE
     ) -> tuple[Tensor, dict[str, Tensor]]:
         penalised = self.penalty.due(step * self.critic_steps + index)
-        given = inputs.of(purpose)
+        given = inputs.of(purpose, part)
         return self.critic_loss(
             given.real,
             given.drawn.latent,

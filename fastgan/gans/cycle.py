@@ -16,7 +16,7 @@ from fastgan.gans.settings import CycleSettings
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
 from fastgan.measures.patch_distance import patch_distance
 from fastgan.measures.structure import ALARMS, structure_metrics
-from fastgan.random import Draws, Shard, placed
+from fastgan.random import WHOLE, Draws, Shard, placed
 
 __all__ = ["CycleGAN"]
 
@@ -64,6 +64,7 @@ class CycleGAN(Variant):
 
     ema_of = ("G_AB", "G_BA")
     sharded = True
+    divisible = True
 
     def __init__(
         self,
@@ -103,35 +104,38 @@ class CycleGAN(Variant):
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
         """See Variant. Purposes: batch "unpaired"; drawn pool/A, pool/B, noise/<phase>."""
         seen: dict[str, Tensor] = {}
+        translated: dict[int, dict[str, Tensor]] = {}  # by part
 
-        def generators() -> tuple[Tensor, dict[str, Tensor]]:
-            batch = cast(UnpairedBatch, next_batch("unpaired"))
-            seen["a"], seen["b"] = batch.volumes.to(self.device), batch.volumes_b.to(self.device)
-            loss, metrics, translated = self.generator_loss(
-                seen["a"],
-                seen["b"],
+        def generators(part: Shard = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
+            if not seen:
+                batch = cast(UnpairedBatch, next_batch("unpaired"))
+                seen["a"] = batch.volumes.to(self.device)
+                seen["b"] = batch.volumes_b.to(self.device)
+            if part.index == 0:
+                translated.clear()
+            loss, metrics, translated[part.index] = self.generator_loss(
+                part.of(seen["a"]),
+                part.of(seen["b"]),
                 rng=draws.numpy(step, "noise/generator"),
-                shard=draws.shard,
+                shard=draws.shard.part(part),
             )
-            seen.update(translated)
             return loss, metrics
 
-        def critics() -> tuple[Tensor, dict[str, Tensor]]:
-            fake_a, fake_b = (
-                pool.exchange(
-                    seen[f"fake_{domain.lower()}"],
-                    draws.numpy(step, f"pool/{domain}"),
-                    draws.shard,
-                )
-                for domain, pool in self.pools.items()
-            )
-            rng = draws.numpy(step, "noise/critic")
+        def critics(part: Shard = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
             return self.critic_loss(
-                seen["a"], seen["b"], fake_a, fake_b, rng=rng, shard=draws.shard
+                *(part.of(seen[name]) for name in ("a", "b", "fake_a", "fake_b")),
+                rng=draws.numpy(step, "noise/critic"),
+                shard=draws.shard.part(part),
             )
 
-        yield Phase("generator", ("G_AB", "G_BA"), generators)
-        yield Phase("critic", ("D_A", "D_B"), critics)
+        yield Phase("generator", ("G_AB", "G_BA"), generators, part_loss=generators)
+        # A pool changes with what is handed in, so that comes once, and of all parts together.
+        for domain, pool in self.pools.items():
+            name = f"fake_{domain.lower()}"
+            fresh = torch.cat([translated[index][name] for index in sorted(translated)])
+            seen[name] = pool.exchange(fresh, draws.numpy(step, f"pool/{domain}"), draws.shard)
+        translated.clear()
+        yield Phase("critic", ("D_A", "D_B"), critics, part_loss=critics)
 
     def generator_loss(
         self, a: Tensor, b: Tensor, *, rng: np.random.Generator, shard: Shard | None = None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.gans.settings import AdamSettings
-from fastgan.random import Draws
+from fastgan.random import Draws, Shard
 
 __all__ = ["NextBatch", "Phase", "Pictures", "RealBatch", "Recipe", "Variant"]
 
@@ -29,6 +29,7 @@ class RealBatch(Protocol):
 
 
 NextBatch = Callable[[str], RealBatch]
+PartLoss = Callable[[Shard], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class Phase:
             too, so weights that are in the set already must come out bit for bit as they were.
         batches: purposes of the real batches that the loss depends on; None: those asked for since
             the phase before.
+        part_loss: `loss` of a part of the volumes alone, for batches that memory does not hold at
+            once. Called for `count` equal parts, in their order; the means of what they give are
+            what `loss` gives. It may be called again from the first part on, of more parts. None:
+            the phase runs as a whole only.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Phase:
     loss: Callable[[], tuple[Tensor, dict[str, Tensor]]]
     after: Callable[[], None] | None = None
     batches: tuple[str, ...] | None = None
+    part_loss: PartLoss | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ class Variant(ABC):
         measured: whether phases compute metrics; the loop asks for none in steps it does not log.
         sharded: whether several processes can train it: all that it draws is drawn for whole
             batches, of which it takes the rows of `draws.shard`, and losses are means over volumes.
+        divisible: whether every phase has a `part_loss`.
     """
 
     modules: dict[str, nn.Module]
@@ -113,6 +120,7 @@ class Variant(ABC):
     ema_of: tuple[str, ...] = ("generator",)
     measured: bool = True
     sharded: bool = False
+    divisible: bool = False
 
     @abstractmethod
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:

@@ -25,6 +25,7 @@ from fastgan.train.counters import counters_of
 from fastgan.train.device import repeatable, resolve
 from fastgan.train.loop import Training
 from fastgan.train.made_with import FINGERPRINT
+from fastgan.train.parts import Parts
 from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
 from fastgan.train.ranks import Ranks, joined, require_divisible, require_separable
@@ -86,7 +87,7 @@ def fit(
         ranks = ranks or stack.enter_context(joined())
         run = None if resume is None else RunFolder(resume)
         config, device = _settle(config or (run.config() if run else Config()), ranks)
-        require_separable(variant, config.train.batch_size, ranks.count)
+        _require_divisible(variant, config, ranks)
         record = _recorded(dataset, run)
         found = None
         if run is not None:
@@ -188,7 +189,7 @@ def rehearse(
     """
     ranks = ranks or Ranks()
     config, device = _settle(config, ranks)
-    require_separable(variant, config.train.batch_size, ranks.count)
+    _require_divisible(variant, config, ranks)
     if resume is None:
         require_place(Path(out))
         return config
@@ -220,6 +221,12 @@ def _settle(config: Config, ranks: Ranks) -> tuple[Config, torch.device]:
     if config.train.tensorboard:
         require_writer()
     return config, device
+
+
+def _require_divisible(variant: Variant, config: Config, ranks: Ranks) -> None:
+    """Raise ConfigError unless ranks and micro-batches compute what one batch would."""
+    require_separable(variant, config.train.batch_size, ranks.count)
+    Parts(variant, config.train.batch_size // ranks.count, config.train.micro_batch)
 
 
 def _recorded(dataset: TrainingSet, run: RunFolder | None) -> dict[str, Any]:

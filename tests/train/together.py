@@ -225,6 +225,7 @@ def steps_of(
     steps: int = 1,
     measured: bool = True,
     ranks: Ranks | None = None,
+    **train: Any,
 ) -> list[Noted]:
     """What every phase of the first steps hands to its optimiser.
 
@@ -236,7 +237,7 @@ def steps_of(
     variant = game(settings, classes)
     for module in variant.modules.values():
         module.to(dtype)
-    config = parse({"train": {"batch_size": batch, "device": "cpu", "steps": 10}})
+    config = parse({"train": {"batch_size": batch, "device": "cpu", "steps": 10} | train})
     nowhere: Any = SimpleNamespace(path=Path("nowhere"))
     training = Training(variant, data, config, nowhere, torch.device("cpu"), {}, ranks)
     if dtype == torch.float64:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastgan.errors import ConfigError
 from fastgan.gans import Variant
 
-__all__ = ["require_divisible", "require_separable"]
+__all__ = ["batch_norms", "require_divisible", "require_separable"]
 
 
 def require_divisible(batch_size: int, count: int) -> None:
@@ -31,7 +33,7 @@ def require_separable(variant: Variant, batch_size: int, count: int) -> None:
             "`sharded`, that it takes the rows of `draws.shard` of all it draws; start one process"
         )
     own = batch_size // count
-    for name, module in variant.modules.items():
+    for module in variant.modules.values():
         group = getattr(module, "group", 0)
         if isinstance(group, int) and group and own % group:
             raise ConfigError(
@@ -39,9 +41,16 @@ def require_separable(variant: Variant, batch_size: int, count: int) -> None:
                 f"volumes each; give a train.batch_size that is a multiple of {group * count}, or "
                 "a smaller group"
             )
+    for path, layer in batch_norms(variant):
+        raise ConfigError(
+            f"{path}: {layer} takes its statistics from the volumes of one rank alone; use "
+            "instance, group or layer norm"
+        )
+
+
+def batch_norms(variant: Variant) -> Iterator[tuple[str, str]]:
+    """Path and class of every layer whose statistics are those of a batch."""
+    for name, module in variant.modules.items():
         for path, layer in module.named_modules():
             if isinstance(layer, _BatchNorm):
-                raise ConfigError(
-                    f"{name}.{path}: {type(layer).__name__} takes its statistics from the volumes "
-                    "of one rank alone; use instance, group or layer norm"
-                )
+                yield f"{name}.{path}", type(layer).__name__
