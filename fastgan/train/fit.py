@@ -226,7 +226,7 @@ def _settle(config: Config, ranks: Ranks) -> tuple[Config, torch.device]:
 def _require_divisible(variant: Variant, config: Config, ranks: Ranks) -> None:
     """Raise ConfigError unless ranks and micro-batches compute what one batch would."""
     require_separable(variant, config.train.batch_size, ranks.count)
-    Parts(variant, config.train.batch_size // ranks.count, config.train.micro_batch)
+    Parts(variant, config.train.batch_size, config.train.micro_batch, ranks.count)
 
 
 def _recorded(dataset: TrainingSet, run: RunFolder | None) -> dict[str, Any]:

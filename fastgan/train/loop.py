@@ -18,7 +18,6 @@ from fastgan.gans import Phase, Recipe, Variant
 from fastgan.ops.constants import constant
 from fastgan.random import Draws
 from fastgan.spans import span
-from fastgan.terminal import counted
 from fastgan.train import checkpoint
 from fastgan.train.batches import Batches, TrainingSet
 from fastgan.train.build import describe
@@ -29,7 +28,7 @@ from fastgan.train.ema import Ema
 from fastgan.train.made_with import facts_of, settings_of
 from fastgan.train.numerics import Watch, require_bounded
 from fastgan.train.optim import PhaseOptimiser, lr_factor
-from fastgan.train.parts import Parts, ran_out_of_memory, remember, remembered
+from fastgan.train.parts import Parts, ran_out_of_memory
 from fastgan.train.precision import phase_precision, step_precision
 from fastgan.train.progress import Progress
 from fastgan.train.ranks import Ranks
@@ -80,9 +79,8 @@ class Training:
         for module in variant.modules.values():
             module.to(device).train()
         self.ema = Ema({n: variant.modules[n] for n in variant.ema_of}, config.train.ema_decay)
-        own = config.train.batch_size // self.ranks.count
-        self.parts = Parts(variant, own, config.train.micro_batch)
-        self._asked_size, self._divided = self.parts.size, list[str]()
+        train, count = config.train, self.ranks.count
+        self.parts = Parts(variant, train.batch_size, train.micro_batch, count)
         self._optimisers: dict[str, tuple[tuple[str, ...], PhaseOptimiser]] = {}
         self._trainable = {
             name: [p for p in module.parameters() if p.requires_grad]
@@ -127,23 +125,12 @@ class Training:
         except (MemoryError, RuntimeError) as error:
             if not ran_out_of_memory(error):
                 raise
-            raise self._too_large(step + 1, error) from error
+            raise ResourceLimit(f"step {step + 1}: {self.parts.too_large(error)}") from error
         with span("ema"):
             self.ema.update(step)
         self.steps_done = step + 1
         if self.device.type == "cpu":
             self.watch.settle()
-
-    def _too_large(self, step: int, error: Exception) -> ResourceLimit:
-        size = self.parts.size
-        less = "train.recompute, model.fold or a smaller data.shape need less"
-        if self.ranks.count > 1 and size > 1:
-            less = f"a smaller train.micro_batch needs less; {less}"
-        told = [*str(error).splitlines(), type(error).__name__][0]
-        return ResourceLimit(
-            f"step {step}: out of device memory with {counted(size, 'volume')} at once ({less}) of "
-            f"train.batch_size {self.config.train.batch_size}: {told}"
-        )
 
     def _finite_batch(self, step: int, purpose: str) -> bool:
         return bool(torch.isfinite(self.batches.peek(step, purpose).volumes).all())
@@ -175,7 +162,9 @@ class Training:
         optimiser.clear()
         self.ranks.enter(self.steps_done + 1, phase.name)
         with span(phase.name):
-            loss, metrics = self._differentiated(phase, optimiser)
+            loss, metrics = self.parts.run(
+                phase, self._with_gradients, optimiser.clear, f"step {self.steps_done + 1}"
+            )
             gradients = optimiser.gradients()
             loss, metrics = self.ranks.mean(gradients, loss, metrics)
             with span("optimiser"):
@@ -185,39 +174,6 @@ class Training:
                     with torch.no_grad():
                         phase.after()
         return Update(phase, loss, skip, metrics)
-
-    def _differentiated(
-        self, phase: Phase, optimiser: PhaseOptimiser
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Loss and metrics of a phase, whose gradients are there then.
-
-        Where memory runs out it begins again with half as many volumes at once, and so do all
-        phases after it: nothing but gradients and notes of a pass has changed by then.
-        """
-        before = remembered(self.variant)
-        while True:
-            try:
-                return self.parts.run(phase, self._with_gradients)
-            except (MemoryError, RuntimeError) as error:
-                had = self.parts.size
-                if not (
-                    ran_out_of_memory(error) and self._may_begin_again() and self.parts.halve()
-                ):
-                    raise
-            # Here the error is gone, which held what the pass had kept.
-            optimiser.clear()
-            remember(self.variant, before)
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            self._divided.append(
-                f"step {self.steps_done + 1}, phase {phase.name}: out of memory with "
-                f"{counted(had, 'volume')} at once; from now on train.micro_batch {self.parts.size}"
-            )
-
-    def _may_begin_again(self) -> bool:
-        # Ranks would have to agree while some of them wait for gradients.
-        capturing = self.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-        return self.ranks.count == 1 and not capturing
 
     def _with_gradients(
         self, compute: Callable[[], tuple[Tensor, dict[str, Tensor]]], share: float
@@ -373,8 +329,8 @@ class Training:
             logged = step % train.log_every == 0 or step == 1 or last
             self.variant.measured = logged or step == first
             self.advance()
-            while self._divided:
-                progress.say(self._divided.pop(0))
+            while self.parts.told:
+                progress.say(self.parts.told.pop(0))
             progress.advance(step)
             if self.variant.measured:
                 self.watch.settle()
@@ -409,9 +365,7 @@ class Training:
         memory = peak_memory(self.device)
         skipped = {f"skipped/{phase}": n for phase, n in self.watch.skipped.items() if n}
         row = {"step": self.steps_done, **metrics, **skipped}
-        if self.parts.size != self._asked_size:
-            # What memory has made of it.
-            row["micro_batch"] = self.parts.size
+        row |= self.parts.found()
         if kept and self.ranks.first:
             self.run.append_metrics(row | {"volumes_per_second": rate, "memory": memory})
         shown = {k: v for k, v in metrics.items() if k.endswith(("/loss", "/gradient_norm"))}

@@ -15,6 +15,7 @@ from torch import Tensor
 from fastgan.errors import ConfigError
 from fastgan.gans import Phase, Variant
 from fastgan.random import Shard
+from fastgan.terminal import counted
 from fastgan.train.ranks.refusals import batch_norms
 
 __all__ = ["Parts", "ran_out_of_memory", "remember", "remembered"]
@@ -38,21 +39,27 @@ class Parts:
 
     Args:
         variant: whose phases are run.
-        batch: volumes of this process in a batch.
-        micro_batch: volumes of a part; None, or as many as `batch`: all of them at once.
+        batch_size: volumes of a batch.
+        micro_batch: volumes of a part; None, or as many as this process has: all of them at once.
+        ranks: processes that share a batch.
 
     Attributes:
         size: volumes of a part.
+        told: a line for each time that memory ran out, to be shown.
 
     Raises:
         ConfigError: parts of a batch that are not equal, would divide a group of
             `model.minibatch_stddev`, or that the variant knows nothing of.
     """
 
-    def __init__(self, variant: Variant, batch: int, micro_batch: int | None) -> None:
-        self._variant, self._batch = variant, batch
-        self.size = min(micro_batch or batch, batch)
-        if self.size == batch:
+    def __init__(
+        self, variant: Variant, batch_size: int, micro_batch: int | None, ranks: int = 1
+    ) -> None:
+        self._variant, self._batch_size, self._ranks = variant, batch_size, ranks
+        self._batch = batch_size // ranks
+        self.size = self._asked = min(micro_batch or self._batch, self._batch)
+        self.told: list[str] = []
+        if self.size == self._batch:
             return
         if (reason := self._obstacle()) is not None:
             raise ConfigError(f"train.micro_batch: {reason}; leave it out")
@@ -60,8 +67,8 @@ class Parts:
             group = _group(variant)
             whole = f" in whole groups of model.minibatch_stddev {group}" if group > 1 else ""
             raise ConfigError(
-                f"train.micro_batch: {self.size} does not divide the {batch} volumes of a process"
-                f"{whole}; give one of {', '.join(map(str, self._sizes()))}"
+                f"train.micro_batch: {self.size} does not divide the {self._batch} volumes of a "
+                f"process{whole}; give one of {', '.join(map(str, self._sizes()))}"
             )
 
     @property
@@ -77,20 +84,64 @@ class Parts:
         self.size = smaller[-1]
         return True
 
-    def run(self, phase: Phase, differentiate: Differentiate) -> Losses:
-        """Loss and metrics of a phase, after the backward pass of each of its parts.
+    def run(
+        self, phase: Phase, differentiate: Differentiate, clear: Callable[[], None], where: str
+    ) -> Losses:
+        """Loss and metrics of a phase, whose gradients are there then.
 
-        A metric that some parts cannot say (NaN) is the mean of the others'.
+        Where memory runs out it begins again with half as many volumes at once, and so do all
+        phases after it: nothing but gradients and notes of a pass has changed by then. A metric
+        that some parts cannot say (NaN) is the mean of the others'.
 
         Args:
-            phase: to run; again from its first part where memory ran out.
+            phase: to run.
             differentiate: (loss of a part, its share) -> the same detached; adds to the gradients.
+            clear: drops the gradients.
+            where: the step, for what is told.
         """
+        before = remembered(self._variant)
+        while True:
+            had = self.size
+            try:
+                return self._run(phase, differentiate, before)
+            except (MemoryError, RuntimeError) as error:
+                if not (ran_out_of_memory(error) and self._may_begin_again() and self.halve()):
+                    raise
+            # Here the error is gone, which held what the pass had kept.
+            clear()
+            remember(self._variant, before)
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+            self.told.append(
+                f"{where}, phase {phase.name}: out of memory with {counted(had, 'volume')} at once;"
+                f" from now on train.micro_batch {self.size}"
+            )
+
+    def too_large(self, error: BaseException) -> str:
+        """What to say where memory ran out in spite of all."""
+        less = "train.recompute, model.fold or a smaller data.shape need less"
+        if self._ranks > 1 and self.size > 1:
+            less = f"a smaller train.micro_batch needs less; {less}"
+        told = [*str(error).splitlines(), type(error).__name__][0]
+        return (
+            f"out of device memory with {counted(self.size, 'volume')} at once ({less}) of "
+            f"train.batch_size {self._batch_size}: {told}"
+        )
+
+    def found(self) -> dict[str, int]:
+        """What memory has made of the size that was asked for; nothing where it suffices."""
+        return {} if self.size == self._asked else {"micro_batch": self.size}
+
+    def _may_begin_again(self) -> bool:
+        # Ranks would have to agree while some of them wait for gradients.
+        capturing = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+        return self._ranks == 1 and not capturing
+
+    def _run(self, phase: Phase, differentiate: Differentiate, before: Sequence[Tensor]) -> Losses:
         if self.count == 1:
             return differentiate(phase.loss, 1.0)
         if phase.part_loss is None:
             raise ConfigError(f"train.micro_batch: phase {phase.name} has no `part_loss`")
-        before = remembered(self._variant)
         losses, found = [], []
         for index in range(self.count):
             # Every part looks through the same weights, those of spectral norm, too.

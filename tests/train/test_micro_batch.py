@@ -138,7 +138,7 @@ def test_a_step_goes_on_with_half_of_what_did_not_fit(name: str, kind: type[Exce
         short.advance()
         told.advance()
     assert short.parts.size == 1
-    assert [line.partition("; ")[2] for line in short._divided] == [
+    assert [line.partition("; ")[2] for line in short.parts.told] == [
         f"from now on train.micro_batch {size}" for size in (2, 1)
     ]
     assert [n for n in given if n > (1 if cyclic else 2)] == ([4, 2] if cyclic else [8, 4])
