@@ -22,6 +22,7 @@ from fastgan.gans.settings import AdversarialSettings
 from fastgan.gans.step_draws import StepDraws, UpdateDraws
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Recipe, Variant
 from fastgan.models import Generator
+from fastgan.nn import notes_of, restore_notes
 from fastgan.ops.tensor_float import tensor_float32
 from fastgan.random import WHOLE, Draws, Shard
 from fastgan.spans import span
@@ -193,9 +194,14 @@ class AdversarialGAN(Variant):
         # What couples samples does so within groups that divide a half, so both share one pass. The
         # penalty's mix stays apart: its input gradient would sweep over all three, which takes half
         # as long again.
-        both = self.augment(torch.cat([real, fake]), rng)
-        twice = None if labels is None else torch.cat([labels, labels])
-        scores = _score(critic, both, twice)
+        if self.recompute:
+            real, fake = self._augmented(real, fake, rng)
+            scores = self._scores_apart(real, fake, labels)
+        else:
+            both = self.augment(torch.cat([real, fake]), rng)
+            twice = None if labels is None else torch.cat([labels, labels])
+            scores = _score(critic, both, twice)
+            real, fake = both.chunk(2)
         on_real, on_fake = scores.chunk(2)
         if self.measured:
             metrics |= self.objective.metrics(on_real, on_fake)
@@ -203,7 +209,6 @@ class AdversarialGAN(Variant):
             metrics |= self._class_metrics(on_real, on_fake, labels)
         if not penalised:
             return self.objective.critic_loss_of_both(scores), metrics
-        real, fake = both.chunk(2)
         with span("penalty"):
             value, norms = self.penalty.evaluate(critic, real, fake, labels, share)
         if self.measured:
@@ -216,6 +221,7 @@ class AdversarialGAN(Variant):
         self, z: Tensor, labels: Tensor | None, *, rng: np.random.Generator | Moves
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the generator; arguments and returns as in `critic_loss`."""
+        # Nothing is computed again here: no pass waits while another one runs.
         fake = self.augment(self.modules["generator"](z, labels), rng)
         scores = _score(self.modules["critic"], fake, labels)
         metrics = {"score_fake": scores.detach().mean()} if self.measured else {}
@@ -284,6 +290,23 @@ class AdversarialGAN(Variant):
             watched=index == self.critic_steps - 1,
             fake=given.fake,
         )
+
+    def _scores_apart(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+        """[2 B] scores of both by passes of their own, of which half as much is made again."""
+        critic = self.modules["critic"]
+        given = [] if labels is None else [labels]
+        notes = notes_of(critic)
+        on_real = self.through("critic", real, *given)
+        restore_notes(critic, notes)
+        return torch.cat([on_real, self.through("critic", fake, *given)])
+
+    def _augmented(
+        self, real: Tensor, fake: Tensor, rng: np.random.Generator | Moves
+    ) -> tuple[Tensor, Tensor]:
+        if not self.augment.names:
+            return real, fake
+        real, fake = self.augment(torch.cat([real, fake]), rng).chunk(2)
+        return real, fake
 
     def _generated(self, z: Tensor, labels: Tensor | None) -> Tensor:
         with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol, cast
 
 import numpy as np
@@ -153,7 +154,7 @@ class CycleGAN(Variant):
             identity_A, identity_B (the latter with a weight alone); and the detached translations
             fake_a, fake_b.
         """
-        G_AB, G_BA = self.modules["G_AB"], self.modules["G_BA"]
+        G_AB, G_BA = partial(self.through, "G_AB"), partial(self.through, "G_BA")
         noise = _Noise(self.critic_noise, rng, shard)
         fake_b, fake_a = G_AB(a), G_BA(b)
         terms = {
@@ -209,8 +210,7 @@ class CycleGAN(Variant):
 
     def _score(self, critic: str, x: Tensor, noise: _Noise, batches: int = 1) -> Tensor:
         """The critic's scores of x [B, C, D, H, W], `batches` together, behind the noise."""
-        scores: Tensor = self.modules[critic](noise.added(x, batches))
-        return scores
+        return self.through(critic, noise.added(x, batches))
 
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
         """Source, translation and reconstruction in each line; of A first, then of B.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.gans.settings import AdamSettings
+from fastgan.nn import recomputed
 from fastgan.random import Draws, Shard
 
 __all__ = ["NextBatch", "Phase", "Pictures", "RealBatch", "Recipe", "Variant"]
@@ -113,6 +114,7 @@ class Variant(ABC):
         sharded: whether several processes can train it: all that it draws is drawn for whole
             batches, of which it takes the rows of `draws.shard`, and losses are means over volumes.
         divisible: whether every phase has a `part_loss`.
+        recompute: whether passes through networks keep their inputs alone, see `through`.
     """
 
     modules: dict[str, nn.Module]
@@ -121,6 +123,7 @@ class Variant(ABC):
     measured: bool = True
     sharded: bool = False
     divisible: bool = False
+    recompute: bool = False
 
     @abstractmethod
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
@@ -149,6 +152,15 @@ class Variant(ABC):
 
         Called without gradients, while the modules of `ema_of` hold their averages.
         """
+
+    def through(self, name: str, *inputs: Tensor | None) -> Tensor:
+        """What a module makes of its inputs; with `recompute` by `fastgan.nn.recomputed`.
+
+        The pass that a penalty differentiates is none of these: its gradient is a graph.
+        """
+        module = self.modules[name]
+        y: Tensor = recomputed(module, *inputs) if self.recompute else module(*inputs)
+        return y
 
     def to(self, device: torch.device | str) -> Variant:
         """Move every module."""

@@ -25,7 +25,7 @@ from fastgan.train.counters import counters_of
 from fastgan.train.device import repeatable, resolve
 from fastgan.train.loop import Training
 from fastgan.train.made_with import FINGERPRINT
-from fastgan.train.parts import Parts
+from fastgan.train.parts import Parts, require_repeatable
 from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
 from fastgan.train.ranks import Ranks, joined, require_divisible, require_separable
@@ -226,6 +226,7 @@ def _settle(config: Config, ranks: Ranks) -> tuple[Config, torch.device]:
 def _require_divisible(variant: Variant, config: Config, ranks: Ranks) -> None:
     """Raise ConfigError unless ranks and micro-batches compute what one batch would."""
     require_separable(variant, config.train.batch_size, ranks.count)
+    require_repeatable(variant, recompute=config.train.recompute)
     Parts(variant, config.train.batch_size, config.train.micro_batch, ranks.count)
 
 

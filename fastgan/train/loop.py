@@ -80,6 +80,7 @@ class Training:
             module.to(device).train()
         self.ema = Ema({n: variant.modules[n] for n in variant.ema_of}, config.train.ema_decay)
         train, count = config.train, self.ranks.count
+        variant.recompute = train.recompute
         self.parts = Parts(variant, train.batch_size, train.micro_batch, count)
         self._optimisers: dict[str, tuple[tuple[str, ...], PhaseOptimiser]] = {}
         self._trainable = {

@@ -41,6 +41,7 @@ FREE_KEYS = frozenset(
         "train.non_finite",
         "train.cuda_graph",
         "train.micro_batch",
+        "train.recompute",
     }
 )
 PLACES = frozenset({"data.source", "data.source_b"})

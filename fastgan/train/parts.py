@@ -10,18 +10,21 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from fastgan.errors import ConfigError
 from fastgan.gans import Phase, Variant
+from fastgan.nn import notes_of, restore_notes
 from fastgan.random import Shard
 from fastgan.terminal import counted
 from fastgan.train.ranks.refusals import batch_norms
 
-__all__ = ["Parts", "ran_out_of_memory", "remember", "remembered"]
+__all__ = ["Parts", "ran_out_of_memory", "require_repeatable"]
 
 Losses = tuple[Tensor, dict[str, Tensor]]
 Differentiate = Callable[[Callable[[], Losses], float], Losses]
+Notes = Sequence[Sequence[Tensor]]
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "cannot allocate memory")
 """What allocators of the CPU say in a RuntimeError."""
 
@@ -32,6 +35,17 @@ def ran_out_of_memory(error: BaseException) -> bool:
         return True
     told = str(error).lower()
     return isinstance(error, RuntimeError) and any(words in told for words in OUT_OF_MEMORY)
+
+
+def require_repeatable(variant: Variant, *, recompute: bool) -> None:
+    """Raise ConfigError where a pass that is computed again would be another one."""
+    for name, module in variant.modules.items():
+        for path, layer in module.named_modules():
+            if recompute and isinstance(layer, _DropoutNd):
+                raise ConfigError(
+                    f"train.recompute: {name}.{path}: {type(layer).__name__} draws anew in each "
+                    "pass; leave one of the two out"
+                )
 
 
 class Parts:
@@ -99,7 +113,7 @@ class Parts:
             clear: drops the gradients.
             where: the step, for what is told.
         """
-        before = remembered(self._variant)
+        before = [notes_of(network) for network in _networks(self._variant)]
         while True:
             had = self.size
             try:
@@ -109,7 +123,7 @@ class Parts:
                     raise
             # Here the error is gone, which held what the pass had kept.
             clear()
-            remember(self._variant, before)
+            self._restore(before)
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
             self.told.append(
@@ -137,7 +151,7 @@ class Parts:
         capturing = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
         return self._ranks == 1 and not capturing
 
-    def _run(self, phase: Phase, differentiate: Differentiate, before: Sequence[Tensor]) -> Losses:
+    def _run(self, phase: Phase, differentiate: Differentiate, before: Notes) -> Losses:
         if self.count == 1:
             return differentiate(phase.loss, 1.0)
         if phase.part_loss is None:
@@ -145,13 +159,17 @@ class Parts:
         losses, found = [], []
         for index in range(self.count):
             # Every part looks through the same weights, those of spectral norm, too.
-            remember(self._variant, before)
+            self._restore(before)
             compute = partial(phase.part_loss, Shard(index, self.count))
             loss, metrics = differentiate(compute, 1.0 / self.count)
             losses.append(loss)
             found.append(metrics)
         means = {name: torch.stack([one[name] for one in found]).nanmean() for name in found[0]}
         return torch.stack(losses).mean(), means
+
+    def _restore(self, notes: Notes) -> None:
+        for network, own in zip(_networks(self._variant), notes, strict=True):
+            restore_notes(network, own)
 
     def _sizes(self) -> list[int]:
         """What a part may be, smallest first."""
@@ -167,22 +185,9 @@ class Parts:
         return None
 
 
-def remembered(variant: Variant) -> list[Tensor]:
-    """Copies of what the networks note in a pass, such as the vectors of spectral norm."""
-    return [buffer.clone() for buffer in _notes(variant)]
-
-
-def remember(variant: Variant, before: Sequence[Tensor]) -> None:
-    """Let the networks have the notes that they had."""
-    with torch.no_grad():
-        for buffer, copy in zip(_notes(variant), before, strict=True):
-            buffer.copy_(copy)
-
-
-def _notes(variant: Variant) -> list[Tensor]:
-    """Buffers of networks; a module without parameters, such as a pool, is none."""
-    networks = [m for m in variant.modules.values() if next(m.parameters(), None) is not None]
-    return [buffer for network in networks for buffer in network.buffers()]
+def _networks(variant: Variant) -> list[nn.Module]:
+    """The modules that have parameters; a pool is none, and changes once a phase."""
+    return [m for m in variant.modules.values() if next(m.parameters(), None) is not None]
 
 
 def _group(variant: Variant) -> int:

@@ -16,7 +16,7 @@ from fastgan.errors import ConfigError, ResourceLimit
 from fastgan.random import WHOLE, Shard
 from fastgan.train import fit
 from fastgan.train.loop import Training
-from fastgan.train.parts import Parts, ran_out_of_memory
+from fastgan.train.parts import Parts, ran_out_of_memory, require_repeatable
 from fastgan.train.progress import Progress
 from fastgan.train.ranks import joined
 from tests.train.test_ranks import AMPLIFIED, BOUND, CASES, GAMES, apart
@@ -39,12 +39,24 @@ def test_gradients_are_those_of_the_batch(name: str, classes: Any, dtype: Any, s
     compare(found, steps_of(GAMES[name], **case), bound)
 
 
+@pytest.mark.parametrize(("name", "classes", "dtype"), CASES, ids=str)
+def test_passes_that_are_made_again_give_the_same_gradients(
+    name: str, classes: Any, dtype: Any
+) -> None:
+    case: dict[str, Any] = {"classes": classes, "dtype": dtype}
+    found = steps_of(GAMES[name], **case, recompute=True, micro_batch=4)
+    bound = AMPLIFIED.get((name, dtype), BOUND[dtype])
+    compare(found, steps_of(GAMES[name], **case), bound)
+
+
 def test_three_steps_of_one_volume_at_once() -> None:
     """Updates, weights of spectral norm and the pools go on as those of a whole batch do."""
     for name in ("wgan-gp", "hinge-spectral", "non-saturating-r1-lazy", "cyclegan"):
         case: dict[str, Any] = {"dtype": torch.float64, "steps": 3, "batch": 4}
         found = steps_of(GAMES[name], **case, micro_batch=1)
         # After updates by Adam rounding errors are larger than after one backward pass.
+        compare(found, steps_of(GAMES[name], **case), 1e-9)
+        found = steps_of(GAMES[name], **case, recompute=True)
         compare(found, steps_of(GAMES[name], **case), 1e-9)
 
 
@@ -246,6 +258,14 @@ def test_networks_and_variants_that_see_the_whole_batch_are_refused(tiny: Any) -
     for one in (variant, tiny.TinyVariant()):
         assert Parts(one, 4, None).count == Parts(one, 4, 16).count == 1
         assert not Parts(one, 4, None).halve()
+
+
+def test_networks_that_draw_are_not_computed_again() -> None:
+    variant = game(GAMES["minimax"])
+    variant.modules["critic"].add_module("drop", nn.Dropout3d())
+    require_repeatable(variant, recompute=False)
+    with pytest.raises(ConfigError, match=r"train.recompute: critic.drop: Dropout3d draws"):
+        require_repeatable(variant, recompute=True)
 
 
 def test_a_run_is_refused_before_its_first_step_and_resumed_with_other_parts(
