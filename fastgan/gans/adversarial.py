@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import cast
@@ -17,7 +18,7 @@ from fastgan.gans.collapse import collapse_metrics
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.penalties import Penalty
-from fastgan.gans.real_and_fake import VOXELS_AT_ONCE, RealAndFake, generates_ahead
+from fastgan.gans.real_and_fake import VOXELS_AT_ONCE, RealAndFake, generates_ahead, pieces
 from fastgan.gans.settings import AdversarialSettings
 from fastgan.gans.step_draws import StepDraws, UpdateDraws
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Recipe, Variant
@@ -260,8 +261,12 @@ class AdversarialGAN(Variant):
         there = None if chosen is None else chosen.to(device)
         # A volume is a function of weights and seed, on whatever device and as the run was trained.
         with torch.no_grad(), tensor_float32(False):
-            volumes: Tensor = generator(z.to(device), there)
-        return volumes.clamp(-1.0, 1.0)
+            sizes = pieces(count, math.prod(getattr(generator, "shape", ())))
+            latents = z.to(device).split(sizes)
+            chosen_of = [None] * len(sizes) if there is None else there.split(sizes)
+            pairs = zip(latents, chosen_of, strict=True)
+            made: list[Tensor] = [generator(*pair).clamp(-1.0, 1.0) for pair in pairs]
+        return made[0] if len(made) == 1 else torch.cat(made)
 
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
         """Volumes of fixed latents; with classes a line for each, up to four classes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Protocol, cast
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from fastgan.errors import ConfigError
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.pool import Pool
+from fastgan.gans.real_and_fake import pieces
 from fastgan.gans.settings import CycleSettings
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
 from fastgan.measures.patch_distance import patch_distance
@@ -227,7 +229,7 @@ class CycleGAN(Variant):
             ("BA", "AB", batch.volumes_b),
         ):
             source = volumes.to(self.device)
-            made = self.modules[f"G_{there}"](source)
+            made = _in_pieces(self.modules[f"G_{there}"], source)
             again = self.modules[f"G_{back}"](made[:SHOWN])
             lines.append(torch.stack([source[:SHOWN], made[:SHOWN], again], dim=1))
             found = structure_metrics(source, made, same_contrast=self.same_contrast)
@@ -259,12 +261,21 @@ class CycleGAN(Variant):
         ):
             translator = self.modules[f"G_{direction}"]
             # On the host: a device that trains has no room to spare.
-            made = [translator(getattr(b, sources).to(self.device)).cpu() for b in batches]
+            made = [
+                _in_pieces(translator, getattr(b, sources).to(self.device)).cpu() for b in batches
+            ]
             real = [getattr(b, targets).cpu() for b in batches]
             found[f"patch_distance_{direction}"] = patch_distance(
                 torch.cat(made), torch.cat(real), size=PATCH, scales=1 + (extent >= 2 * PATCH)
             ).to(self.device, torch.float32)
         return found
+
+
+def _in_pieces(network: nn.Module, x: Tensor) -> Tensor:
+    """What a network makes of x [B, C, D, H, W], a few at a time where they are large."""
+    sizes = pieces(len(x), math.prod(x.shape[2:]))
+    made: list[Tensor] = [network(piece) for piece in x.split(sizes)]
+    return made[0] if len(made) == 1 else torch.cat(made)
 
 
 class _Noise:

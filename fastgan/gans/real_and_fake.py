@@ -18,10 +18,20 @@ from fastgan.gans.step_draws import StepDraws, UpdateDraws
 from fastgan.gans.variant import RealBatch
 from fastgan.random import Shard
 
-__all__ = ["VOXELS_AT_ONCE", "CriticInput", "RealAndFake", "generates_ahead"]
+__all__ = ["VOXELS_AT_ONCE", "CriticInput", "RealAndFake", "generates_ahead", "pieces"]
 
 VOXELS_AT_ONCE = 2**22
 """Generated in one pass at most, but for an update's own: 16 channels of them are 256 MB."""
+
+
+def pieces(volumes: int, voxels: int, at_once: int = VOXELS_AT_ONCE) -> list[int]:
+    """How many volumes go through a network without gradients at a time, in order.
+
+    >>> pieces(8, 128**3)
+    [2, 2, 2, 2]
+    """
+    most = max(at_once // max(voxels, 1), 1)
+    return [min(most, volumes - start) for start in range(0, volumes, most)] or [0]
 
 
 def generates_ahead(device: torch.device) -> bool:

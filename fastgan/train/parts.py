@@ -20,7 +20,7 @@ from fastgan.random import Shard
 from fastgan.terminal import counted
 from fastgan.train.ranks.refusals import batch_norms
 
-__all__ = ["Parts", "ran_out_of_memory", "require_repeatable"]
+__all__ = ["Parts", "part_sizes", "ran_out_of_memory", "require_repeatable"]
 
 Losses = tuple[Tensor, dict[str, Tensor]]
 Differentiate = Callable[[Callable[[], Losses], float], Losses]
@@ -35,6 +35,16 @@ def ran_out_of_memory(error: BaseException) -> bool:
         return True
     told = str(error).lower()
     return isinstance(error, RuntimeError) and any(words in told for words in OUT_OF_MEMORY)
+
+
+def part_sizes(batch: int, group: int = 1) -> list[int]:
+    """What a part of a batch may be, smallest first; `group` neighbours stay together.
+
+    >>> part_sizes(12, 2)
+    [2, 4, 6, 12]
+    """
+    group = max(group, 1)
+    return [size for size in range(group, batch + 1, group) if batch % size == 0]
 
 
 def require_repeatable(variant: Variant, *, recompute: bool) -> None:
@@ -172,9 +182,7 @@ class Parts:
             restore_notes(network, own)
 
     def _sizes(self) -> list[int]:
-        """What a part may be, smallest first."""
-        group = _group(self._variant)
-        return [n for n in range(group, self._batch + 1, group) if self._batch % n == 0]
+        return part_sizes(self._batch, _group(self._variant))
 
     def _obstacle(self) -> str | None:
         if not getattr(self._variant, "divisible", False):
