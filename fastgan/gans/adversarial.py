@@ -261,9 +261,11 @@ class AdversarialGAN(Variant):
         there = None if chosen is None else chosen.to(device)
         # A volume is a function of weights and seed, on whatever device and as the run was trained.
         with torch.no_grad(), tensor_float32(False):
-            sizes = pieces(count, math.prod(getattr(generator, "shape", ())))
-            latents = z.to(device).split(sizes)
-            chosen_of = [None] * len(sizes) if there is None else there.split(sizes)
+            sizes = pieces(count, math.prod(getattr(generator, "shape", ())), self.at_once)
+            latents = torch.split_with_sizes(z.to(device), sizes)
+            chosen_of = (
+                [None] * len(sizes) if there is None else torch.split_with_sizes(there, sizes)
+            )
             pairs = zip(latents, chosen_of, strict=True)
             made: list[Tensor] = [generator(*pair).clamp(-1.0, 1.0) for pair in pairs]
         return made[0] if len(made) == 1 else torch.cat(made)

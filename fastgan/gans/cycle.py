@@ -229,7 +229,7 @@ class CycleGAN(Variant):
             ("BA", "AB", batch.volumes_b),
         ):
             source = volumes.to(self.device)
-            made = _in_pieces(self.modules[f"G_{there}"], source)
+            made = self._in_pieces(self.modules[f"G_{there}"], source)
             again = self.modules[f"G_{back}"](made[:SHOWN])
             lines.append(torch.stack([source[:SHOWN], made[:SHOWN], again], dim=1))
             found = structure_metrics(source, made, same_contrast=self.same_contrast)
@@ -245,6 +245,12 @@ class CycleGAN(Variant):
             lines=("A to B",) * len(lines[0]) + ("B to A",) * len(lines[1]),
             metrics=metrics,
         )
+
+    def _in_pieces(self, network: nn.Module, x: Tensor) -> Tensor:
+        """What a network makes of x [B, C, D, H, W], a few at a time where they are large."""
+        sizes = pieces(len(x), math.prod(x.shape[2:]), self.at_once)
+        made: list[Tensor] = [network(piece) for piece in torch.split_with_sizes(x, sizes)]
+        return made[0] if len(made) == 1 else torch.cat(made)
 
     def _patch_distances(self, batch: UnpairedBatch, next_batch: NextBatch) -> dict[str, Tensor]:
         """patch_distance_AB and _BA of this batch and as many more as are needed."""
@@ -262,20 +268,14 @@ class CycleGAN(Variant):
             translator = self.modules[f"G_{direction}"]
             # On the host: a device that trains has no room to spare.
             made = [
-                _in_pieces(translator, getattr(b, sources).to(self.device)).cpu() for b in batches
+                self._in_pieces(translator, getattr(b, sources).to(self.device)).cpu()
+                for b in batches
             ]
             real = [getattr(b, targets).cpu() for b in batches]
             found[f"patch_distance_{direction}"] = patch_distance(
                 torch.cat(made), torch.cat(real), size=PATCH, scales=1 + (extent >= 2 * PATCH)
             ).to(self.device, torch.float32)
         return found
-
-
-def _in_pieces(network: nn.Module, x: Tensor) -> Tensor:
-    """What a network makes of x [B, C, D, H, W], a few at a time where they are large."""
-    sizes = pieces(len(x), math.prod(x.shape[2:]))
-    made: list[Tensor] = [network(piece) for piece in x.split(sizes)]
-    return made[0] if len(made) == 1 else torch.cat(made)
 
 
 class _Noise:

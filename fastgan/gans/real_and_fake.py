@@ -24,13 +24,18 @@ VOXELS_AT_ONCE = 2**22
 """Generated in one pass at most, but for an update's own: 16 channels of them are 256 MB."""
 
 
-def pieces(volumes: int, voxels: int, at_once: int = VOXELS_AT_ONCE) -> list[int]:
+def pieces(volumes: int, voxels: int, most: int | None = None) -> list[int]:
     """How many volumes go through a network without gradients at a time, in order.
+
+    Args:
+        volumes: of all pieces.
+        voxels: of a volume.
+        most: volumes of a piece; None: as VOXELS_AT_ONCE has it.
 
     >>> pieces(8, 128**3)
     [2, 2, 2, 2]
     """
-    most = max(at_once // max(voxels, 1), 1)
+    most = most or max(VOXELS_AT_ONCE // max(voxels, 1), 1)
     return [min(most, volumes - start) for start in range(0, volumes, most)] or [0]
 
 

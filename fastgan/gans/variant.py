@@ -114,6 +114,7 @@ class Variant(ABC):
         sharded: whether several processes can train it: all that it draws is drawn for whole
             batches, of which it takes the rows of `draws.shard`, and losses are means over volumes.
         divisible: whether every phase has a `part_loss`.
+        at_once: volumes that pictures take at a time, at most; the loop gives it those of a phase.
         recompute: whether passes through networks keep their inputs alone, see `through`.
     """
 
@@ -123,6 +124,7 @@ class Variant(ABC):
     measured: bool = True
     sharded: bool = False
     divisible: bool = False
+    at_once: int | None = None
     recompute: bool = False
 
     @abstractmethod

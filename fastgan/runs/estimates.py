@@ -10,7 +10,7 @@ from fastgan.config import Config
 from fastgan.errors import ResourceLimit
 from fastgan.runs.probe import Measurement
 
-__all__ = ["Estimate", "Estimates", "Measure", "along_line", "shown"]
+__all__ = ["Estimate", "Estimates", "Measure", "along_line", "bytes_of_volume", "shown"]
 
 Measure = Callable[[Config], Measurement]
 
@@ -65,7 +65,7 @@ class Estimates:
         # Parts of a batch come one after the other, and hold memory one at a time.
         batch = config.train.batch_size
         part = min(config.train.micro_batch or batch, batch)
-        whole = (batch - part) * _bytes_of_volume(config)
+        whole = (batch - part) * bytes_of_volume(config)
 
         def line(values: Sequence[float]) -> float:
             return along_line(batches, values, part)
@@ -131,7 +131,7 @@ class Estimates:
                 return
 
 
-def _bytes_of_volume(config: Config) -> int:
+def bytes_of_volume(config: Config) -> int:
     """Of a volume that waits for its part of the batch; of two domains with their translations."""
     return 4 * math.prod(config.data.shape) * (4 if config.translates else 1)
 

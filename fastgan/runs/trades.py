@@ -13,7 +13,7 @@ from fastgan.models.ladder import build_ladder, folded_shape
 from fastgan.runs.stand_in import is_whole
 from fastgan.train.parts import part_sizes
 
-__all__ = ["LEAST_STEPS", "Trade", "given_up", "trades_for"]
+__all__ = ["LEAST_STEPS", "Trade", "buildable", "given_up", "trades_for"]
 
 LEAST_STEPS = 1000
 """Below this no network here has been seen to learn anything."""
@@ -95,7 +95,7 @@ def given_up(wish: Config, plan: Config) -> list[str]:
     if wish.train.micro_batch != plan.train.micro_batch:
         before, after = (c.train.micro_batch or c.train.batch_size for c in (wish, plan))
         said.append(
-            f"train.micro_batch {before} -> {after}: the same updates to rounding, by {after} volumes "
+            f"train.micro_batch {before} -> {after}: the same updates to rounding, {after} volumes "
             "at a time"
         )
     if wish.train.recompute != plan.train.recompute:
@@ -128,7 +128,7 @@ def _fold(config: Config) -> bool:
     if config.model.fold != (1, 1, 1) or any(n % 2 for n in config.data.shape):
         return False
     config.model.fold = (2, 2, 2)
-    return _buildable(config)
+    return buildable(config)
 
 
 def _critic_steps(most: int) -> Change:
@@ -183,7 +183,7 @@ def _smaller(config: Config) -> bool:
     for multiple in (8, 16):
         d, h, w = (_shrunk(n, multiple) for n in old)
         config.data.shape = (d, h, w)
-        if config.data.shape != old and _buildable(config):
+        if config.data.shape != old and buildable(config):
             _coarser_or_patch(config.data, old)
             return True
     return False
@@ -205,7 +205,7 @@ def _shrunk(size: int, multiple: int) -> int:
     return max(smaller, SMALLEST_AXIS)
 
 
-def _buildable(config: Config) -> bool:
+def buildable(config: Config) -> bool:
     """Whether the stages bring this shape down to a small grid, or translators can halve it."""
     model = config.model
     try:

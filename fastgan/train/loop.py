@@ -292,6 +292,7 @@ class Training:
 
         What it measured on them is logged under `pictures/`, and its alarms are told.
         """
+        self.variant.at_once = self.parts.size
         with span("samples"), self.ema.applied(), torch.no_grad():
             shown = self.variant.pictures(lambda purpose: self.batches.peek(0, purpose), self.draws)
         path = write_samples(self.run.path, self.steps_done, shown, self.run.data())

@@ -134,7 +134,7 @@ class Parts:
             # Here the error is gone, which held what the pass had kept.
             clear()
             self._restore(before)
-            if torch.cuda.is_initialized():
+            if _on_gpu():
                 torch.cuda.empty_cache()
             self.told.append(
                 f"{where}, phase {phase.name}: out of memory with {counted(had, 'volume')} at once;"
@@ -158,7 +158,7 @@ class Parts:
 
     def _may_begin_again(self) -> bool:
         # Ranks would have to agree while some of them wait for gradients.
-        capturing = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+        capturing = _on_gpu() and torch.cuda.is_current_stream_capturing()
         return self._ranks == 1 and not capturing
 
     def _run(self, phase: Phase, differentiate: Differentiate, before: Notes) -> Losses:
@@ -196,6 +196,10 @@ class Parts:
 def _networks(variant: Variant) -> list[nn.Module]:
     """The modules that have parameters; a pool is none, and changes once a phase."""
     return [m for m in variant.modules.values() if next(m.parameters(), None) is not None]
+
+
+def _on_gpu() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def _group(variant: Variant) -> int:
