@@ -188,7 +188,7 @@ class TrainConfig(Section):
     of its whole batch, which is the default. It has to divide that batch."""
     recompute: bool = False
     """Passes through networks keep their inputs alone and are computed again in the backward pass:
-    less memory, up to a third more time. The penalty's own pass keeps what it needs."""
+    less memory, more time. The penalty's own pass keeps what it needs."""
     lr_generator: float | None = _by_variant("lr_generator", gt=0.0)
     lr_critic: float | None = _by_variant("lr_critic", gt=0.0)
     betas: tuple[Decay, Decay] | None = _by_variant("betas")
