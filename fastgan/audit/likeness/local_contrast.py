@@ -13,7 +13,15 @@ import torch.nn.functional as F
 from fastgan.arrays import Floats, Integers
 from fastgan.audit.likeness.moves import MIRRORS
 
-__all__ = ["SIDE", "ContrastSpace", "local_contrast", "pooled", "rotation", "turned"]
+__all__ = [
+    "SIDE",
+    "ContrastSpace",
+    "even_and_odd",
+    "local_contrast",
+    "pooled",
+    "rotation",
+    "turned",
+]
 
 # Voxels along an axis, at most, of a map, and of the rows that are compared.
 _FINE, SIDE = 16, 12
@@ -80,9 +88,15 @@ def rotation(degrees: Floats) -> Floats:
 
 def _averaged(x: torch.Tensor, most: int) -> torch.Tensor:
     """[N, 1, d, h, w] of at most so many voxels along an axis."""
-    depth, height, width = (min(n, most) for n in x.shape[2:])
-    shape = depth, height, width
-    return x if shape == tuple(x.shape[2:]) else F.adaptive_avg_pool3d(x, shape)
+    for axis, n in enumerate(x.shape[2:], 2):
+        if n > most:
+            x = _along(x, axis, F.adaptive_avg_pool1d(torch.eye(n), most).T)
+    return x
+
+
+def _along(x: torch.Tensor, axis: int, matrix: torch.Tensor) -> torch.Tensor:
+    """Times [m, n] along an axis of n: on volumes so small faster than pools and convolutions."""
+    return torch.movedim(torch.tensordot(x, matrix, dims=([axis], [1])), -1, axis)
 
 
 def smoothed(x: torch.Tensor, deviation: float) -> torch.Tensor:
@@ -93,10 +107,9 @@ def smoothed(x: torch.Tensor, deviation: float) -> torch.Tensor:
     weight = weight / weight.sum()
     for axis in range(2, 5):
         n = x.shape[axis]
-        # One matrix an axis: faster than a convolution on volumes so small.
         place = torch.clamp(torch.arange(n)[:, None] + at.long(), 0, n - 1)
         matrix = torch.zeros(n, n).scatter_add_(1, place, weight.expand(n, -1))
-        x = torch.movedim(torch.tensordot(x, matrix, dims=([axis], [1])), -1, axis)
+        x = _along(x, axis, matrix)
     return x
 
 
@@ -173,12 +186,15 @@ class ContrastSpace:
 
 def _parities(shape: tuple[int, ...]) -> list[torch.Tensor]:
     """Orthonormal bases [f, F] of rows that are even or odd along each axis, all F together."""
-    axes = []
-    for n in shape:
-        one = torch.eye(n)
-        even, odd = (one + one.flip(1))[: n - n // 2], (one - one.flip(1))[: n // 2]
-        axes.append([part / part.norm(dim=1, keepdim=True) for part in (even, odd) if len(part)])
+    axes = [[part for part in even_and_odd(n) if len(part)] for n in shape]
     return [torch.kron(torch.kron(a, b), c) for a, b, c in itertools.product(*axes)]
+
+
+def even_and_odd(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Orthonormal bases [ceil(n / 2), n] and [n // 2, n]: what mirroring leaves, and turns over."""
+    one = torch.eye(n)
+    even, odd = (one + one.flip(1))[: n - n // 2], (one - one.flip(1))[: n // 2]
+    return even / even.norm(dim=1, keepdim=True), odd / odd.norm(dim=1, keepdim=True)
 
 
 def _mirror_images(shape: tuple[int, ...]) -> torch.Tensor:
