@@ -143,12 +143,15 @@ class Parts:
 
     def too_large(self, error: BaseException) -> str:
         """What to say where memory ran out in spite of all."""
-        less = "train.recompute, model.fold or a smaller data.shape need less"
+        less = ["model.fold", "a smaller data.shape"]
+        if not getattr(self._variant, "recompute", False):
+            less.insert(0, "train.recompute")
         if self._ranks > 1 and self.size > 1:
-            less = f"a smaller train.micro_batch needs less; {less}"
+            less.insert(0, "a smaller train.micro_batch")
         told = [*str(error).splitlines(), type(error).__name__][0]
         return (
-            f"out of device memory with {counted(self.size, 'volume')} at once ({less}) of "
+            f"out of device memory with {counted(self.size, 'volume')} at once (less is needed with "
+            f"{', '.join(less[:-1])} or {less[-1]}) of "
             f"train.batch_size {self._batch_size}: {told}"
         )
 

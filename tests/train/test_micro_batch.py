@@ -228,7 +228,7 @@ def test_ranks_end_where_one_of_them_is_out_of_memory(tmp_path: Path) -> None:
 
     first, second = together(2, work, tmp_path)
     assert first.code == second.code == ResourceLimit.exit_code
-    assert "a smaller train.micro_batch needs less" in second.stderr
+    assert "less is needed with a smaller train.micro_batch, train.recompute" in second.stderr
 
 
 # What cannot be divided, and runs.
