@@ -163,7 +163,8 @@ def line_of(
     progress: Callable[[str], None] = lambda text: None,
 ) -> Line:
     """The line through trials of two shapes, the larger one also with twice as many volumes."""
-    group = max(config.model.minibatch_stddev, 1)
+    # Not one volume: for that PyTorch's convolutions on a CPU take another, larger path.
+    group = 2 * max(config.model.minibatch_stddev, 1)
     small, large = shapes
     peaks = []
     for shape, volumes in ((small, group), (large, group), (large, 2 * group)):

@@ -150,8 +150,8 @@ class Parts:
             less.insert(0, "a smaller train.micro_batch")
         told = [*str(error).splitlines(), type(error).__name__][0]
         return (
-            f"out of device memory with {counted(self.size, 'volume')} at once (less is needed with "
-            f"{', '.join(less[:-1])} or {less[-1]}) of "
+            f"out of device memory with {counted(self.size, 'volume')} at once (less is needed "
+            f"with {', '.join(less[:-1])} or {less[-1]}) of "
             f"train.batch_size {self._batch_size}: {told}"
         )
 

@@ -47,7 +47,7 @@ def test_three_small_trials_give_the_line() -> None:
     assert (line.per_voxel, line.per_voxel_each) == pytest.approx((GRID, EACH), rel=1e-4)
     assert line.peak(10**6, 3) == pytest.approx(PROCESS + 1e6 * (GRID + 3 * EACH), rel=1e-4)
     tried = [(c.data.shape[0], c.train.batch_size, c.train.device) for c in asked]
-    assert tried == [(64, 1, "cpu"), (96, 1, "cpu"), (96, 2, "cpu")]
+    assert tried == [(64, 2, "cpu"), (96, 2, "cpu"), (96, 4, "cpu")]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_groups_stay_whole() -> None:
     config.model.minibatch_stddev = 4
     found = predict_elsewhere(config, 80 * GB, measured_by=exact)
     assert {o.micro_batch for o in found.options} == {16, 8, 4}
-    assert [c.train.batch_size for c in asked[:3]] == [4, 4, 8]
+    assert [c.train.batch_size for c in asked[:3]] == [8, 8, 16]
 
 
 def test_where_nothing_fits_the_least_is_named() -> None:

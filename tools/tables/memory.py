@@ -11,13 +11,13 @@ __all__ = ["RENDERERS"]
 
 
 def saved(files: list[Any]) -> list[str]:
-    """Peaks of a batch at once, computed again, and by one volume at a time."""
+    """Peaks of a batch at once, computed again, and by two volumes at a time."""
     cells: dict[tuple[str, int, int], dict[tuple[bool, bool], int]] = {}
     for row in files[0]["saved"]:
         way = "micro_batch" in row, row.get("recompute", False)
         cells.setdefault((row["game"], row["shape"], row["batch"]), {})[way] = row["bytes"]
     ways = ((False, False), (False, True), (True, False), (True, True))
-    header = ("networks", "as it is", "`recompute`", "`micro_batch: 1`", "both")
+    header = ("networks", "as it is", "`recompute`", "`micro_batch: 2`", "both")
     rows = [
         (f"{game}, {size}^3, batch {batch}", *(_gb(found[way]) for way in ways))
         for (game, size, batch), found in cells.items()
