@@ -1,6 +1,6 @@
 """What training large volumes holds, measured here, and what a GPU that is not here would hold.
 
-    python bench/studies/plan_memory.py [--only KINDS]
+    python -m bench.studies.plan_memory [--only KINDS]
 
 Peaks are those of `fastgan plan`: resident memory of a child that trains one step, draws a picture
 and generates, by `fastgan.runs.probe`. Three kinds of rows:
