@@ -59,7 +59,7 @@ def test_the_set_of_three_processes_is_that_of_one(run: Path, tmp_path: Path) ->
     assert written == contents(tmp_path / "one")
     assert len(json.loads(written["passport.json"])["volumes"]) == 5
     assert {found.standing for found in verify(tmp_path / "three", public_key(run)).checked} == {
-        "ours"
+        "intact"
     }
 
 

@@ -16,7 +16,6 @@ from fastgan.arrays import Floats, Integers
 from fastgan.audit.likeness.copy_search import NEIGHBOURS, Found
 from fastgan.audit.likeness.local_contrast import (
     ContrastSpace,
-    even_and_odd,
     local_contrast,
     pooled,
     rotation,
@@ -190,10 +189,12 @@ class _Products:
     """
 
     box: _Box
-    mirrors: list[int]
-    """Of `MIRRORS`, those that keep the box."""
-    linear: list[torch.Tensor]
-    """[f, M + k + 1] targets, directions and the mean, with what is done to q; by parity."""
+    whole: bool
+    """Whether the box is all there is."""
+    mirrors: torch.Tensor
+    """[I] of `MIRRORS`, those that keep the box."""
+    linear: torch.Tensor
+    """[8, f, M + k + 1] targets, directions and the mean, with what is done to q; by parity."""
     square: torch.Tensor
     """[d, h, w] weights of the square of q."""
     offset: torch.Tensor
@@ -216,11 +217,13 @@ class _Products:
         centre = space.mean * scale
         seen = space.shrunk(targets)
         linear = torch.cat([seen * scale, space.directions * scale, (centre * scale)[None]])
-        half = box.stop - box.start < space.shape[box.axis]
+        whole = box.stop - box.start == space.shape[box.axis]
+        kept = [i for i, mirror in enumerate(MIRRORS) if whole or not mirror[box.axis]]
         return _Products(
             box,
-            [i for i, mirror in enumerate(MIRRORS) if not (half and mirror[box.axis])],
-            [part.T.contiguous() for part in _by_parity(box.cut(linear.view(-1, *space.shape)))],
+            whole,
+            torch.tensor(kept),
+            _halved(box.cut(linear.view(-1, *space.shape))).transpose(1, 2).contiguous(),
             box.cut((scale**2).view(1, *space.shape))[0],
             seen @ centre,
             space.directions @ centre,
@@ -232,28 +235,51 @@ class _Products:
         """[N, M] largest cosine of rows [N, d, h, w] of either sign, and the mirror image."""
         rows = self.box.cut(rows)
         count, known = len(self.offset), len(self.middle)
-        parts = [q @ t for q, t in zip(_by_parity(rows), self.linear, strict=True)]
-        linear = _of_images(torch.stack(parts))[self.mirrors]
-        product, along, mean = torch.split(linear, [count, known, 1], dim=2)
+        parts = _by_parity(rows) @ self.linear
+        product, rest = torch.split(parts, [count, known + 1], dim=2)
+        if self.whole:
+            # Its length is that of its mirror images.
+            product, rest = _of_images(product), rest.sum(dim=0, keepdim=True)
+        else:
+            product, rest = (_of_images(part)[self.mirrors] for part in (product, rest))
+        along, mean = rest[..., :-1], rest[..., -1]
         square = torch.einsum("ndhw,dhw->n", rows * rows, self.square)
         best = torch.full_like(product[0], -2.0)
         how = torch.zeros_like(best, dtype=torch.int64)
         for sign in (1.0, -1.0):
-            length = square - 2 * sign * mean[..., 0] + self.length
+            length = square - 2 * sign * mean + self.length
             length = length - (sign * along - self.middle).square() @ self.taken
             scale = torch.rsqrt(length.clamp(min=1e-12))[..., None]
-            cosine, image = ((sign * product - self.offset) * scale).max(dim=0)
-            _keep(best, how, cosine, torch.tensor(self.mirrors)[image])
+            if self.whole:
+                largest, image = (sign * product).max(dim=0)
+                cosine = (largest - self.offset) * scale[0]
+            else:
+                cosine, image = ((sign * product - self.offset) * scale).max(dim=0)
+            _keep(best, how, cosine, self.mirrors[image])
         return best, how
 
 
-def _by_parity(rows: torch.Tensor) -> list[torch.Tensor]:
-    """The eight parts [N, f] of rows [N, d, h, w] that are even or odd along each axis."""
-    parts = [rows]
-    for axis, n in enumerate(rows.shape[1:], 1):
-        bases = [basis.T for basis in even_and_odd(n)]
-        parts = [(part.movedim(axis, -1) @ b).movedim(-1, axis) for part in parts for b in bases]
-    return [part.flatten(1) for part in parts]
+def _by_parity(rows: torch.Tensor) -> torch.Tensor:
+    """[8, N, f]: sums and differences of rows [N, d, h, w] and their mirror images, by axis."""
+    for axis in range(3):
+        count = rows.shape[-3 + axis]
+        low, high = (
+            part.narrow(-3 + axis, 0, count - count // 2) for part in (rows, rows.flip(-3 + axis))
+        )
+        rows = torch.stack([low + high, low - high], dim=axis)
+    return rows.flatten(0, 2).flatten(2)
+
+
+def _halved(rows: torch.Tensor) -> torch.Tensor:
+    """`_by_parity`, weighted so that products with it are those of the rows themselves."""
+    parts = _by_parity(rows)
+    weight = torch.ones(())
+    for n in rows.shape[1:]:
+        # A sum is of two values; in the middle of an odd number, twice of one.
+        own = torch.full((n - n // 2,), 0.5)
+        own[n // 2 :] = 0.25
+        weight = (weight[..., None] * own).flatten()
+    return parts * weight
 
 
 def _of_images(products: torch.Tensor) -> torch.Tensor:

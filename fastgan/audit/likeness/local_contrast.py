@@ -13,15 +13,7 @@ import torch.nn.functional as F
 from fastgan.arrays import Floats, Integers
 from fastgan.audit.likeness.moves import MIRRORS
 
-__all__ = [
-    "SIDE",
-    "ContrastSpace",
-    "even_and_odd",
-    "local_contrast",
-    "pooled",
-    "rotation",
-    "turned",
-]
+__all__ = ["SIDE", "ContrastSpace", "local_contrast", "pooled", "rotation", "turned"]
 
 # Voxels along an axis, at most, of a map, and of the rows that are compared.
 _FINE, SIDE = 16, 12
@@ -186,15 +178,12 @@ class ContrastSpace:
 
 def _parities(shape: tuple[int, ...]) -> list[torch.Tensor]:
     """Orthonormal bases [f, F] of rows that are even or odd along each axis, all F together."""
-    axes = [[part for part in even_and_odd(n) if len(part)] for n in shape]
+    axes = []
+    for n in shape:
+        one = torch.eye(n)
+        even, odd = (one + one.flip(1))[: n - n // 2], (one - one.flip(1))[: n // 2]
+        axes.append([part / part.norm(dim=1, keepdim=True) for part in (even, odd) if len(part)])
     return [torch.kron(torch.kron(a, b), c) for a, b, c in itertools.product(*axes)]
-
-
-def even_and_odd(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Orthonormal bases [ceil(n / 2), n] and [n // 2, n]: what mirroring leaves, and turns over."""
-    one = torch.eye(n)
-    even, odd = (one + one.flip(1))[: n - n // 2], (one - one.flip(1))[: n // 2]
-    return even / even.norm(dim=1, keepdim=True), odd / odd.norm(dim=1, keepdim=True)
 
 
 def _mirror_images(shape: tuple[int, ...]) -> torch.Tensor:
