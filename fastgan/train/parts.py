@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from fastgan.errors import ConfigError
+from fastgan.errors import ConfigError, FastganError
 from fastgan.gans import Phase, Variant
 from fastgan.nn import notes_of, restore_notes
 from fastgan.random import Shard
@@ -33,8 +33,11 @@ def ran_out_of_memory(error: BaseException) -> bool:
     """Whether this is an allocator's error, of a GPU or of the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
+    # An error of ours may speak of memory, such as of a rank that was lost.
+    if not isinstance(error, RuntimeError) or isinstance(error, FastganError):
+        return False
     told = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in told for words in OUT_OF_MEMORY)
+    return any(words in told for words in OUT_OF_MEMORY)
 
 
 def part_sizes(batch: int, group: int = 1) -> list[int]:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fastgan.config import parse
-from fastgan.errors import ConfigError, ResourceLimit
+from fastgan.errors import ConfigError, RankError, ResourceLimit
 from fastgan.random import WHOLE, Shard
 from fastgan.train import fit
 from fastgan.train.loop import Training
@@ -210,7 +210,8 @@ def test_another_error_is_not_answered() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         one.advance()
     assert one.parts.size == 4
-    assert not ran_out_of_memory(ValueError("out of memory"))
+    for ours in (ValueError("out of memory"), RankError("rank 1 was killed or ran out of memory")):
+        assert not ran_out_of_memory(ours)
     assert ran_out_of_memory(RuntimeError("CUDA error: out of memory"))
 
 
