@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import cast
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from fastgan.errors import ConfigError
 from fastgan.gans.augment import Augment, Moves
 from fastgan.gans.clipping import check_clip, clip_weights
-from fastgan.gans.collapse import collapse_metrics
+from fastgan.gans.collapse import collapse_metrics, whole
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.penalties import Penalty
@@ -26,6 +27,7 @@ from fastgan.models import Generator
 from fastgan.nn import notes_of, restore_notes
 from fastgan.ops.tensor_float import tensor_float32
 from fastgan.random import WHOLE, Draws, Shard
+from fastgan.slabs import Slabs, averaged, gathered, spread_network, summed
 from fastgan.spans import span
 
 __all__ = ["AdversarialGAN"]
@@ -70,6 +72,7 @@ class AdversarialGAN(Variant):
         self.labels = LabelPrior() if labels is None else labels
         self.num_classes = self.labels.num_classes
         self.augment = Augment(settings.augment)
+        self.slabs = Slabs()
         self.voxels_at_once = VOXELS_AT_ONCE
         self.critic_steps = settings.critic_steps
         self.modules = {"generator": generator, "critic": critic}
@@ -96,6 +99,21 @@ class AdversarialGAN(Variant):
         if self.weight_clip:
             self._after_critic = partial(clip_weights, critic, self.weight_clip)
             self._after_critic()
+
+    @contextmanager
+    def spread(self, slabs: Slabs) -> Iterator[None]:
+        """See Variant."""
+        generator, critic = self.modules["generator"], self.modules["critic"]
+        before = self.slabs
+        with (
+            spread_network(generator, slabs, "generator"),
+            spread_network(critic, slabs, "critic"),
+        ):
+            self.slabs = self.augment.slabs = slabs
+            try:
+                yield
+            finally:
+                self.slabs = self.augment.slabs = before
 
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
         """See Variant. Purposes drawn: latent/<phase>, augment/<phase>, mix/<phase>, labels/..."""
@@ -191,7 +209,10 @@ class AdversarialGAN(Variant):
             )
         fake = self._generated(z, labels).to(real.dtype) if fake is None else fake
         watched = watched and self.measured
-        metrics = collapse_metrics(real, fake) if watched else {}
+        metrics: dict[str, Tensor] = {}
+        if watched:
+            parts = partial(averaged, slabs=self.slabs) if self.slabs.count > 1 else whole
+            metrics = collapse_metrics(real, fake, parts)
         # What couples samples does so within groups that divide a half, so both share one pass. The
         # penalty's mix stays apart: its input gradient would sweep over all three, which takes half
         # as long again.
@@ -211,7 +232,8 @@ class AdversarialGAN(Variant):
         if not penalised:
             return self.objective.critic_loss_of_both(scores), metrics
         with span("penalty"):
-            value, norms = self.penalty.evaluate(critic, real, fake, labels, share)
+            of_whole = None if self.slabs.count == 1 else self._squares_of_whole
+            value, norms = self.penalty.evaluate(critic, real, fake, labels, share, of_whole)
         if self.measured:
             metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
             metrics |= self._balance_metrics(metrics, norms)
@@ -267,8 +289,9 @@ class AdversarialGAN(Variant):
                 [None] * len(sizes) if there is None else torch.split_with_sizes(there, sizes)
             )
             pairs = zip(latents, chosen_of, strict=True)
-            made: list[Tensor] = [generator(*pair).clamp(-1.0, 1.0) for pair in pairs]
-        return made[0] if len(made) == 1 else torch.cat(made)
+            made: list[Tensor] = [gathered(generator(*pair), self.slabs, 2) for pair in pairs]
+        volumes = made[0] if len(made) == 1 else torch.cat(made)
+        return volumes.clamp(-1.0, 1.0)
 
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
         """Volumes of fixed latents; with classes a line for each, up to four classes."""
@@ -314,6 +337,13 @@ class AdversarialGAN(Variant):
             return real, fake
         real, fake = self.augment(torch.cat([real, fake]), rng).chunk(2)
         return real, fake
+
+    def _squares_of_whole(self, squares: Tensor) -> Tensor:
+        """[B]: squared slopes over whole volumes, of those over slabs.
+
+        Every slab's is that of the sum of all holders' scores, which are the same.
+        """
+        return summed(squares, self.slabs) / self.slabs.count**2
 
     def _generated(self, z: Tensor, labels: Tensor | None) -> Tensor:
         with torch.no_grad():

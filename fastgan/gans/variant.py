@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from fastgan.errors import ConfigError
 from fastgan.gans.settings import AdamSettings
 from fastgan.nn import recomputed
 from fastgan.random import Draws, Shard
+from fastgan.slabs import Slabs
 
 __all__ = ["NextBatch", "Phase", "Pictures", "RealBatch", "Recipe", "Variant"]
 
@@ -163,6 +166,22 @@ class Variant(ABC):
         module = self.modules[name]
         y: Tensor = recomputed(module, *inputs) if self.recompute else module(*inputs)
         return y
+
+    def spread(self, slabs: Slabs) -> AbstractContextManager[None]:
+        """Inside, volumes are slabs: real ones that are given, and those between the networks.
+
+        All holders call the same methods with the same draws; losses and metrics are those of whole
+        volumes on each, and gradients are shares whose mean over the holders is the gradient.
+
+        Raises:
+            ConfigError: this variant or its networks cannot be split.
+        """
+        if slabs.count == 1:
+            return nullcontext()
+        raise ConfigError(
+            f"train.split: {type(self).__name__} does not say how volumes are split; leave it out, "
+            "or share batches between processes"
+        )
 
     def to(self, device: torch.device | str) -> Variant:
         """Move every module."""

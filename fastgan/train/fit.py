@@ -28,7 +28,13 @@ from fastgan.train.made_with import FINGERPRINT
 from fastgan.train.parts import Parts, require_repeatable
 from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
-from fastgan.train.ranks import Ranks, joined, require_divisible, require_separable
+from fastgan.train.ranks import (
+    Ranks,
+    joined,
+    require_divisible,
+    require_separable,
+    spread_over,
+)
 from fastgan.train.ranks.facts import facts_of_rank
 from fastgan.train.run_folder import RunFolder, require_place
 from fastgan.train.signals import Interruption, watch_signals
@@ -88,6 +94,7 @@ def fit(
         run = None if resume is None else RunFolder(resume)
         config, device = _settle(config or (run.config() if run else Config()), ranks)
         _require_divisible(variant, config, ranks)
+        stack.enter_context(spread_over(variant, ranks.slabs))
         record = _recorded(dataset, run)
         found = None
         if run is not None:
@@ -190,8 +197,21 @@ def rehearse(
     ranks = ranks or Ranks()
     config, device = _settle(config, ranks)
     _require_divisible(variant, config, ranks)
+    with spread_over(variant, ranks.slabs):
+        return _rehearsed(variant, dataset, config, device, Path(out), resume, allow_change)
+
+
+def _rehearsed(
+    variant: Variant,
+    dataset: TrainingSet,
+    config: Config,
+    device: torch.device,
+    out: Path,
+    resume: Path | str | None,
+    allow_change: Sequence[str],
+) -> Config:
     if resume is None:
-        require_place(Path(out))
+        require_place(out)
         return config
     run = RunFolder(resume)
     with run.locked():
@@ -206,7 +226,8 @@ def rehearse(
 
 def _settle(config: Config, ranks: Ranks) -> tuple[Config, torch.device]:
     """What the configuration leaves open, settled once: a run resumed elsewhere goes on alike."""
-    require_divisible(config.train.batch_size, ranks.count)
+    ranks.split(config.train.split)
+    require_divisible(config.train.batch_size, ranks.shard.count, ranks.slabs.count)
     device = resolve(ranks.device(config.train.device))
     config = config.settled().anchored()
     train = config.train
@@ -225,9 +246,15 @@ def _settle(config: Config, ranks: Ranks) -> tuple[Config, torch.device]:
 
 def _require_divisible(variant: Variant, config: Config, ranks: Ranks) -> None:
     """Raise ConfigError unless ranks and micro-batches compute what one batch would."""
-    require_separable(variant, config.train.batch_size, ranks.count)
-    require_repeatable(variant, recompute=config.train.recompute)
-    Parts(variant, config.train.batch_size, config.train.micro_batch, ranks.count)
+    train, count = config.train, ranks.shard.count
+    require_separable(variant, train.batch_size, count)
+    if ranks.slabs.count > 1 and (train.micro_batch or train.recompute):
+        raise ConfigError(
+            "train.split: neither train.micro_batch nor train.recompute works on volumes that "
+            "several processes hold; leave them out"
+        )
+    require_repeatable(variant, recompute=train.recompute)
+    Parts(variant, train.batch_size, train.micro_batch, count)
 
 
 def _recorded(dataset: TrainingSet, run: RunFolder | None) -> dict[str, Any]:

@@ -42,6 +42,7 @@ FREE_KEYS = frozenset(
         "train.cuda_graph",
         "train.micro_batch",
         "train.recompute",
+        "train.split",
     }
 )
 PLACES = frozenset({"data.source", "data.source_b"})

@@ -72,6 +72,7 @@ class Parts:
 
     Attributes:
         size: volumes of a part.
+        alone: whether no other process waits for this one.
         told: a line for each time that memory ran out, to be shown.
 
     Raises:
@@ -86,6 +87,7 @@ class Parts:
         self._batch = batch_size // ranks
         self.size = self._asked = min(micro_batch or self._batch, self._batch)
         self.told: list[str] = []
+        self.alone = ranks == 1
         if self.size == self._batch:
             return
         if (reason := self._obstacle()) is not None:
@@ -165,7 +167,7 @@ class Parts:
     def _may_begin_again(self) -> bool:
         # Ranks would have to agree while some of them wait for gradients.
         capturing = _on_gpu() and torch.cuda.is_current_stream_capturing()
-        return self._ranks == 1 and not capturing
+        return self.alone and not capturing
 
     def _run(self, phase: Phase, differentiate: Differentiate, before: Notes) -> Losses:
         if self.count == 1:

@@ -99,6 +99,7 @@ def test_free_keys_may_change(tmp_path, key):
         "train.tensorboard": True,
         "train.cuda_graph": "auto",
         "train.recompute": True,
+        "train.split": [2, 1, 1],
     }
     section, _, leaf = key.rpartition(".")
     value = values.get(key, 7)
