@@ -52,6 +52,9 @@ REGISTERS: dict[str | tuple[str, str], tuple[int, int]] = {
     # Sums of 64 channels and three distances take 96 alone; of these no more fit.
     "conv3d_gather_kernel": (255, 255),
     "conv3d_statistics_merge_kernel": (255, 160),
+    # As of the gather: sums of 64 x 64 channels and four taps, of eight warps, take 128.
+    "conv3d_wgrad_kernel": (255, 255),
+    "conv3d_wgrad_merge_kernel": (255, 160),
     "nearest_chosen_pairs_kernel": (64, 48),
     "nearest_merge_kernel": (64, 40),
 }
@@ -91,7 +94,7 @@ class Row(NamedTuple):
             found.append(f"{self.spills} bytes of spills")
         if self.shared > SHARED:
             found.append(f"{self.shared:,} bytes of shared memory, an H100 has {SHARED:,}")
-        gathers = "gather" in self.kernel
+        gathers = self.kernel in ("conv3d_gather_kernel", "conv3d_wgrad_kernel")
         if gathers and not self.tensor_core:
             found.append("no instruction of the tensor cores")
         if gathers and not self.wide_copies:
@@ -167,8 +170,8 @@ def _convolutions(dtype: torch.dtype) -> None:
         NormGradient,
         Products,
         Statistics,
-        conv3d_dgrad,
-        conv3d_fprop,
+        conv3d_gather,
+        conv3d_wgrad,
     )
     from fastgan.kernels.conv3d_sums import conv3d_statistics
 
@@ -181,6 +184,7 @@ def _convolutions(dtype: torch.dtype) -> None:
     batch, read, *size = SHAPE
     written, padding = 2 * read, (1, 1, 1)
     norm = Norm(empty(batch, read), empty(batch, read), empty(read), empty(read), read, 0.2)
+    of_g_norm = Norm(*(empty(batch, written) for _ in range(4)), written, 0.2)
     x, bias = volume(*SHAPE), empty(written, dtype=dtype)
     for taps, step in ((3, 1), (4, 2)):
         stride = step, step, step
@@ -188,11 +192,13 @@ def _convolutions(dtype: torch.dtype) -> None:
         g = volume(batch, written, *(n // step for n in size))
         geometry = stride, padding
         before = NormGradient(g, empty(batch, 6, written), 0.2)
-        conv3d_fprop(x, weight, bias, *geometry)
-        conv3d_dgrad(g, weight, None, size, *geometry)
-        sums = conv3d_fprop(x, weight, bias, *geometry, reading=norm, sums=Statistics())[1]
+        conv3d_gather(x, weight, bias, *geometry)
+        conv3d_gather(g, weight, None, *geometry, size=size)
+        sums = conv3d_gather(x, weight, bias, *geometry, reading=norm, sums=Statistics())[1]
         products = Products(x, norm)
-        conv3d_dgrad(g, weight, None, size, *geometry, reading=before, sums=products)
+        conv3d_gather(g, weight, None, *geometry, size=size, reading=before, sums=products)
+        for of_g, normed in ((False, None), (False, norm), (True, of_g_norm)):
+            conv3d_wgrad(g, x, [taps] * 3, *geometry, norm=normed, of_g=of_g)
     conv3d_statistics(sums, written, 1e-5)
 
 
