@@ -104,7 +104,7 @@ def conv3d_gather(
             f" got {[*x.shape]}"
         )
     shape = outer if transposed else (len(x), written, *made)
-    y = x.new_empty(shape).contiguous(memory_format=LAST)
+    y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=LAST)
     products = sums if isinstance(sums, Products) else None
     activated = reading if isinstance(reading, Norm) else None
     if products is not None and activated is not None:
@@ -194,7 +194,7 @@ def conv3d_wgrad(
     )
     exact = torch.float64 if x.dtype == torch.float64 else torch.float32
     partial = x.new_empty((len(x), cut.splits, math.prod(shape)), dtype=exact)
-    d_weight = x.new_empty(shape).contiguous(memory_format=LAST)
+    d_weight = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=LAST)
     *of_norm, slope = norm_arguments(norm, (g if of_g else x).shape[1])
     blocks = triton.cdiv(shape[0], cut.block_n) * triton.cdiv(shape[1], cut.block_k)
     grid = (cut.splits * blocks * kernel[0] * kernel[1], len(x))

@@ -192,11 +192,13 @@ def wgrad_cut(
     """Tiles of a weight gradient: places, channels of g, channels of x."""
     written, read, *kernel = weight
     taps = kernel[2]
-    # The sums fill the registers: 64 x 64 of up to four taps, with eight warps.
-    most = 64 if width <= 2 else 32
-    block_n, block_k = (min(most, int(triton.next_power_of_2(n))) for n in (written, read))
+    # The sums of up to four taps fill the registers, beside them what float32 is taken apart to.
+    narrow = width > 2
+    most = 32 if narrow else 64
+    block_n = min(most // 2 if narrow and taps > 3 else most, int(triton.next_power_of_2(written)))
+    block_k = min(most, int(triton.next_power_of_2(read)))
     once, each = (block_n, block_k) if of[1] else (block_k, block_n)
-    block_m, stages = 64 if width <= 2 else 32, 3
+    block_m, stages = 16 if narrow else 64, 3
 
     def needed() -> int:
         return (of[0] * once + taps * each) * block_m * width * stages

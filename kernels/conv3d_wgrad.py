@@ -63,7 +63,7 @@ def conv3d_wgrad_kernel(
     BLOCK_K: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """One program per (chunk of tiles of places, blocks of channels, taps along D and H, sample)."""
+    """One program per (chunk of tiles, blocks of channels, taps along D and H, sample)."""
     pair = tl.program_id(0) % (KD * KH)
     C, K = C // 16 * 16, K // 16 * 16
     blocks_c, blocks_k = tl.cdiv(C, BLOCK_C), tl.cdiv(K, BLOCK_K)
