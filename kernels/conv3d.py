@@ -65,21 +65,12 @@ def conv3d_gather(
     stride: Sequence[int],
     padding: Sequence[int],
     *,
-    size: Sequence[int] | None = None,
-    reading: Reading = None,
-    sums: Statistics | Products | None = None,
-    precision: str = "tf32x3",
+    size: Sequence[int] | None = None,  # D, H, W of an input gradient, whose g is x
+    reading: Reading = None,  # what becomes of x on the way
+    sums: Statistics | Products | None = None,  # of the volume written
+    precision: str = "tf32x3",  # of products of float32
 ) -> tuple[Tensor, Tensor | None]:
     """Convolution of what `reading` makes of x; with `size`, the input gradient of a convolution.
-
-    Args:
-        x, weight, bias: as commented.
-        stride, padding: of the convolution along D, H and W.
-        size: D, H, W of the input whose gradient is written, given that of the convolution's output
-            as x: a transposed convolution. None: the convolution itself.
-        reading: what becomes of x on the way.
-        sums: what to sum of the volume written.
-        precision: of products of float32, see `conv3d_tiles.PRECISIONS`.
 
     Returns:
         The volume written [B, K, ...] of x's dtype; the partial sums [B, splits, 2, 3 or 5, K]
@@ -154,19 +145,11 @@ def conv3d_wgrad(
     stride: Sequence[int],
     padding: Sequence[int],
     *,
-    norm: Norm | None = None,
-    of_g: bool = False,
-    precision: str = "tf32x3",
+    norm: Norm | None = None,  # normalises and activates x on the way
+    of_g: bool = False,  # or g, as for a transposed convolution
+    precision: str = "tf32x3",  # of products of float32
 ) -> Tensor:
     """Gradient of a convolution's weight; of a transposed one, whose input is g and g is x.
-
-    Args:
-        g, x: gradient of the convolution's output, and its input.
-        kernel: kD, kH, kW.
-        stride, padding: along D, H and W.
-        norm: normalises and activates one of the volumes on the way.
-        of_g: that volume is g, as for a transposed convolution.
-        precision: of products of float32, see `conv3d_tiles.PRECISIONS`.
 
     Returns:
         d_weight [K, C, kD, kH, kW] channels_last_3d, of x's dtype.

@@ -25,7 +25,7 @@ from fastgan.ops.fold import fold, unfold
 from fastgan.ops.implementations.dispatch import implementation
 from fastgan.ops.nearest import nearest
 from fastgan.ops.norm_act import norm_act
-from fastgan.ops.proof import channels
+from fastgan.ops.proof.channels import conv3d_trial, norm_act_conv_trial
 from fastgan.ops.proof.draws import FORMS, integer, normal, served
 from fastgan.ops.proof.error_ratios import ORDERS, Case, Result, compare, derivatives
 from fastgan.ops.proof.production import LARGE, joined
@@ -302,8 +302,8 @@ TRIALS: dict[str, Callable[[torch.Generator, torch.device, int], Result]] = {
     "bias_act": _bias_act,
     "slope_penalty": _slope_penalty,
     "conv3d": _conv3d,
-    "conv3d_channels": channels.conv3d_trial,
-    "norm_act_conv": channels.norm_act_conv_trial,
+    "conv3d_channels": conv3d_trial,
+    "norm_act_conv": norm_act_conv_trial,
     "fold": _fold,
     "smooth": _smooth,
     "nearest": _nearest,

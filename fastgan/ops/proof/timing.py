@@ -147,9 +147,8 @@ def _penalty(slope: Tensor) -> Tensor:
 
 
 def _norm_act_conv(z: Tensor, weight: Tensor) -> Tensor:
-    statistics = group_statistics(z, num_groups=32)
-    settings = {"num_groups": 32, "padding": 1, "next_groups": 0}
-    return norm_act_conv(z, statistics, None, None, weight, **settings)[0]
+    norm = z, group_statistics(z, num_groups=32), None, None
+    return norm_act_conv(*norm, weight, num_groups=32, padding=1, next_groups=0)[0]
 
 
 def _first_orders(passes: dict[str, Any]) -> dict[str, Any]:
