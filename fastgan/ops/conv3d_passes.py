@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from fastgan.ops.checks import memory_format
+from fastgan.ops.conv3d_channels import kernels_for
 from fastgan.ops.implementations import dispatch
-from fastgan.ops.implementations.conv3d_channels import kernels_for
 from fastgan.ops.implementations.cpu import conv3d as on_cpu
 from fastgan.ops.implementations.layout import laid_out
 from fastgan.ops.registration import Grads, operator, wanted

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from fastgan.ops import conv3d_passes as conv
-from fastgan.ops.implementations.conv3d_channels import kernels_for
+from fastgan.ops.conv3d_channels import kernels_for
 from fastgan.ops.norm_act import apply_kernel, norm_act_bwd
 from fastgan.ops.registration import Grads, operator, wanted
 

@@ -1,6 +1,6 @@
 """The Triton convolutions between 16 n channels, bare and behind a norm: without derivatives.
 
-`implementations.conv3d_channels` says which of them operators take. On a GPU they are for bfloat16
+`ops.conv3d_channels` says which of them operators take. On a GPU they are for bfloat16
 alone. Of float32 they make three TF32 products, whose sums the tensor cores cut off: a trial holds
 all dtypes together to PyTorch's own errors, so that float32 might cost bfloat16 its proof.
 """
