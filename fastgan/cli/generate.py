@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastgan.cli.run_argument import add_device, add_out, checkpoint_asked
+
+if TYPE_CHECKING:
+    from fastgan.train.ranks import Ranks
 
 __all__ = ["add_arguments", "run"]
 
@@ -36,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Generate, print where to, return 0."""
+    from fastgan.train.ranks import joined
+
+    with joined("generate") as ranks:
+        return _generate(options, ranks)
+
+
+def _generate(options: argparse.Namespace, ranks: Ranks) -> int:
     from fastgan.cli.process import keep_freed_memory
     from fastgan.runs.generate import generate
     from fastgan.runs.passport import SIGNATURE
@@ -52,7 +63,10 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         device=options.device,
         layout=options.format,
+        ranks=ranks,
     )
+    if not ranks.first:
+        return 0
     if not (options.out / SIGNATURE).exists():
         print(f"not signed: {options.run} does not hold the run's key.pem", file=sys.stderr)
     print(written)

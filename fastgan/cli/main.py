@@ -36,6 +36,8 @@ VERBS = {
     "bench": "time the operators on this machine, or certify their GPU kernels",
     "completion": "print what lets bash or zsh complete commands and flags",
 }
+SHARED = ("train", "generate")
+"""Verbs that several processes of torchrun share."""
 UNEXPECTED = 70
 """EX_SOFTWARE: an error nobody foresaw, so a fault of fastgan."""
 
@@ -105,8 +107,10 @@ def _run(arguments: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(VERBS)}"
         raise ConfigError(f"unknown command {verb!r}; {hint}")
-    if verb != "train" and "TORCHELASTIC_RUN_ID" in os.environ and os.environ["WORLD_SIZE"] != "1":
-        raise ConfigError(f"{verb}: torchrun started several processes, which train alone can use")
+    several = "TORCHELASTIC_RUN_ID" in os.environ and os.environ["WORLD_SIZE"] != "1"
+    if several and verb not in SHARED:
+        able = " and ".join(SHARED)
+        raise ConfigError(f"{verb}: torchrun started several processes, which {able} can use")
     module = importlib.import_module(f"fastgan.cli.{verb}")
     parser = Parser(prog=f"fastgan {verb}", description=VERBS[verb], allow_abbrev=False)
     # A verb that takes the configuration's keys as flags reads the rest, its help included.

@@ -68,10 +68,8 @@ class DeformedSearch:
         self.groups = torch.from_numpy(np.asarray(groups, np.int64))
         rows = pooled(local_contrast(values))
         self._count = len(rows)
-        self._whole = _Products.of(space, rows, torch.ones(rows.shape[1]), mirrored=True)
-        self._halves = [
-            _Products.of(space, rows, half, mirrored=False) for half in _halves(space.shape)
-        ]
+        self._whole = _Products.of(space, rows, _Box(0, 0, space.shape[0]))
+        self._halves = [_Products.of(space, rows, half) for half in _halves(space.shape)]
 
     def __len__(self) -> int:
         return self._count
@@ -89,7 +87,7 @@ class DeformedSearch:
         Raises:
             AuditError: fewer than k targets are left for a query.
 
-        Cost: 21 (8 M + k) F + 48 (M + k) F products a query for rows of F <= 12^3 values and k <=
+        Cost: 27 (M + k) F products a query for rows of F <= 12^3 values and k <=
         300 whitened directions.
         """
         parts = [self._search(*part) for part in self._parts(values, k, groups)]
@@ -106,7 +104,7 @@ class DeformedSearch:
         """
         parts = []
         for maps, k_left, own in self._parts(values, k, groups):
-            parts.append(_nearest(*self._whole.nearest_image(pooled(maps)), k_left, own))
+            parts.append(_nearest(*self._nearest_image(maps), k_left, own))
         return Found.joined(parts)
 
     def _parts(
@@ -129,20 +127,26 @@ class DeformedSearch:
 
     def _search(self, maps: torch.Tensor, k: int, own: torch.Tensor | None) -> list[Found]:
         """Still, half and posed."""
-        best, mirrored = self._whole.nearest_image(pooled(maps))
+        best, mirrored = self._nearest_image(maps)
         found = [_nearest(best, mirrored, k, own), _nearest(*self._by_halves(maps), k, own)]
         for pose in POSES[1:]:
-            _keep(best, mirrored, *self._whole.nearest_image(pooled(turned(maps, pose))))
+            _keep(best, mirrored, *self._nearest_image(turned(maps, pose)))
         return [*found, _nearest(best, mirrored, k, own)]
+
+    def _nearest_image(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._whole.nearest_image(pooled(maps).view(-1, *self.space.shape))
 
     def _by_halves(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """[N, M] largest cosine of one half, over mirror images and signs, and its mirror image."""
         best = torch.full((len(maps), len(self)), -2.0)
         how = torch.zeros((len(maps), len(self)), dtype=torch.int64)
-        for mirror in range(len(MIRRORS)):
-            rows = pooled(maps.flip(_axes(mirror)))
-            for half in self._halves:
-                _keep(best, how, half.nearest_image(rows)[0], torch.tensor(mirror))
+        rows = pooled(maps).view(-1, *self.space.shape)
+        for half in self._halves:
+            # Mirrored across itself a half is the other half, so that is done to the whole volume.
+            axis = half.box.axis
+            for turn in (False, True):
+                cosine, mirror = half.nearest_image(rows.flip(axis + 1) if turn else rows)
+                _keep(best, how, cosine, mirror ^ (MIRRORS.index(_one(axis)) * turn))
         return best, how
 
 
@@ -161,19 +165,38 @@ def _nearest(best: torch.Tensor, how: torch.Tensor, k: int, own: torch.Tensor | 
 
 
 @dataclass(frozen=True)
+class _Box:
+    """Places from start to stop along an axis, all along the others."""
+
+    axis: int
+    start: int
+    stop: int
+
+    def cut(self, rows: torch.Tensor) -> torch.Tensor:
+        """Of rows [N, d, h, w]."""
+        return rows.narrow(self.axis + 1, self.start, self.stop - self.start)
+
+
+@dataclass(frozen=True)
 class _Products:
-    """Cosines of queries with all targets and their mirror images, for both signs at once.
+    """Cosines of queries and their mirror images with all targets, for both signs at once.
 
     The vector of a row q of sign s is S W (s q - mean) / spread for the whitening S and the mask W
-    of the values that are looked at. Its products and its length are linear and quadratic in s, so
-    one matrix product serves both signs; and as the space is its own mirror image, the length of a
-    mirrored query is that of the query.
+    of the box that is looked at. Its products and its length are linear and quadratic in s, so one
+    matrix product serves both signs. What is even along an axis stays under mirroring and what is
+    odd turns its sign, so the products of the eight parities, each an eighth of the whole, serve
+    all eight mirror images.
     """
 
+    box: _Box
+    whole: bool
+    """Whether the box is all there is."""
+    mirrors: torch.Tensor
+    """[I] of `MIRRORS`, those that keep the box."""
     linear: torch.Tensor
-    """[F, I M + k + 1] images of targets, directions and the mean, with what is done to q."""
+    """[8, f, M + k + 1] targets, directions and the mean, with what is done to q; by parity."""
     square: torch.Tensor
-    """[F] weights of the square of q."""
+    """[d, h, w] weights of the square of q."""
     offset: torch.Tensor
     """[M] products of the mean's own vector with the targets."""
     middle: torch.Tensor
@@ -184,22 +207,24 @@ class _Products:
     """[k] what whitening takes of squares."""
 
     @staticmethod
-    def of(
-        space: ContrastSpace, rows: torch.Tensor, inside: torch.Tensor, *, mirrored: bool
-    ) -> _Products:
-        """Of targets' rows [M, F], of which the values inside [F] are compared."""
-        scale = inside / space.spread
+    def of(space: ContrastSpace, rows: torch.Tensor, box: _Box) -> _Products:
+        """Of targets' rows [M, F], of which the values in the box are compared."""
+        inside = torch.zeros(1, *space.shape)
+        box.cut(inside).fill_(1.0)
+        scale = inside.flatten() / space.spread
         targets = space.shrunk((rows - space.mean) * scale)
         targets = targets / targets.norm(dim=1, keepdim=True).clamp(min=1e-6)
         centre = space.mean * scale
         seen = space.shrunk(targets)
-        images = (seen * scale).view(-1, *space.shape)
-        chosen = range(len(MIRRORS)) if mirrored else (0,)
-        linear = [images.flip(_axes(mirror)).flatten(1) for mirror in chosen]
-        linear += [space.directions * scale, (centre * scale)[None]]
+        linear = torch.cat([seen * scale, space.directions * scale, (centre * scale)[None]])
+        whole = box.stop - box.start == space.shape[box.axis]
+        kept = [i for i, mirror in enumerate(MIRRORS) if whole or not mirror[box.axis]]
         return _Products(
-            torch.cat(linear).T.contiguous(),
-            scale**2,
+            box,
+            whole,
+            torch.tensor(kept),
+            _halved(box.cut(linear.view(-1, *space.shape))).transpose(1, 2).contiguous(),
+            box.cut((scale**2).view(1, *space.shape))[0],
             seen @ centre,
             space.directions @ centre,
             centre @ centre,
@@ -207,26 +232,63 @@ class _Products:
         )
 
     def nearest_image(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """[N, M] largest cosine of rows [N, F] of either sign, and the image that it is of."""
+        """[N, M] largest cosine of rows [N, d, h, w] of either sign, and the mirror image."""
+        rows = self.box.cut(rows)
         count, known = len(self.offset), len(self.middle)
-        linear = rows @ self.linear
-        product = linear[:, : -known - 1].reshape(len(rows), -1, count)
-        along, mean = linear[:, -known - 1 : -1], linear[:, -1]
-        square = (rows * rows) @ self.square
-        found = []
+        parts = _by_parity(rows) @ self.linear
+        product, rest = torch.split(parts, [count, known + 1], dim=2)
+        if self.whole:
+            # Its length is that of its mirror images.
+            product, rest = _of_images(product), rest.sum(dim=0, keepdim=True)
+        else:
+            product, rest = (_of_images(part)[self.mirrors] for part in (product, rest))
+        along, mean = rest[..., :-1], rest[..., -1]
+        square = torch.einsum("ndhw,dhw->n", rows * rows, self.square)
+        best = torch.full_like(product[0], -2.0)
+        how = torch.zeros_like(best, dtype=torch.int64)
         for sign in (1.0, -1.0):
             length = square - 2 * sign * mean + self.length
             length = length - (sign * along - self.middle).square() @ self.taken
-            scale = torch.rsqrt(length.clamp(min=1e-12))[:, None]
-            # Offset and length are the same for all images: the largest product decides.
-            signed, image = (sign * product).max(dim=1)
-            found.append(((signed - self.offset) * scale, image))
-        (plain, image), (negative, other) = found
-        return torch.maximum(plain, negative), torch.where(negative > plain, other, image)
+            scale = torch.rsqrt(length.clamp(min=1e-12))[..., None]
+            if self.whole:
+                largest, image = (sign * product).max(dim=0)
+                cosine = (largest - self.offset) * scale[0]
+            else:
+                cosine, image = ((sign * product - self.offset) * scale).max(dim=0)
+            _keep(best, how, cosine, self.mirrors[image])
+        return best, how
 
 
-def _axes(mirror: int) -> list[int]:
-    return [axis + 1 for axis in range(3) if MIRRORS[mirror][axis]]
+def _by_parity(rows: torch.Tensor) -> torch.Tensor:
+    """[8, N, f]: sums and differences of rows [N, d, h, w] and their mirror images, by axis."""
+    for axis in range(3):
+        count = rows.shape[-3 + axis]
+        low, high = (
+            part.narrow(-3 + axis, 0, count - count // 2) for part in (rows, rows.flip(-3 + axis))
+        )
+        rows = torch.stack([low + high, low - high], dim=axis)
+    return rows.flatten(0, 2).flatten(2)
+
+
+def _halved(rows: torch.Tensor) -> torch.Tensor:
+    """`_by_parity`, weighted so that products with it are those of the rows themselves."""
+    parts = _by_parity(rows)
+    weight = torch.ones(())
+    for n in rows.shape[1:]:
+        # A sum is of two values; in the middle of an odd number, twice of one.
+        own = torch.full((n - n // 2,), 0.5)
+        own[n // 2 :] = 0.25
+        weight = (weight[..., None] * own).flatten()
+    return parts * weight
+
+
+def _of_images(products: torch.Tensor) -> torch.Tensor:
+    """Products [8, N, C] of mirror images, in the order of `MIRRORS`, from those of parities."""
+    shape = products.shape
+    for axis in range(3):
+        even, odd = products.view(2, 2, 2, *shape[1:]).unbind(axis)
+        products = torch.stack([even + odd, even - odd], axis)
+    return products.view(shape)
 
 
 def _distance(cosine: torch.Tensor) -> Floats:
@@ -235,11 +297,12 @@ def _distance(cosine: torch.Tensor) -> Floats:
     return out
 
 
-def _halves(shape: tuple[int, ...]) -> torch.Tensor:
-    """[6, F] which voxels are in the lower and in the upper half along each axis."""
-    halves = []
-    for axis, n in enumerate(shape):
-        low = torch.arange(n).view([-1 if i == axis else 1 for i in range(3)]) < n / 2
-        halves += [low.expand(shape), ~low.expand(shape)]
-    out: torch.Tensor = torch.stack(halves).flatten(1).float()
-    return out
+def _halves(shape: tuple[int, ...]) -> list[_Box]:
+    """The lower and the upper half along each axis; of an odd number the lower is the larger."""
+    middle = [n - n // 2 for n in shape]
+    bounds = [[(0, m), (m, n)] for m, n in zip(middle, shape, strict=True)]
+    return [_Box(axis, *part) for axis in range(3) for part in bounds[axis] if part[0] < part[1]]
+
+
+def _one(axis: int) -> tuple[bool, ...]:
+    return tuple(i == axis for i in range(3))

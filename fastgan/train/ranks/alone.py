@@ -48,6 +48,15 @@ class Ranks:
             RankError: a fact differs; names it, the ranks and both values.
         """
 
+    def notes(self, what: str, own: Any) -> list[Any]:
+        """A JSON value of every rank, in their order; waits for all.
+
+        Args:
+            what: the others do until they have theirs, for errors.
+            own: of this rank.
+        """
+        return [own]
+
     def connect(self, device: torch.device) -> None:
         """Be ready to exchange tensors of a device."""
 

@@ -64,7 +64,7 @@ class RankGroup(Ranks):
         self._phase = ""
         self._device = torch.device("cpu")
         self._met: dict[str, list[int]] = {}
-        self._told = 0
+        self._told = self._noted = 0
         self._failed = False
         # Which signals were told with the last message of this step, and of the one before.
         self._asked: Tensor | None = None
@@ -97,6 +97,12 @@ class RankGroup(Ranks):
                         f"rank {rank} differs from rank 0 in {key}: {one.get(key)!r}, "
                         f"{every[0].get(key)!r}; all need the same files, settings and versions"
                     )
+
+    def notes(self, what: str, own: Any) -> list[Any]:
+        """See Ranks."""
+        self._noted += 1
+        key, doing = f"notes/{self._noted}", f"after {what}"
+        return [one["note"] for one in self.meeting.exchange(key, {"note": own}, PREPARING, doing)]
 
     def connect(self, device: torch.device) -> None:
         """See Ranks; NCCL between GPUs, gloo between CPUs."""

@@ -81,10 +81,13 @@ def launched() -> Place | None:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def joined(verb: str = "train") -> Iterator[Ranks]:
     """The ranks that torchrun started, until the end of the block; without it, this process alone.
 
     An error that leaves the block is told to the others, which then end, too.
+
+    Args:
+        verb: what they do, for errors.
 
     Raises:
         ConfigError: torchrun's variables cannot be.
@@ -102,7 +105,7 @@ def joined() -> Iterator[Ranks]:
     try:
         ranks.meeting.exchange("here", {}, LATE * place.seconds, "at the beginning")
         # So that the others are told what the command line will say.
-        with typed("train"):
+        with typed(verb):
             yield ranks
     except (EndedElsewhere, KeyboardInterrupt, SystemExit):
         raise
