@@ -186,26 +186,26 @@ def _convolutions(dtype: torch.dtype) -> None:
     norm = Norm(empty(batch, read), empty(batch, read), empty(read), empty(read), read, 0.2)
     of_g_norm = Norm(*(empty(batch, written) for _ in range(4)), written, 0.2)
     x, bias = volume(*SHAPE), empty(written, dtype=dtype)
-    # Of float32, which only the interpreter's operators take, the fullest alone.
+    # Each way through the kernels once; of float32, which operators take in the interpreter alone,
+    # the fullest.
     few = dtype == torch.float32
     for taps, step in ((4, 2),) if few else ((3, 1), (4, 2)):
         stride = step, step, step
         weight = volume(written, read, taps, taps, taps)
         g = volume(batch, written, *(n // step for n in size))
         geometry, kernel = (stride, padding), (taps, taps, taps)
+        if step == 1:
+            sums = conv3d_gather(x, weight, bias, *geometry, reading=norm, sums=Statistics())[1]
+            conv3d_statistics(sums, written, 1e-5)
+            conv3d_wgrad(g, x, kernel, *geometry)
+            continue
         before = NormGradient(g, empty(batch, 6, written), 0.2)
         products = Products(x, norm)
+        conv3d_gather(g, weight, None, *geometry, size=size, reading=before, sums=products)
+        conv3d_wgrad(g, x, kernel, *geometry, norm=norm)
         if not few:
             conv3d_gather(x, weight, bias, *geometry)
-        sums = conv3d_gather(x, weight, bias, *geometry, reading=norm, sums=Statistics())[1]
-        if step == 2:
-            conv3d_gather(g, weight, None, *geometry, size=size, reading=before, sums=products)
             conv3d_wgrad(g, x, kernel, *geometry, norm=of_g_norm, of_g=True)
-        else:
-            conv3d_wgrad(g, x, kernel, *geometry)
-        conv3d_wgrad(g, x, kernel, *geometry, norm=norm)
-    if not few:
-        conv3d_statistics(sums, written, 1e-5)
 
 
 class _Launch(NamedTuple):
