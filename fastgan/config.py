@@ -64,6 +64,7 @@ Millimetres = Annotated[float, Field(gt=0.0, le=1000.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Channels = Annotated[int, Field(ge=1, le=MOST_WIDTH)]
 Shape = tuple[Voxels, Voxels, Voxels]
+Parts = Annotated[int, Field(ge=1, le=4096)]
 Spacing = tuple[Millimetres, Millimetres, Millimetres]
 Window = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Widths = Annotated[tuple[Channels, ...], Field(min_length=1)]
@@ -199,6 +200,9 @@ class TrainConfig(Section):
     """Of products; weights and sums are float32 in all. tf32: a GPU rounds the factors to ten bits
     of mantissa; float32: never. auto: bfloat16 where the device has matrix units for it; what was
     taken is written to the run's config."""
+    split: tuple[Parts, Parts, Parts] = (1, 1, 1)
+    """Parts of every volume along its axes, each held by one of torchrun's processes: [2, 1, 1] for
+    volumes that one GPU does not hold. Only the first axis can be split yet."""
     deterministic: bool = False
     """Bit-identical repeats; slower on some devices."""
     cuda_graph: Literal["off", "auto", "on"] = "off"

@@ -24,10 +24,12 @@ ALLOWED = {
     "nn": PLAIN | {"ops"},
     "measures": PLAIN | {"ops"},
     "models": PLAIN | {"ops", "nn"},
-    "gans": PLAIN | {"ops", "nn", "measures", "models"},
+    "slabs": PLAIN | {"reference", "ops", "nn", "models"},
+    "gans": PLAIN | {"ops", "nn", "measures", "models", "slabs"},
     "data": PLAIN | {"config"},
     "pictures": PLAIN,
-    "train": PLAIN | {"config", "ops", "nn", "measures", "models", "gans", "data", "pictures"},
+    "train": PLAIN
+    | {"config", "ops", "nn", "measures", "models", "slabs", "gans", "data", "pictures"},
     "audit": PLAIN | {"config", "ops", "nn", "measures", "models", "data", "pictures"},
     "utility": PLAIN
     | {"config", "strict_yaml", "models", "gans", "data", "measures", "pictures", "train", "audit"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import cast
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from fastgan.errors import ConfigError
 from fastgan.gans.augment import Augment, Moves
 from fastgan.gans.clipping import check_clip, clip_weights
-from fastgan.gans.collapse import collapse_metrics
+from fastgan.gans.collapse import collapse_metrics, whole
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.penalties import Penalty
@@ -24,6 +25,7 @@ from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Recipe, 
 from fastgan.models import Generator
 from fastgan.ops.tensor_float import tensor_float32
 from fastgan.random import Draws
+from fastgan.slabs import Slabs, averaged, gathered, spread_network, summed
 from fastgan.spans import span
 
 __all__ = ["AdversarialGAN"]
@@ -67,6 +69,7 @@ class AdversarialGAN(Variant):
         self.labels = LabelPrior() if labels is None else labels
         self.num_classes = self.labels.num_classes
         self.augment = Augment(settings.augment)
+        self.slabs = Slabs()
         self.voxels_at_once = VOXELS_AT_ONCE
         self.critic_steps = settings.critic_steps
         self.modules = {"generator": generator, "critic": critic}
@@ -93,6 +96,21 @@ class AdversarialGAN(Variant):
         if self.weight_clip:
             self._after_critic = partial(clip_weights, critic, self.weight_clip)
             self._after_critic()
+
+    @contextmanager
+    def spread(self, slabs: Slabs) -> Iterator[None]:
+        """See Variant."""
+        generator, critic = self.modules["generator"], self.modules["critic"]
+        before = self.slabs
+        with (
+            spread_network(generator, slabs, "generator"),
+            spread_network(critic, slabs, "critic"),
+        ):
+            self.slabs = self.augment.slabs = slabs
+            try:
+                yield
+            finally:
+                self.slabs = self.augment.slabs = before
 
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
         """See Variant. Purposes drawn: latent/<phase>, augment/<phase>, mix/<phase>, labels/..."""
@@ -187,7 +205,10 @@ class AdversarialGAN(Variant):
             )
         fake = self._generated(z, labels).to(real.dtype) if fake is None else fake
         watched = watched and self.measured
-        metrics = collapse_metrics(real, fake) if watched else {}
+        metrics: dict[str, Tensor] = {}
+        if watched:
+            parts = partial(averaged, slabs=self.slabs) if self.slabs.count > 1 else whole
+            metrics = collapse_metrics(real, fake, parts)
         # What couples samples does so within groups that divide a half, so both share one pass. The
         # penalty's mix stays apart: its input gradient would sweep over all three, which takes half
         # as long again.
@@ -203,7 +224,8 @@ class AdversarialGAN(Variant):
             return self.objective.critic_loss_of_both(scores), metrics
         real, fake = both.chunk(2)
         with span("penalty"):
-            value, norms = self.penalty.evaluate(critic, real, fake, labels, share)
+            of_whole = None if self.slabs.count == 1 else self._squares_of_whole
+            value, norms = self.penalty.evaluate(critic, real, fake, labels, share, of_whole)
         if self.measured:
             metrics |= {"penalty": value.detach(), "gradient_norm": norms.mean()}
             metrics |= self._balance_metrics(metrics, norms)
@@ -253,6 +275,7 @@ class AdversarialGAN(Variant):
         # A volume is a function of weights and seed, on whatever device and as the run was trained.
         with torch.no_grad(), tensor_float32(False):
             volumes: Tensor = generator(z.to(device), there)
+            volumes = gathered(volumes, self.slabs, 2)
         return volumes.clamp(-1.0, 1.0)
 
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
@@ -282,6 +305,13 @@ class AdversarialGAN(Variant):
             watched=index == self.critic_steps - 1,
             fake=given.fake,
         )
+
+    def _squares_of_whole(self, squares: Tensor) -> Tensor:
+        """[B]: squared slopes over whole volumes, of those over slabs.
+
+        Every slab's is that of the sum of all holders' scores, which are the same.
+        """
+        return summed(squares, self.slabs) / self.slabs.count**2
 
     def _generated(self, z: Tensor, labels: Tensor | None) -> Tensor:
         with torch.no_grad():

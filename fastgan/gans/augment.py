@@ -19,6 +19,7 @@ from torch import Tensor
 from fastgan.measures.augmentation_limits import BRIGHTNESS, CONTRAST, LARGEST_SHIFT
 from fastgan.nn.choices import check_choice
 from fastgan.random import placed
+from fastgan.slabs import Slabs, gathered
 
 __all__ = ["AUGMENTATIONS", "Augment", "Moves"]
 
@@ -50,6 +51,8 @@ class Augment:
         for name in names:
             check_choice("augment", name, AUGMENTATIONS)
         self.names = tuple(names)
+        self.slabs = Slabs()
+        """The parts of the volumes that it is given; moves are those of whole volumes."""
 
     def draw(
         self, rng: np.random.Generator, shape: Sequence[int], dtype: torch.dtype = torch.float32
@@ -85,19 +88,24 @@ class Augment:
 
         Derivatives: all orders (linear in x).
         Cost: flip and shift 2 B C S (D + H + W) flops: products with 0/1 matrices, because the
-            backward of an indexed read is a scatter.
+            backward of an indexed read is a scatter. Of slabs they exchange whole volumes.
         """
         if not self.names:
             return x
         if isinstance(moves, np.random.Generator):
-            drawn = self.draw(moves, x.shape, x.dtype)
+            batch, channels, planes, *rest = x.shape
+            whole = (batch, channels, planes * self.slabs.count, *rest)
+            drawn = self.draw(moves, whole, x.dtype)
             moves = tuple(placed(parameter, x.device) for parameter in drawn)
         y = x.permute(0, 2, 3, 4, 1)
         if self._moves:
             y = y - BACKGROUND
             # Moving voxels must not round them.
             with torch.autocast(x.device.type, enabled=False):
-                for equation, matrices in zip(MOVEMENTS, moves[:3], strict=True):
+                # A voxel may come from any slab.
+                y = gathered(y, self.slabs, 1)
+                own = (self.slabs.own(moves[0], 1), *moves[1:3])
+                for equation, matrices in zip(MOVEMENTS, own, strict=True):
                     y = torch.einsum(equation, matrices, y)
             y = y + BACKGROUND
         if "intensity" in self.names:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -28,12 +30,20 @@ def similarity(volumes: Tensor) -> Tensor:
     return 1.0 - between / total.clamp_min(TINY)
 
 
-def collapse_metrics(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+def whole(mean: Tensor) -> Tensor:
+    """The mean over the parts of volumes that have one."""
+    return mean
+
+
+def collapse_metrics(
+    real: Tensor, fake: Tensor, averaged: Callable[[Tensor], Tensor] = whole
+) -> dict[str, Tensor]:
     """Similarity within both batches, and the share of the real variance the generator lost.
 
     Args:
         real: [B, C, D, H, W]. Nothing is said of a batch of one.
         fake: like real, of the same labels.
+        averaged: where both are equal parts of volumes: the mean over the parts.
 
     Returns:
         similarity_real, similarity_fake, and collapse in [0, 1]: 1 when all generated volumes
@@ -44,8 +54,8 @@ def collapse_metrics(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
     if real.shape[0] < 2:
         return {}
     with torch.no_grad():
-        real_between, real_total = _variances(real)
-        fake_between, fake_total = _variances(fake)
+        real_between, real_total = _variances(real, averaged)
+        fake_between, fake_total = _variances(fake, averaged)
         lost = 1.0 - fake_between / real_between.clamp_min(TINY)
         return {
             "similarity_real": 1.0 - real_between / real_total.clamp_min(TINY),
@@ -54,13 +64,24 @@ def collapse_metrics(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         }
 
 
-def _variances(volumes: Tensor) -> tuple[Tensor, Tensor]:
+def _variances(
+    volumes: Tensor, averaged: Callable[[Tensor], Tensor] = whole
+) -> tuple[Tensor, Tensor]:
     """Mean variance over the batch at a voxel, and variance of all values."""
     wide = volumes.to(torch.promote_types(volumes.dtype, torch.float32))
     mean = wide.mean(0)
     # var(all) = mean over voxels of the batch variance + variance of the batch mean, both biased.
-    within = (wide - mean).square().mean()
+    within = averaged((wide - mean).square().mean())
     batch = volumes.shape[0]
     # Unbiased, so that independent noise has similarity 0 in batches of any size.
     between = within * batch / (batch - 1)
-    return between, (within + mean.var(unbiased=False)).clamp_min(between)
+    total = within + _variance(mean, averaged)
+    return between, total.clamp_min(between)
+
+
+def _variance(values: Tensor, averaged: Callable[[Tensor], Tensor]) -> Tensor:
+    """Biased, of all values in all parts."""
+    if averaged is whole:
+        return values.var(unbiased=False)
+    variance, mean = torch.var_mean(values, correction=0)
+    return averaged(variance + (mean - averaged(mean)).square())

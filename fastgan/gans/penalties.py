@@ -14,6 +14,7 @@ Source: Gulrajani et al. 2017; Mescheder et al. 2018 (r1, r2); Karras et al. 202
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -75,6 +76,7 @@ class Penalty:
         fake: Tensor,
         labels: Tensor | None = None,
         share: Tensor | None = None,
+        summed: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The unweighted penalty.
 
@@ -84,6 +86,7 @@ class Penalty:
             fake: like real; volume i of both has label i.
             labels: [B] or None.
             share: [B] of real in the mix, as of `ops.gradient_penalty`; None: drawn there.
+            summed: where volumes are in parts, as of `ops.gradient_penalty`; None: they are whole.
 
         Returns:
             Scalar value, and the gradient norms [B], detached.
@@ -99,11 +102,12 @@ class Penalty:
                 target=1.0,
                 one_sided=self.one_sided,
                 share=share,
+                summed=summed,
             )
             return found.value, found.norms
         # Handed the same volumes twice, the operator mixes nothing.
         at = real if self.kind == "r1" else fake
-        found = ops.gradient_penalty(critic, at, at, labels=labels, target=0.0)
+        found = ops.gradient_penalty(critic, at, at, labels=labels, target=0.0, summed=summed)
         return found.value / 2.0, found.norms
 
     @property

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from fastgan.errors import ConfigError
 from fastgan.gans.settings import AdamSettings
 from fastgan.random import Draws
+from fastgan.slabs import Slabs
 
 __all__ = ["NextBatch", "Phase", "Pictures", "RealBatch", "Recipe", "Variant"]
 
@@ -141,6 +144,22 @@ class Variant(ABC):
 
         Called without gradients, while the modules of `ema_of` hold their averages.
         """
+
+    def spread(self, slabs: Slabs) -> AbstractContextManager[None]:
+        """Inside, volumes are slabs: real ones that are given, and those between the networks.
+
+        All holders call the same methods with the same draws; losses and metrics are those of whole
+        volumes on each, and gradients are shares whose mean over the holders is the gradient.
+
+        Raises:
+            ConfigError: this variant or its networks cannot be split.
+        """
+        if slabs.count == 1:
+            return nullcontext()
+        raise ConfigError(
+            f"train.split: {type(self).__name__} does not say how volumes are split; leave it out, "
+            "or share batches between processes"
+        )
 
     def to(self, device: torch.device | str) -> Variant:
         """Move every module."""

@@ -87,6 +87,10 @@ class Critic(nn.Module):
                 f"got {list(x.shape)}"
             )
         check_labels("critic", labels, self.num_classes, x.shape[0])
+        return self.score(x, labels)
+
+    def score(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """`forward` of what has been checked."""
         folded = fold(channels_last(x), self.blocks)
         features: Tensor = self.stages(folded).permute(0, 2, 3, 4, 1).flatten(1)
         # bfloat16 keeps three digits of a sum over thousands of features, so not under autocast.

@@ -18,6 +18,7 @@ from fastgan.nn import (
     Linear,
     NormAct3d,
     ResidualUp3d,
+    Smooth3d,
     channels_last,
     check_labels,
     he_normal_,
@@ -25,7 +26,7 @@ from fastgan.nn import (
     weights_channels_last,
 )
 from fastgan.nn.choices import check_choice
-from fastgan.ops import smooth, unfold
+from fastgan.ops import unfold
 
 __all__ = ["ARCHITECTURES", "OUTPUTS", "Generator", "build_generator"]
 
@@ -66,7 +67,7 @@ class Generator(nn.Module):
         super().__init__()
         self.shape, self.channels, self.latent_dim = shape, channels, latent_dim
         self.num_classes, self.output, self.grid, self.width = num_classes, output, grid, width
-        self.fold, self.smoothed = fold, smoothed
+        self.fold = fold
         inputs = latent_dim * (2 if num_classes else 1)
         if num_classes:
             self.embed = nn.Embedding(num_classes, latent_dim)
@@ -74,6 +75,7 @@ class Generator(nn.Module):
         he_normal_(self.start, negative_slope=0.0)
         self.stages = stages
         self.last = last
+        self.smooth: nn.Module = Smooth3d() if smoothed else nn.Identity()
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Draw volumes.
@@ -90,13 +92,13 @@ class Generator(nn.Module):
             raise ConfigError(f"generator: z must be [B, {self.latent_dim}], got {list(z.shape)}")
         check_labels("generator", labels, self.num_classes, z.shape[0])
         joined = torch.cat([z, self.embed(labels)], dim=1) if self.num_classes else z
-        # Features in NDHWC order: the grid is then a view.
-        x = self.start(joined).view(-1, *self.grid, self.width).permute(0, 4, 1, 2, 3)
+        # Features in NDHWC order: the grid is then a view, of as many planes as there are features.
+        planes = torch.unflatten(self.start(joined), 1, (-1, *self.grid[1:], self.width))
+        x = planes.permute(0, 4, 1, 2, 3)
         x = run_chain((*self.stages, self.last), x, labels)
         # Back from an autocast dtype: bfloat16 has 256 values in [-1, 1].
         x = unfold(x.to(z.dtype), self.fold)
-        if self.smoothed:
-            x = smooth(x)
+        x = self.smooth(x)
         return channels_last(HEADROOM * torch.tanh(x) if self.output == "tanh" else x)
 
 

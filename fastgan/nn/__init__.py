@@ -13,7 +13,7 @@ from fastgan.nn.labels import check_labels
 from fastgan.nn.layout import channels_last, weights_channels_last
 from fastgan.nn.linear import Linear
 from fastgan.nn.norm_act import NORMS, NormAct3d
-from fastgan.nn.resample import average_pool, upsample
+from fastgan.nn.resample import Smooth3d, average_pool, upsample
 from fastgan.nn.residual import ResidualDown3d, ResidualUp3d
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "NormAct3d",
     "ResidualDown3d",
     "ResidualUp3d",
+    "Smooth3d",
     "average_pool",
     "channels_last",
     "check_labels",

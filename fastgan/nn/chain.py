@@ -2,7 +2,7 @@
 
 Between a norm + activation and the convolution behind it only the norm's raw input is kept for the
 backward: `ops.norm_act_conv`. Every module keeps its parameters, its name and its own forward; a
-module that somebody watches through a hook is called by itself.
+module that somebody watches through a hook, or gave another forward, is called by itself.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def run_chain(modules: Iterable[nn.Module], x: Tensor, labels: Tensor | None = N
 
 
 def _watched(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    return bool(hooks) or "forward" in module.__dict__
 
 
 def _flat(modules: Iterable[nn.Module]) -> Iterable[nn.Module]:

@@ -16,8 +16,12 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., in_features] -> [..., out_features]."""
+        return functional.linear(x, *self.weight_and_bias(x))
+
+    def weight_and_bias(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Both in the dtype in which they meet x."""
         device, dtype = x.device.type, self.weight.dtype
         if dtype == torch.float32 and torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         bias = None if self.bias is None else cast(self.bias, dtype)
-        return functional.linear(x, cast(self.weight, dtype), bias)
+        return cast(self.weight, dtype), bias

@@ -1,4 +1,4 @@
-"""Resampling by whole strides that keeps channels_last_3d in all derivatives.
+"""Resampling by whole strides that keeps channels_last_3d in all derivatives, and smoothing.
 
 torch's avg_pool3d and the backward of its nearest interpolation return NCDHW tensors, which costs
 a transpose in every pass of a channels-last network; these work on the NDHWC view axis by axis.
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from fastgan.nn.choices import check_choice
+from fastgan.ops import smooth
 
-__all__ = ["average_pool", "upsample"]
+__all__ = ["Smooth3d", "average_pool", "upsample"]
 
 MODES = ("nearest", "trilinear")
 
@@ -89,3 +90,11 @@ def _pooled(y: Tensor, axis: int, stride: int) -> Tensor:
     whole = (length // stride - 1) * stride
     last = y.narrow(axis, whole, length - whole).mean(axis, keepdim=True)
     return torch.cat([_pooled(y.narrow(axis, 0, whole), axis, stride), last], axis)
+
+
+class Smooth3d(nn.Module):
+    """`ops.smooth` as a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, C, D, H, W] -> the same shape."""
+        return smooth(x)

@@ -34,6 +34,7 @@ def gradient_penalty(
     one_sided: bool = False,
     generator: torch.Generator | None = None,
     share: Tensor | None = None,
+    summed: Callable[[Tensor], Tensor] | None = None,
 ) -> GradientPenalty:
     """Mean over samples of (|d critic(x) / d x| - target)^2, at random mixes x of real and fake.
 
@@ -49,6 +50,8 @@ def gradient_penalty(
         one_sided: only slopes above the target are penalised.
         generator: draws a; None: PyTorch's default generator of the device.
         share: [B] a itself, drawn before; float32 (float64 for float64 real), on their device.
+        summed: where real and fake are parts of volumes: from squared slopes [B] over the part to
+            those over the whole volume, differentiable. None: they are whole.
 
     Returns:
         value: scalar, float32 (float64 for float64 input). Add it, weighted, to the loss.
@@ -102,8 +105,24 @@ def gradient_penalty(
         share = _drawn_share(real, generator) if share is None else share
         x = slope_penalty_mix(real.detach(), fake.detach(), share)
     slope = _slope(critic, x, labels)
+    if summed is not None:
+        return _of_parts(slope, float(target), one_sided, summed)
     value, norms = slope_penalty_fwd(slope, float(target), one_sided)
     return GradientPenalty(value, norms)
+
+
+def _of_parts(
+    slope: Tensor, target: float, one_sided: bool, summed: Callable[[Tensor], Tensor]
+) -> GradientPenalty:
+    """The penalty of a slope [B, C, ...] that is spread over several parts of a volume."""
+    squares = summed(slope.flatten(1).to(accumulator(slope)).square().sum(1))
+    # The root has no slope at 0, where the penalty's is to be 0.
+    flat = squares == 0
+    norms = torch.where(flat, 0, torch.where(flat, 1, squares).sqrt())
+    excess = norms - target
+    if one_sided:
+        excess = excess.clamp_min(0)
+    return GradientPenalty(excess.square().mean(), norms.detach())
 
 
 def _drawn_share(real: Tensor, generator: torch.Generator | None) -> Tensor:

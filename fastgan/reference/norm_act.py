@@ -12,6 +12,7 @@ z = weight xh + bias, y = z where z > 0 and negative_slope z elsewhere.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,6 +32,14 @@ __all__ = [
 SERVES = "every floating dtype"
 
 _aten: Any = torch.ops.aten
+
+Averaged = Callable[[Tensor], Tensor]
+
+
+def unchanged(means: Tensor) -> Tensor:
+    """The mean over the parts of a volume that has one."""
+    return means
+
 
 # The definition views x as [B, G, K, S]: K = C / G channels a group, S elements a channel.
 _GROUP = (2, 3)
@@ -109,11 +118,16 @@ def norm_act_bwd(
     bias: Tensor | None,  # [C] or [B, C]
     num_groups: int,
     negative_slope: float,
+    averaged: Averaged = unchanged,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return d_x like x, d_weight and d_bias like weight and bias (None where those are)."""
+    """Return d_x like x, d_weight and d_bias like weight and bias (None where those are).
+
+    Where x is one of several equal parts of a volume, `averaged` gives the mean over the parts of
+    what it is called with; d_weight and d_bias are the share of this part.
+    """
     if _few(x, num_groups):
         wide = (g.float(), x.float(), mean, rstd, weight, bias)
-        d_x, *sums = norm_act_bwd(*wide, num_groups, negative_slope)
+        d_x, *sums = norm_act_bwd(*wide, num_groups, negative_slope, averaged)
         return d_x.to(x.dtype), sums[0], sums[1]
     centred, mu = _centred(x, mean)
     scale = _scale(x, rstd, weight)
@@ -122,7 +136,8 @@ def norm_act_bwd(
     r = _of_channels(x, rstd)
     of_u = _sums(u, centred, mu, r)
     # d_x = r (gamma u - a - b xh), the last two as an affine map of x
-    means = _means(of_u if weight is None else of_u * weight.to(mean.dtype), x, num_groups)
+    of_z = of_u if weight is None else of_u * weight.to(mean.dtype)
+    means = _means(of_z, x, num_groups, averaged)
     minus_ra, minus_rb = (means * -r).unbind()
     of_x = r * minus_rb
     d_x = _affine(centred, of_x, _less(minus_ra, of_x, mu))
@@ -142,6 +157,7 @@ def norm_act_bwd_bwd(
     bias: Tensor | None,  # [C] or [B, C]
     num_groups: int,
     negative_slope: float,
+    averaged: Averaged = unchanged,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Derivatives of `norm_act_bwd`: d_g and d_x like x, d_weight like weight.
 
@@ -151,7 +167,7 @@ def norm_act_bwd_bwd(
     if _few(x, num_groups):
         v = None if gg_x is None else gg_x.float()
         rest = (gg_weight, gg_bias, g.float(), x.float(), mean, rstd, weight, bias)
-        d_g, d_x, d_weight = norm_act_bwd_bwd(v, *rest, num_groups, negative_slope)
+        d_g, d_x, d_weight = norm_act_bwd_bwd(v, *rest, num_groups, negative_slope, averaged)
         return d_g.to(g.dtype), d_x.to(x.dtype), d_weight
     centred, mu = _centred(x, mean)
     z = _z(x, centred, mu, _scale(x, rstd, weight), bias)
@@ -167,7 +183,7 @@ def norm_act_bwd_bwd(
     if gg_weight is not None:
         h = gg_weight.to(mean.dtype)
         rows += [*(h * of_u).unbind()]
-    a, b, *means = _means(torch.stack(rows), x, num_groups).unbind()
+    a, b, *means = _means(torch.stack(rows), x, num_groups, averaged).unbind()
 
     # of a channel: d_g = s (g_v v + g_xh xh + g_one), d_x = x_u u + x_v v + x_xh xh + x_one
     r2 = r.square()
@@ -288,13 +304,13 @@ def _sum(t: Tensor, mean: Tensor) -> Tensor:
     return t.sum(voxels, dtype=mean.dtype) if voxels else t.to(mean.dtype)
 
 
-def _means(rows: Tensor, x: Tensor, num_groups: int) -> Tensor:
+def _means(rows: Tensor, x: Tensor, num_groups: int, averaged: Averaged) -> Tensor:
     """Of each row of [N, B, C]: sum over a group's channels, divided by its elements, [N, B, C]."""
     m = x.numel() // (x.shape[0] * num_groups)
     if num_groups == x.shape[1]:
-        return rows / m
+        return averaged(rows / m)
     grouped = rows.view(len(rows), len(x), num_groups, -1)
-    return (grouped.sum(3, keepdim=True) / m).expand_as(grouped).flatten(2)
+    return averaged(grouped.sum(3, keepdim=True) / m).expand_as(grouped).flatten(2)
 
 
 def _sums(t: Tensor, centred: Tensor, mu: Tensor | None, r: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from fastgan.data import Batch
 from fastgan.data.normalise import Normalisation
 from fastgan.random import Draws, Shard
+from fastgan.slabs import Slabs
 from fastgan.spans import span
 
 __all__ = ["Batches", "TrainingSet"]
@@ -57,6 +58,7 @@ class Batches:
         ahead: draw the batches of the next step while the present one computes, on the guess that
             it asks for the same purposes; a wrong guess costs time and changes nothing. None: on
             a CUDA device, for on the CPU the thread would only compete with the networks.
+        slabs: the parts of every volume, of which this process takes one; None: all of it.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class Batches:
         draws: Draws,
         device: torch.device,
         ahead: bool | None = None,
+        slabs: Slabs | None = None,
     ) -> None:
+        self._slabs = slabs or Slabs()
         self._source, self._batch_size, self._draws = source, batch_size, draws
         self._device = device
         self._reads_rows = "shard" in inspect.signature(source.sample).parameters
@@ -79,7 +83,9 @@ class Batches:
         """Volumes handed out, by all processes together."""
 
     def next(self, step: int, purpose: str) -> Batch:
-        """This process's rows of the batch of `purpose` (any text) at `step`, on the device.
+        """This process's rows, and slab of each, of the batch of `purpose` (any text) at `step`.
+
+        Volumes and labels are on the device.
 
         Positions in the data set stay those of the whole batch.
         """
@@ -109,6 +115,10 @@ class Batches:
 
     def _draw(self, step: int, purpose: str) -> Batch:
         batch = self._sample(step, purpose, self._draws.shard)
+        if self._slabs.count > 1:
+            # A copy, so that the rest of the volumes can go.
+            slab = self._slabs.own(batch.volumes, 2).contiguous()
+            batch = dataclasses.replace(batch, volumes=slab)
         if self._device.type != "cuda":
             return batch
         # Pinned memory lets the copy run beside the kernels.

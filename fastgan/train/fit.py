@@ -27,7 +27,13 @@ from fastgan.train.loop import Training
 from fastgan.train.made_with import FINGERPRINT
 from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
-from fastgan.train.ranks import Ranks, joined, require_divisible, require_separable
+from fastgan.train.ranks import (
+    Ranks,
+    joined,
+    require_divisible,
+    require_separable,
+    spread_over,
+)
 from fastgan.train.ranks.facts import facts_of_rank
 from fastgan.train.run_folder import RunFolder, require_place
 from fastgan.train.signals import Interruption, watch_signals
@@ -86,7 +92,8 @@ def fit(
         ranks = ranks or stack.enter_context(joined())
         run = None if resume is None else RunFolder(resume)
         config, device = _settle(config or (run.config() if run else Config()), ranks)
-        require_separable(variant, config.train.batch_size, ranks.count)
+        require_separable(variant, config.train.batch_size, ranks.shard.count)
+        stack.enter_context(spread_over(variant, ranks.slabs))
         record = _recorded(dataset, run)
         found = None
         if run is not None:
@@ -188,9 +195,22 @@ def rehearse(
     """
     ranks = ranks or Ranks()
     config, device = _settle(config, ranks)
-    require_separable(variant, config.train.batch_size, ranks.count)
+    require_separable(variant, config.train.batch_size, ranks.shard.count)
+    with spread_over(variant, ranks.slabs):
+        return _rehearsed(variant, dataset, config, device, Path(out), resume, allow_change)
+
+
+def _rehearsed(
+    variant: Variant,
+    dataset: TrainingSet,
+    config: Config,
+    device: torch.device,
+    out: Path,
+    resume: Path | str | None,
+    allow_change: Sequence[str],
+) -> Config:
     if resume is None:
-        require_place(Path(out))
+        require_place(out)
         return config
     run = RunFolder(resume)
     with run.locked():
@@ -205,7 +225,8 @@ def rehearse(
 
 def _settle(config: Config, ranks: Ranks) -> tuple[Config, torch.device]:
     """What the configuration leaves open, settled once: a run resumed elsewhere goes on alike."""
-    require_divisible(config.train.batch_size, ranks.count)
+    ranks.split(config.train.split)
+    require_divisible(config.train.batch_size, ranks.shard.count, ranks.slabs.count)
     device = resolve(ranks.device(config.train.device))
     config = config.settled().anchored()
     train = config.train

@@ -14,7 +14,7 @@ from torch import Tensor
 from fastgan.config import Config
 from fastgan.data import Batch
 from fastgan.errors import ConfigError, ResourceLimit, StateError
-from fastgan.gans import Phase, Recipe, Variant
+from fastgan.gans import Phase, Pictures, Recipe, Variant
 from fastgan.ops.constants import constant
 from fastgan.random import Draws
 from fastgan.spans import span
@@ -69,7 +69,9 @@ class Training:
         self._saved: int | None = None
         self._save_soon = False
         self.draws = Draws(config.seed, self.ranks.shard)
-        self.batches = Batches(dataset, config.train.batch_size, self.draws, device)
+        self.batches = Batches(
+            dataset, config.train.batch_size, self.draws, device, slabs=self.ranks.slabs
+        )
         self.watch = Watch(config.train.non_finite, self._finite_batch)
         self.identity = {
             "settings": settings_of(config),
@@ -135,7 +137,8 @@ class Training:
 
     def _capture(self, choice: Literal["auto", "on"]) -> None:
         """Let steps be recorded in graphs, where they can be."""
-        self._uncaptured = require_graph(choice, obstacle(self.variant, self.device, self.draws))
+        reason = obstacle(self.variant, self.device, self.draws, self.ranks.count)
+        self._uncaptured = require_graph(choice, reason)
         if self._uncaptured is not None:
             return
         places = (self.variant, self._optimise, self.watch, self.device)
@@ -276,13 +279,17 @@ class Training:
         self.watch.skipped.update(counters.skipped)
         self.batches.count = counters.volumes
 
-    def draw_samples(self, progress: Progress) -> None:
-        """Write the middle slices of what the variant shows, by the averaged weights.
+    def shown(self) -> Pictures:
+        """What the variant shows, by the averaged weights; of split volumes all ranks ask."""
+        with span("samples"), self.ema.applied(), torch.no_grad():
+            return self.variant.pictures(lambda purpose: self.batches.peek(0, purpose), self.draws)
+
+    def draw_samples(self, progress: Progress, shown: Pictures | None = None) -> None:
+        """Write the middle slices of what the variant shows; None: asked for it here.
 
         What it measured on them is logged under `pictures/`, and its alarms are told.
         """
-        with span("samples"), self.ema.applied(), torch.no_grad():
-            shown = self.variant.pictures(lambda purpose: self.batches.peek(0, purpose), self.draws)
+        shown = self.shown() if shown is None else shown
         path = write_samples(self.run.path, self.steps_done, shown, self.run.data())
         if not shown.metrics:
             return
@@ -329,7 +336,9 @@ class Training:
                 clock, seen = now, count
                 self._log(metrics, rate, progress, kept=logged)
             if step % train.sample_every == 0 or last:
-                self.ranks.first_does("pictures", partial(self.draw_samples, progress))
+                # Of slabs all ranks draw together, and one writes.
+                drawn = self.shown() if self.ranks.slabs.count > 1 else None
+                self.ranks.first_does("pictures", partial(self.draw_samples, progress, drawn))
             if step % train.checkpoint_every == 0 or last or self._save_soon:
                 self.save()
                 self._save_soon = False

@@ -40,6 +40,7 @@ FREE_KEYS = frozenset(
         "train.tensorboard",
         "train.non_finite",
         "train.cuda_graph",
+        "train.split",
     }
 )
 PLACES = frozenset({"data.source", "data.source_b"})

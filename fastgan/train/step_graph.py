@@ -86,11 +86,13 @@ def obstacle_of(device: torch.device) -> str | None:
     return None if device.type == "cuda" else f"the device is {device}, not a GPU of NVIDIA's"
 
 
-def obstacle(variant: Variant, device: torch.device, draws: Draws) -> str | None:
+def obstacle(
+    variant: Variant, device: torch.device, draws: Draws, processes: int = 1
+) -> str | None:
     """Why steps of this variant cannot be captured; None where they can."""
     if (reason := obstacle_of(device)) is not None:
         return reason
-    if draws.shard.count > 1:
+    if max(processes, draws.shard.count) > 1:
         return "several processes exchange gradients within a step"
     if variant.recipe(0, draws) is None:
         return "this variant draws while its phases run"

@@ -61,3 +61,20 @@ def test_train_stop_and_go_on(tmp_path: Path) -> None:
     assert step == len(rows(run)) >= 8
     last = json.loads((run / "history.jsonl").read_text().splitlines()[-1])
     assert (last["event"], last["step"], last["reason"]) == ("stopped", step, "SIGTERM")
+
+
+@pytest.mark.slow
+def test_one_volume_over_two_and_then_alone(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(CONFIG)
+    whole = torchrun(tmp_path, "--config", "tiny.yaml", "--split", "2", "1", "1")
+    out, err = whole.communicate(timeout=240)
+    assert whole.returncode == 0, err
+    run = tmp_path / "runs" / "00000-tiny-seed0"
+    assert out.splitlines() == ["runs/00000-tiny-seed0"] and len(rows(run)) == 4
+
+    alone = [sys.executable, "-m", "fastgan", "train", "--resume", str(run), "--steps", "5"]
+    place = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}}
+    refused = subprocess.run(alone, capture_output=True, text=True, timeout=240, **place)
+    assert refused.returncode == 2 and "train.split: [2, 1, 1] needs 2 processes" in refused.stderr
+    subprocess.run([*alone, "--split", "1", "1", "1"], check=True, timeout=240, **place)
+    assert checkpoint.newest(run).step == len(rows(run)) == 5

@@ -29,7 +29,7 @@ from fastgan.gans.variant import Variant
 from fastgan.random import Draws
 from fastgan.train.loop import Training
 from fastgan.train.optim import PhaseOptimiser
-from fastgan.train.ranks import Ranks
+from fastgan.train.ranks import Ranks, spread_over
 
 SHAPE = (8, 8, 8)
 
@@ -168,13 +168,18 @@ class Noted(NamedTuple):
 class Volumes:
     """A data set of twelve volumes of noise in two classes; of two domains, if asked."""
 
-    shape, channels, spacing = SHAPE, 1, (1.0, 1.0, 1.0)
+    channels, spacing = 1, (1.0, 1.0, 1.0)
     fingerprint, prior = "f" * 64, np.array([0.75, 0.25])
     normalisation: dict[str, Any] = {"low": 0.0, "high": 1.0, "modality": "ct"}  # noqa: RUF012
 
-    def __init__(self, classes: tuple[str, ...] = (), domains: int = 1) -> None:
-        self.classes, self.domains = classes, domains
-        noise = np.random.default_rng(1).standard_normal((12, 1, *SHAPE), dtype=np.float32)
+    def __init__(
+        self,
+        classes: tuple[str, ...] = (),
+        domains: int = 1,
+        shape: tuple[int, int, int] = SHAPE,
+    ) -> None:
+        self.classes, self.domains, self.shape = classes, domains, shape
+        noise = np.random.default_rng(1).standard_normal((12, 1, *shape), dtype=np.float32)
         self.volumes = torch.from_numpy(noise).tanh()
         self.labels = torch.arange(12) % 4 // 3
 
@@ -198,10 +203,14 @@ class Wide(Draws):
         return super().normal(step, purpose, shape).double()
 
 
-def game(settings: dict[str, Any], classes: tuple[str, ...] = ()) -> Variant:
+def game(
+    settings: dict[str, Any],
+    classes: tuple[str, ...] = (),
+    shape: tuple[int, int, int] = SHAPE,
+) -> Variant:
     """Small networks and the game between them; a cyclegan where `settings` have translators."""
     if "translator_channels" in settings:
-        return build_cycle(CycleSettings(**settings), shape=SHAPE)
+        return build_cycle(CycleSettings(**settings), shape=shape)
     small = {
         "latent_dim": 4,
         "generator_channels": (8, 4),
@@ -212,7 +221,7 @@ def game(settings: dict[str, Any], classes: tuple[str, ...] = ()) -> Variant:
     }
     prior = Volumes.prior if classes else None
     return build_variant(
-        AdversarialSettings(**small | settings), shape=SHAPE, classes=classes, prior=prior
+        AdversarialSettings(**small | settings), shape=shape, classes=classes, prior=prior
     )
 
 
@@ -225,24 +234,28 @@ def steps_of(
     steps: int = 1,
     measured: bool = True,
     ranks: Ranks | None = None,
+    shape: tuple[int, int, int] = SHAPE,
+    precision: str = "float32",
 ) -> list[Noted]:
     """What every phase of the first steps hands to its optimiser.
 
     Adam divides by what little it has seen: where a gradient is nearly zero, rounding decides the
     sign of an update. In float32 every phase is therefore noted at the first weights.
     """
-    data = Volumes(classes, domains=2 if "translator_channels" in settings else 1)
+    data = Volumes(classes, 2 if "translator_channels" in settings else 1, shape)
     data.volumes = data.volumes.to(dtype)
-    variant = game(settings, classes)
+    variant = game(settings, classes, shape)
     for module in variant.modules.values():
         module.to(dtype)
-    config = parse({"train": {"batch_size": batch, "device": "cpu", "steps": 10}})
+    train = {"batch_size": batch, "device": "cpu", "steps": 10, "precision": precision}
+    config = parse({"train": train})
     nowhere: Any = SimpleNamespace(path=Path("nowhere"))
     training = Training(variant, data, config, nowhere, torch.device("cpu"), {}, ranks)
     if dtype == torch.float64:
         training.draws = Wide(config.seed, training.ranks.shard)
     variant.measured = measured
     with noted(training.ranks) as found, contextlib.ExitStack() as stack:
+        stack.enter_context(spread_over(variant, training.ranks.slabs))
         if dtype == torch.float32:
             stack.enter_context(patch.object(PhaseOptimiser, "step", lambda *_: None))
         for _ in range(steps):
@@ -271,14 +284,17 @@ def noted(ranks: Ranks) -> Iterator[list[Noted]]:
 
 @contextlib.contextmanager
 def counted() -> Iterator[list[tuple[str, int]]]:
-    """Every message of torch.distributed in the block: its name and bytes."""
+    """Every message of torch.distributed in the block: its name and bytes, as this rank sends."""
     seen: list[tuple[str, int]] = []
     names = ("all_reduce", "all_gather", "broadcast", "barrier", "all_gather_into_tensor")
+    names += ("batch_isend_irecv",)
     before = {name: getattr(dist, name) for name in names}
 
     def watched(name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             tensors = [a for a in arguments if isinstance(a, Tensor)]
+            if name == "batch_isend_irecv":
+                tensors = [one.tensor for one in arguments[0] if one.op is dist.isend]
             seen.append((name, sum(t.nbytes for t in tensors)))
             return before[name](*arguments, **options)
 

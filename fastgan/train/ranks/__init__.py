@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from fastgan.train.ranks.alone import Ranks
 from fastgan.train.ranks.launch import joined, launched
-from fastgan.train.ranks.refusals import require_divisible, require_separable
+from fastgan.train.ranks.refusals import require_divisible, require_separable, spread_over
 
-__all__ = ["Ranks", "joined", "launched", "require_divisible", "require_separable"]
+__all__ = ["Ranks", "joined", "launched", "require_divisible", "require_separable", "spread_over"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from fastgan.errors import ConfigError
 from fastgan.random import Shard
+from fastgan.slabs import Slabs
 from fastgan.train.signals import Interruption
 
 __all__ = ["Metrics", "Ranks"]
@@ -25,17 +28,38 @@ class Ranks:
         index: of this process, from 0.
         count: of processes.
         shard: the rows of a batch that this process takes.
+        slabs: the parts of each volume, of which this process holds one.
     """
 
     index: int = 0
     count: int = 1
     shard: Shard = Shard()
+    slabs: Slabs = Slabs()
     _interruption: Interruption | None = None
 
     @property
     def first(self) -> bool:
         """Whether this is the process that writes and reports."""
         return self.index == 0
+
+    def split(self, parts: Sequence[int]) -> None:
+        """Have every volume held by several ranks: parts along D, H, W, `train.split`.
+
+        Raises:
+            ConfigError: another axis than the first, or a number of ranks that does not fit.
+        """
+        count, *others = parts
+        if any(n > 1 for n in others):
+            raise ConfigError(
+                f"train.split: volumes can be split along the first axis, got {list(parts)}; give "
+                f"[{math.prod(parts)}, 1, 1]"
+            )
+        if self.count % count:
+            raise ConfigError(
+                f"train.split: {list(parts)} needs {count} processes, or a multiple, and there "
+                f"{'is' if self.count == 1 else 'are'} {self.count}; start torchrun with "
+                f"--nproc-per-node {count}"
+            )
 
     def device(self, name: str) -> str:
         """The device that this process takes where the configuration says `name`."""

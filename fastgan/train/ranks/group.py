@@ -16,9 +16,11 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from fastgan.errors import ConfigError, RankError
 from fastgan.random import Shard
+from fastgan.slabs import Slabs
 from fastgan.train.ranks.alone import Metrics, Ranks
 from fastgan.train.ranks.bucket import Bucket
 from fastgan.train.ranks.meeting import EndedElsewhere, Meeting
+from fastgan.train.ranks.slabs import RankSlabs, Waited
 from fastgan.train.signals import Interruption
 
 if TYPE_CHECKING:
@@ -37,10 +39,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _RankShard(Shard):
-    """A part of a batch whose other parts are in other processes."""
+    """A part of a batch whose other parts are in other processes; `slabs` ranks have the same."""
 
-    def __init__(self, ranks: RankGroup) -> None:
-        super().__init__(ranks.index, ranks.count)
+    def __init__(self, ranks: RankGroup, slabs: int = 1) -> None:
+        super().__init__(ranks.index // slabs, ranks.count // slabs)
         self._ranks = ranks
 
     def gather(self, own: Tensor) -> Tensor:
@@ -64,11 +66,19 @@ class RankGroup(Ranks):
         self._phase = ""
         self._device = torch.device("cpu")
         self._met: dict[str, list[int]] = {}
-        self._told = self._noted = 0
+        self._told = self._noted = self._waited_for = 0
         self._failed = False
         # Which signals were told with the last message of this step, and of the one before.
         self._asked: Tensor | None = None
         self._asked_before: Tensor | None = None
+
+    def split(self, parts: Sequence[int]) -> None:
+        """See Ranks; neighbouring ranks hold the slabs of a volume."""
+        super().split(parts)
+        count = parts[0]
+        self.shard, self.slabs = _RankShard(self, count), Slabs()
+        if count > 1:
+            self.slabs = RankSlabs(self.index, self.count, count, self._of_slabs)
 
     def device(self, name: str) -> str:
         """The GPU of this process's place on its machine, of `auto` and `cuda`."""
@@ -121,6 +131,8 @@ class RankGroup(Ranks):
                 f"rank {self.index} of {self.count} cannot connect with the others by {backend}: "
                 f"{str(error).splitlines()[0]}"
             ) from error
+        if isinstance(self.slabs, RankSlabs):
+            self.slabs.connect(self._place.seconds)
 
     def leave(self) -> None:
         """Close the connections."""
@@ -222,7 +234,15 @@ class RankGroup(Ranks):
                     f"0 of {every[0]['gradients']}; all ranks need the same networks and losses"
                 )
 
-    def _together(self, what: str, begin: Callable[[], dist.Work | None]) -> None:
+    def _of_slabs(self, what: str, begin: Callable[[], dist.Work | Waited | None]) -> None:
+        """A message within a phase; all wait for each of the first time that the phase runs."""
+        if self._phase and self._phase not in self._met:
+            # Before any of them kernels may be compiled or tried.
+            self._waited_for += 1
+            self.meeting.exchange(f"slabs/{self._waited_for}", {}, PATIENCE, self._where)
+        self._together(what, begin)
+
+    def _together(self, what: str, begin: Callable[[], dist.Work | Waited | None]) -> None:
         work = None
         try:
             work = begin()

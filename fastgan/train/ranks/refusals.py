@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import cast
+
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastgan.errors import ConfigError
 from fastgan.gans import Variant
+from fastgan.slabs import Slabs
 
-__all__ = ["require_divisible", "require_separable"]
+__all__ = ["require_divisible", "require_separable", "spread_over"]
 
 
-def require_divisible(batch_size: int, count: int) -> None:
-    """Raise ConfigError unless `count` ranks can share a batch evenly."""
+def require_divisible(batch_size: int, count: int, slabs: int = 1) -> None:
+    """Raise ConfigError unless `count` ranks, or sets of so many, can share a batch evenly."""
     if batch_size % count == 0:
         return
     fitting = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and n <= 2 * count]
+    who = f"{count} ranks" if slabs == 1 else f"{count} sets of {slabs} ranks"
+    processes = ", ".join(str(n * slabs) for n in fitting)
     raise ConfigError(
-        f"train.batch_size: {batch_size} volumes cannot be shared evenly by {count} ranks; give a "
-        f"multiple of {count}, or start one of {', '.join(map(str, fitting))} processes"
+        f"train.batch_size: {batch_size} volumes cannot be shared evenly by {who}; give a multiple "
+        f"of {count}, or start one of {processes} processes"
     )
+
+
+def spread_over(variant: Variant, slabs: Slabs) -> AbstractContextManager[None]:
+    """Inside, the variant trains on slabs.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if slabs.count == 1:
+        return nullcontext()
+    spread = getattr(variant, "spread", None)
+    if spread is None:
+        raise ConfigError(
+            f"train.split: {type(variant).__name__} does not say how volumes are split: it has no "
+            "`spread`"
+        )
+    return cast(AbstractContextManager[None], spread(slabs))
 
 
 def require_separable(variant: Variant, batch_size: int, count: int) -> None:
