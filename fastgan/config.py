@@ -184,6 +184,12 @@ class TrainConfig(Section):
     """Generator steps."""
     batch_size: int = Field(default=16, ge=1, le=MOST_BATCH)
     """Real, and as many generated, volumes per update."""
+    micro_batch: int | None = Field(default=None, ge=1, le=MOST_BATCH)
+    """Volumes of a process that pass through the networks at once; their gradients add up to those
+    of its whole batch, which is the default. It has to divide that batch."""
+    recompute: bool = False
+    """Passes through networks keep their inputs alone and are computed again in the backward pass:
+    less memory, more time. The penalty's own pass keeps what it needs."""
     lr_generator: float | None = _by_variant("lr_generator", gt=0.0)
     lr_critic: float | None = _by_variant("lr_critic", gt=0.0)
     betas: tuple[Decay, Decay] | None = _by_variant("betas")

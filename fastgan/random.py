@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Draws", "Shard", "placed", "placed_together"]
+__all__ = ["WHOLE", "Draws", "Shard", "placed", "placed_together"]
 
 ALIGNMENT = 256
 """Bytes at which a tensor begins in a block: what a GPU's allocator gives, too."""
@@ -49,12 +49,22 @@ class Shard:
         parts = torch.unflatten(drawn, 0, (batches, self.count, -1))
         return parts[:, self.index].flatten(0, 1)
 
+    def part(self, part: Shard) -> Shard:
+        """A part of these rows, as rows of the whole batch."""
+        if part.count == 1:
+            return self
+        return Shard(self.index * part.count + part.index, self.count * part.count)
+
     def gather(self, own: Tensor) -> Tensor:
         """The rows of all parts, [B, ...], of everybody's own [B / count, ...]; not differentiable.
 
         Every process asks for it at the same place.
         """
         return own
+
+
+WHOLE = Shard()
+"""All of a batch, or of whatever else would be divided."""
 
 
 class Draws:

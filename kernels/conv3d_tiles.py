@@ -19,6 +19,7 @@ from fastgan.kernels.tiles import OPTIONS
 
 __all__ = [
     "DTYPES",
+    "MERGED",
     "PRECISIONS",
     "SHARED",
     "Cut",
@@ -27,6 +28,7 @@ __all__ = [
     "obstacle",
     "output_size",
     "shared_memory",
+    "wgrad_cut",
 ]
 
 # float64 is for tests, in the interpreter.
@@ -42,6 +44,8 @@ SHARED = 232448
 # About four programs for each of an H100's 132 multiprocessors, beyond which they take several
 # tiles: fewer partial sums.
 _PROGRAMS = 512
+# Partial sums and weights that a program of a weight gradient's merge holds: rows of 256 bytes.
+MERGED = (16, 64)
 # The second dimension of a grid, which counts samples.
 _MOST_PROGRAMS = 65535
 _MOST_ELEMENTS = 2**31
@@ -50,9 +54,9 @@ _MOST_ELEMENTS = 2**31
 class Cut(NamedTuple):
     """Tile of a program, and how many there are."""
 
-    block_m: int  # positions along rows of the input
+    block_m: int  # positions along rows
     block_n: int  # channels written
-    block_k: int  # channels read in a step
+    block_k: int  # channels read in a step; of a weight gradient, in all
     warps: int
     stages: int  # steps that are read at once
     chunk: int  # tiles of a program
@@ -173,6 +177,42 @@ def gather_cut(
     programs = samples * triton.cdiv(written, block_n) * tiles
     chunk = max(1, programs // _PROGRAMS)
     warps = 8 if block_m * block_n * sums * (2 if narrow else 1) >= 128 * 64 else 4
+    return Cut(block_m, block_n, block_k, warps, stages, chunk, triton.cdiv(tiles, chunk))
+
+
+def wgrad_cut(
+    places: int,  # of a sample: rows x places of a row
+    samples: int,
+    weight: Sequence[int],  # [K, C, kD, kH, kW]
+    of: tuple[int, bool],  # tiles that are loaded for all taps along W; they are of g, else of x
+    changed: bool,  # these are normalised
+    width: int,  # bytes of an element
+    shared: int,  # bytes of shared memory
+) -> Cut:
+    """Tiles of a weight gradient: places, channels of g, channels of x."""
+    written, read, *kernel = weight
+    taps = kernel[2]
+    # The sums of up to four taps fill the registers, beside them what float32 is taken apart to.
+    narrow = width > 2
+    most = 32 if narrow else 64
+    block_n = min(most // 2 if narrow and taps > 3 else most, int(triton.next_power_of_2(written)))
+    block_k = min(most, int(triton.next_power_of_2(read)))
+    once, each = (block_n, block_k) if of[1] else (block_k, block_n)
+    block_m, stages = 16 if narrow else 64, 3
+
+    def needed() -> int:
+        return (of[0] * once + taps * each) * block_m * width * stages
+
+    while stages > 2 and needed() > shared:
+        stages -= 1
+    while block_m > 16 and needed() > shared:
+        block_m //= 2
+    _fits(needed(), shared)
+    tiles = triton.cdiv(places, block_m)
+    blocks = triton.cdiv(written, block_n) * triton.cdiv(read, block_k)
+    wanted = max(1, _PROGRAMS // (samples * blocks * kernel[0] * kernel[1]))
+    chunk = triton.cdiv(tiles, wanted)
+    warps = 8 if block_n * block_k * taps > 64 * 64 else 4
     return Cut(block_m, block_n, block_k, warps, stages, chunk, triton.cdiv(tiles, chunk))
 
 

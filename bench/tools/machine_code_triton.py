@@ -52,6 +52,9 @@ REGISTERS: dict[str | tuple[str, str], tuple[int, int]] = {
     # Sums of 64 channels and three distances take 96 alone; of these no more fit.
     "conv3d_gather_kernel": (255, 255),
     "conv3d_statistics_merge_kernel": (255, 160),
+    # As of the gather: sums of 64 x 64 channels and four taps, of eight warps, take 128.
+    "conv3d_wgrad_kernel": (255, 255),
+    "conv3d_wgrad_merge_kernel": (255, 160),
     "nearest_chosen_pairs_kernel": (64, 48),
     "nearest_merge_kernel": (64, 40),
 }
@@ -91,7 +94,7 @@ class Row(NamedTuple):
             found.append(f"{self.spills} bytes of spills")
         if self.shared > SHARED:
             found.append(f"{self.shared:,} bytes of shared memory, an H100 has {SHARED:,}")
-        gathers = "gather" in self.kernel
+        gathers = self.kernel in ("conv3d_gather_kernel", "conv3d_wgrad_kernel")
         if gathers and not self.tensor_core:
             found.append("no instruction of the tensor cores")
         if gathers and not self.wide_copies:
@@ -159,7 +162,7 @@ def _uses() -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def _convolutions(dtype: torch.dtype) -> None:
-    """Forward and input gradient, bare and as parts of a block, at stride 1 and 2."""
+    """The passes, bare and as parts of a block, at stride 1 and 2."""
     import torch
 
     from fastgan.kernels.conv3d import (
@@ -167,8 +170,8 @@ def _convolutions(dtype: torch.dtype) -> None:
         NormGradient,
         Products,
         Statistics,
-        conv3d_dgrad,
-        conv3d_fprop,
+        conv3d_gather,
+        conv3d_wgrad,
     )
     from fastgan.kernels.conv3d_sums import conv3d_statistics
 
@@ -181,19 +184,28 @@ def _convolutions(dtype: torch.dtype) -> None:
     batch, read, *size = SHAPE
     written, padding = 2 * read, (1, 1, 1)
     norm = Norm(empty(batch, read), empty(batch, read), empty(read), empty(read), read, 0.2)
+    of_g_norm = Norm(*(empty(batch, written) for _ in range(4)), written, 0.2)
     x, bias = volume(*SHAPE), empty(written, dtype=dtype)
-    for taps, step in ((3, 1), (4, 2)):
+    # Each way through the kernels once; of float32, which operators take in the interpreter alone,
+    # the fullest.
+    few = dtype == torch.float32
+    for taps, step in ((4, 2),) if few else ((3, 1), (4, 2)):
         stride = step, step, step
         weight = volume(written, read, taps, taps, taps)
         g = volume(batch, written, *(n // step for n in size))
-        geometry = stride, padding
+        geometry, kernel = (stride, padding), (taps, taps, taps)
+        if step == 1:
+            sums = conv3d_gather(x, weight, bias, *geometry, reading=norm, sums=Statistics())[1]
+            conv3d_statistics(sums, written, 1e-5)
+            conv3d_wgrad(g, x, kernel, *geometry)
+            continue
         before = NormGradient(g, empty(batch, 6, written), 0.2)
-        conv3d_fprop(x, weight, bias, *geometry)
-        conv3d_dgrad(g, weight, None, size, *geometry)
-        sums = conv3d_fprop(x, weight, bias, *geometry, reading=norm, sums=Statistics())[1]
         products = Products(x, norm)
-        conv3d_dgrad(g, weight, None, size, *geometry, reading=before, sums=products)
-    conv3d_statistics(sums, written, 1e-5)
+        conv3d_gather(g, weight, None, *geometry, size=size, reading=before, sums=products)
+        conv3d_wgrad(g, x, kernel, *geometry, norm=norm)
+        if not few:
+            conv3d_gather(x, weight, bias, *geometry)
+            conv3d_wgrad(g, x, kernel, *geometry, norm=of_g_norm, of_g=True)
 
 
 class _Launch(NamedTuple):
@@ -262,6 +274,13 @@ def source(launch: _Launch) -> Any:
     return ASTSource(launch.kernel, signature, fixed, aligned)
 
 
+def distinct(launch: _Launch) -> tuple[object, ...]:
+    """What Triton tells launches apart by: such as differ in it are compiled each."""
+    ready = source(launch)
+    keys = (sorted(d.items(), key=str) for d in (ready.signature, ready.constants, ready.attrs))
+    return launch.kernel.__name__, str([*keys]), tuple(sorted(launch.options.items()))
+
+
 def _compiled(use: str, launch: _Launch) -> Row:
     import triton
     from triton.backends.compiler import GPUTarget
@@ -310,7 +329,13 @@ def main() -> None:
     options = parser.parse_args()
     uses = dict(_uses())
     chosen = options.uses or list(uses)
-    found = [_compiled(use, launch) for use in chosen for launch in launches(uses[use])]
+    found = []
+    for use in chosen:
+        known: set[str] = set()
+        for launch in launches(uses[use]):
+            if (variant := str(distinct(launch))) not in known:
+                known.add(variant)
+                found.append(_compiled(use, launch))
     if options.json:
         print(json.dumps([row._asdict() for row in found]))
         return

@@ -18,11 +18,11 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine_code_triton import launches, source
+from machine_code_triton import distinct, launches
 
 __all__ = ["OPERATORS", "count"]
 
-OPERATORS = ("norm_act", "nearest")
+OPERATORS = ("norm_act", "conv3d_channels", "norm_act_conv", "nearest")
 
 
 def count(*operators: str) -> dict[str, dict[str, int]]:
@@ -44,10 +44,10 @@ def _variants(operator: str) -> dict[str, int]:
     import torch
 
     from fastgan.ops.implementations.dispatch import implementation
-    from fastgan.ops.implementations.triton import norm_act, runtime
+    from fastgan.ops.implementations.triton import conv3d, norm_act, runtime
     from fastgan.ops.proof.certify import TRIALS
 
-    assert torch.float64 not in norm_act.DTYPES
+    assert torch.float64 not in norm_act.DTYPES and (torch.bfloat16,) == conv3d.DTYPES
     runtime.interpreted = True  # from here on they take tensors of the CPU
 
     def trial() -> None:
@@ -55,13 +55,8 @@ def _variants(operator: str) -> dict[str, int]:
         with implementation("triton"):
             TRIALS[operator](draw, torch.device("cpu"), 24)
 
-    seen = set()
-    for launch in launches(trial):
-        ready = source(launch)
-        options = tuple(sorted(launch.options.items()))
-        keys = (sorted(d.items(), key=str) for d in (ready.signature, ready.constants, ready.attrs))
-        seen.add((launch.kernel.__name__, str([*keys]), options))
-    return dict(Counter(name for name, *_ in seen))
+    seen = {distinct(launch) for launch in launches(trial)}
+    return dict(Counter(str(name) for name, *_ in seen))
 
 
 def main() -> None:

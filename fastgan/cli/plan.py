@@ -12,6 +12,8 @@ from fastgan.errors import BadFile, ConfigError
 from fastgan.terminal import counted
 
 if TYPE_CHECKING:
+    from fastgan.config import Config
+    from fastgan.runs.elsewhere import Elsewhere
     from fastgan.runs.plan import Plan
 
 __all__ = ["DEFAULT_HOURS", "add_arguments", "add_budget", "bytes_of", "lines_of", "run", "say"]
@@ -30,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY",
         help="dotted keys that stay as they are, such as data.shape",
+    )
+    parser.add_argument(
+        "--gpu",
+        type=float,
+        metavar="GB",
+        help="predict what would fit into a GPU of this memory that is not here, from peaks of "
+        "small volumes on this CPU, in place of a plan for this machine",
     )
     parser.add_argument(
         "--count", type=int, default=100, help="volumes to predict `generate` for (default: 100)"
@@ -67,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
     if not options.out.parent.is_dir():
         raise BadFile(f"{options.out}: there is no folder {options.out.parent}")
     wanted = configuration.load(options.config)
+    if options.gpu is not None:
+        return _elsewhere(wanted, options)
     plan = plan_for(
         wanted,
         hours=options.hours,
@@ -84,6 +95,48 @@ def run(options: argparse.Namespace) -> int:
     put_file(options.out, [configuration.dump(plan.config).encode()])
     print(f"written to {options.out}; next: fastgan train --config {options.out}", file=sys.stderr)
     return 0
+
+
+def _elsewhere(wanted: Config, options: argparse.Namespace) -> int:
+    """Predict for a GPU that is not here; write the configuration that should fit."""
+    from fastgan import config as configuration
+    from fastgan.durable import put_file
+    from fastgan.runs.elsewhere import predict_elsewhere
+
+    memory = bytes_of(options.gpu, "--gpu") or 0
+    found = predict_elsewhere(wanted, memory, progress=say)
+    if options.json:
+        import json
+
+        print(json.dumps(found.as_json(), indent=1))
+    else:
+        print("\n".join(lines_of_elsewhere(found)))
+    put_file(options.out, [configuration.dump(found.config).encode()])
+    print(f"written to {options.out}", file=sys.stderr)
+    return 0
+
+
+def lines_of_elsewhere(found: Elsewhere) -> list[str]:
+    """Predicted memory by micro-batch, with and without recomputation, and what fits."""
+    shape, *small = (
+        " x ".join(map(str, shape)) for shape in (found.config.data.shape, *found.measured)
+    )
+    held = {(o.micro_batch, o.recompute): o for o in found.options}
+    lines = [
+        f"{shape} on a GPU of {found.memory / 1e9:g} GB: a prediction, from peaks of "
+        f"{' and '.join(small)} on this CPU; nothing was measured on a GPU",
+        "train.micro_batch         kept   recomputed",
+    ]
+    for part in sorted({o.micro_batch for o in found.options}, reverse=True):
+        told = [
+            f"{_gb(held[part, again].device_bytes)}{'' if held[part, again].fits else ' (no)'}"
+            for again in (False, True)
+        ]
+        lines.append(f"{part:>17}{told[0]:>13}{told[1]:>13}")
+    train = found.config.train
+    part = train.micro_batch or train.batch_size
+    again = "with" if train.recompute else "without"
+    return [*lines, f"predicted to fit: train.micro_batch {part}, {again} train.recompute"]
 
 
 def lines_of(plan: Plan) -> list[str]:
@@ -140,8 +193,8 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def bytes_of(gigabytes: float | None) -> int | None:
-    """Bytes of --memory.
+def bytes_of(gigabytes: float | None, flag: str = "--memory") -> int | None:
+    """Bytes of --memory, or of another flag.
 
     Raises:
         ConfigError: it is no number above 0.
@@ -149,7 +202,7 @@ def bytes_of(gigabytes: float | None) -> int | None:
     if gigabytes is None:
         return None
     if not (math.isfinite(gigabytes) and gigabytes > 0.0):
-        raise ConfigError(f"--memory: must be a number of gigabytes above 0, got {gigabytes:g}")
+        raise ConfigError(f"{flag}: must be a number of gigabytes above 0, got {gigabytes:g}")
     return int(gigabytes * 1e9)
 
 

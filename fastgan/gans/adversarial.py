@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -18,13 +19,14 @@ from fastgan.gans.collapse import collapse_metrics, whole
 from fastgan.gans.label_prior import LabelPrior
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.penalties import Penalty
-from fastgan.gans.real_and_fake import VOXELS_AT_ONCE, RealAndFake, generates_ahead
+from fastgan.gans.real_and_fake import VOXELS_AT_ONCE, RealAndFake, generates_ahead, pieces
 from fastgan.gans.settings import AdversarialSettings
 from fastgan.gans.step_draws import StepDraws, UpdateDraws
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Recipe, Variant
 from fastgan.models import Generator
+from fastgan.nn import notes_of, restore_notes
 from fastgan.ops.tensor_float import tensor_float32
-from fastgan.random import Draws
+from fastgan.random import WHOLE, Draws, Shard
 from fastgan.slabs import Slabs, averaged, gathered, spread_network, summed
 from fastgan.spans import span
 
@@ -52,6 +54,7 @@ class AdversarialGAN(Variant):
     """
 
     sharded = True
+    divisible = True
 
     def __init__(
         self,
@@ -148,10 +151,10 @@ class AdversarialGAN(Variant):
             last = batch.volumes
             return batch
 
-        def generator_phase() -> tuple[Tensor, dict[str, Tensor]]:
+        def generator_phase(part: Shard = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
             # Reads a batch only if no critic phase was evaluated.
             like = real_batch("generator").volumes if last is None else last
-            drawn = drawn_by.of("generator", len(like), like.dtype)
+            drawn = drawn_by.of("generator", len(like), like.dtype).part(part, 1)
             return self.generator_loss(drawn.latent, drawn.labels, rng=drawn.moves)
 
         at_once = self.voxels_at_once if generates_ahead(self.device) else 0
@@ -162,8 +165,9 @@ class AdversarialGAN(Variant):
         )
         for index, purpose in enumerate(self._updates):
             loss = partial(self._critic_phase, step, index, purpose, inputs)
-            yield Phase("critic", ("critic",), loss, self._after_critic, (purpose,))
-        yield Phase("generator", ("generator",), generator_phase, batches=("generator",))
+            yield Phase("critic", ("critic",), loss, self._after_critic, (purpose,), loss)
+        own = generator_phase
+        yield Phase("generator", ("generator",), own, batches=("generator",), part_loss=own)
 
     def critic_loss(
         self,
@@ -212,9 +216,14 @@ class AdversarialGAN(Variant):
         # What couples samples does so within groups that divide a half, so both share one pass. The
         # penalty's mix stays apart: its input gradient would sweep over all three, which takes half
         # as long again.
-        both = self.augment(torch.cat([real, fake]), rng)
-        twice = None if labels is None else torch.cat([labels, labels])
-        scores = _score(critic, both, twice)
+        if self.recompute:
+            real, fake = self._augmented(real, fake, rng)
+            scores = self._scores_apart(real, fake, labels)
+        else:
+            both = self.augment(torch.cat([real, fake]), rng)
+            twice = None if labels is None else torch.cat([labels, labels])
+            scores = _score(critic, both, twice)
+            real, fake = both.chunk(2)
         on_real, on_fake = scores.chunk(2)
         if self.measured:
             metrics |= self.objective.metrics(on_real, on_fake)
@@ -222,7 +231,6 @@ class AdversarialGAN(Variant):
             metrics |= self._class_metrics(on_real, on_fake, labels)
         if not penalised:
             return self.objective.critic_loss_of_both(scores), metrics
-        real, fake = both.chunk(2)
         with span("penalty"):
             of_whole = None if self.slabs.count == 1 else self._squares_of_whole
             value, norms = self.penalty.evaluate(critic, real, fake, labels, share, of_whole)
@@ -236,6 +244,7 @@ class AdversarialGAN(Variant):
         self, z: Tensor, labels: Tensor | None, *, rng: np.random.Generator | Moves
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the generator; arguments and returns as in `critic_loss`."""
+        # Nothing is computed again here: no pass waits while another one runs.
         fake = self.augment(self.modules["generator"](z, labels), rng)
         scores = _score(self.modules["critic"], fake, labels)
         metrics = {"score_fake": scores.detach().mean()} if self.measured else {}
@@ -274,8 +283,14 @@ class AdversarialGAN(Variant):
         there = None if chosen is None else chosen.to(device)
         # A volume is a function of weights and seed, on whatever device and as the run was trained.
         with torch.no_grad(), tensor_float32(False):
-            volumes: Tensor = generator(z.to(device), there)
-            volumes = gathered(volumes, self.slabs, 2)
+            sizes = pieces(count, math.prod(getattr(generator, "shape", ())), self.at_once)
+            latents = torch.split_with_sizes(z.to(device), sizes)
+            chosen_of = (
+                [None] * len(sizes) if there is None else torch.split_with_sizes(there, sizes)
+            )
+            pairs = zip(latents, chosen_of, strict=True)
+            made: list[Tensor] = [gathered(generator(*pair), self.slabs, 2) for pair in pairs]
+        volumes = made[0] if len(made) == 1 else torch.cat(made)
         return volumes.clamp(-1.0, 1.0)
 
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
@@ -291,10 +306,10 @@ class AdversarialGAN(Variant):
         )
 
     def _critic_phase(
-        self, step: int, index: int, purpose: str, inputs: RealAndFake
+        self, step: int, index: int, purpose: str, inputs: RealAndFake, part: Shard = WHOLE
     ) -> tuple[Tensor, dict[str, Tensor]]:
         penalised = self.penalty.due(step * self.critic_steps + index)
-        given = inputs.of(purpose)
+        given = inputs.of(purpose, part)
         return self.critic_loss(
             given.real,
             given.drawn.latent,
@@ -305,6 +320,23 @@ class AdversarialGAN(Variant):
             watched=index == self.critic_steps - 1,
             fake=given.fake,
         )
+
+    def _scores_apart(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+        """[2 B] scores of both by passes of their own, of which half as much is made again."""
+        critic = self.modules["critic"]
+        given = [] if labels is None else [labels]
+        notes = notes_of(critic)
+        on_real = self.through("critic", real, *given)
+        restore_notes(critic, notes)
+        return torch.cat([on_real, self.through("critic", fake, *given)])
+
+    def _augmented(
+        self, real: Tensor, fake: Tensor, rng: np.random.Generator | Moves
+    ) -> tuple[Tensor, Tensor]:
+        if not self.augment.names:
+            return real, fake
+        real, fake = self.augment(torch.cat([real, fake]), rng).chunk(2)
+        return real, fake
 
     def _squares_of_whole(self, squares: Tensor) -> Tensor:
         """[B]: squared slopes over whole volumes, of those over slabs.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol, cast
 
 import numpy as np
@@ -12,11 +14,12 @@ from torch import Tensor, nn
 from fastgan.errors import ConfigError
 from fastgan.gans.objectives import find_objective
 from fastgan.gans.pool import Pool
+from fastgan.gans.real_and_fake import pieces
 from fastgan.gans.settings import CycleSettings
 from fastgan.gans.variant import NextBatch, Phase, Pictures, RealBatch, Variant
 from fastgan.measures.patch_distance import patch_distance
 from fastgan.measures.structure import ALARMS, structure_metrics
-from fastgan.random import Draws, Shard, placed
+from fastgan.random import WHOLE, Draws, Shard, placed
 
 __all__ = ["CycleGAN"]
 
@@ -64,6 +67,7 @@ class CycleGAN(Variant):
 
     ema_of = ("G_AB", "G_BA")
     sharded = True
+    divisible = True
 
     def __init__(
         self,
@@ -103,35 +107,38 @@ class CycleGAN(Variant):
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
         """See Variant. Purposes: batch "unpaired"; drawn pool/A, pool/B, noise/<phase>."""
         seen: dict[str, Tensor] = {}
+        translated: dict[int, dict[str, Tensor]] = {}  # by part
 
-        def generators() -> tuple[Tensor, dict[str, Tensor]]:
-            batch = cast(UnpairedBatch, next_batch("unpaired"))
-            seen["a"], seen["b"] = batch.volumes.to(self.device), batch.volumes_b.to(self.device)
-            loss, metrics, translated = self.generator_loss(
-                seen["a"],
-                seen["b"],
+        def generators(part: Shard = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
+            if not seen:
+                batch = cast(UnpairedBatch, next_batch("unpaired"))
+                seen["a"] = batch.volumes.to(self.device)
+                seen["b"] = batch.volumes_b.to(self.device)
+            if part.index == 0:
+                translated.clear()
+            loss, metrics, translated[part.index] = self.generator_loss(
+                part.of(seen["a"]),
+                part.of(seen["b"]),
                 rng=draws.numpy(step, "noise/generator"),
-                shard=draws.shard,
+                shard=draws.shard.part(part),
             )
-            seen.update(translated)
             return loss, metrics
 
-        def critics() -> tuple[Tensor, dict[str, Tensor]]:
-            fake_a, fake_b = (
-                pool.exchange(
-                    seen[f"fake_{domain.lower()}"],
-                    draws.numpy(step, f"pool/{domain}"),
-                    draws.shard,
-                )
-                for domain, pool in self.pools.items()
-            )
-            rng = draws.numpy(step, "noise/critic")
+        def critics(part: Shard = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
             return self.critic_loss(
-                seen["a"], seen["b"], fake_a, fake_b, rng=rng, shard=draws.shard
+                *(part.of(seen[name]) for name in ("a", "b", "fake_a", "fake_b")),
+                rng=draws.numpy(step, "noise/critic"),
+                shard=draws.shard.part(part),
             )
 
-        yield Phase("generator", ("G_AB", "G_BA"), generators)
-        yield Phase("critic", ("D_A", "D_B"), critics)
+        yield Phase("generator", ("G_AB", "G_BA"), generators, part_loss=generators)
+        # A pool changes with what is handed in, so that comes once, and of all parts together.
+        for domain, pool in self.pools.items():
+            name = f"fake_{domain.lower()}"
+            fresh = torch.cat([translated[index][name] for index in sorted(translated)])
+            seen[name] = pool.exchange(fresh, draws.numpy(step, f"pool/{domain}"), draws.shard)
+        translated.clear()
+        yield Phase("critic", ("D_A", "D_B"), critics, part_loss=critics)
 
     def generator_loss(
         self, a: Tensor, b: Tensor, *, rng: np.random.Generator, shard: Shard | None = None
@@ -149,7 +156,7 @@ class CycleGAN(Variant):
             identity_A, identity_B (the latter with a weight alone); and the detached translations
             fake_a, fake_b.
         """
-        G_AB, G_BA = self.modules["G_AB"], self.modules["G_BA"]
+        G_AB, G_BA = partial(self.through, "G_AB"), partial(self.through, "G_BA")
         noise = _Noise(self.critic_noise, rng, shard)
         fake_b, fake_a = G_AB(a), G_BA(b)
         terms = {
@@ -205,8 +212,7 @@ class CycleGAN(Variant):
 
     def _score(self, critic: str, x: Tensor, noise: _Noise, batches: int = 1) -> Tensor:
         """The critic's scores of x [B, C, D, H, W], `batches` together, behind the noise."""
-        scores: Tensor = self.modules[critic](noise.added(x, batches))
-        return scores
+        return self.through(critic, noise.added(x, batches))
 
     def pictures(self, next_batch: NextBatch, draws: Draws) -> Pictures:
         """Source, translation and reconstruction in each line; of A first, then of B.
@@ -223,7 +229,7 @@ class CycleGAN(Variant):
             ("BA", "AB", batch.volumes_b),
         ):
             source = volumes.to(self.device)
-            made = self.modules[f"G_{there}"](source)
+            made = self._in_pieces(self.modules[f"G_{there}"], source)
             again = self.modules[f"G_{back}"](made[:SHOWN])
             lines.append(torch.stack([source[:SHOWN], made[:SHOWN], again], dim=1))
             found = structure_metrics(source, made, same_contrast=self.same_contrast)
@@ -240,6 +246,12 @@ class CycleGAN(Variant):
             metrics=metrics,
         )
 
+    def _in_pieces(self, network: nn.Module, x: Tensor) -> Tensor:
+        """What a network makes of x [B, C, D, H, W], a few at a time where they are large."""
+        sizes = pieces(len(x), math.prod(x.shape[2:]), self.at_once)
+        made: list[Tensor] = [network(piece) for piece in torch.split_with_sizes(x, sizes)]
+        return made[0] if len(made) == 1 else torch.cat(made)
+
     def _patch_distances(self, batch: UnpairedBatch, next_batch: NextBatch) -> dict[str, Tensor]:
         """patch_distance_AB and _BA of this batch and as many more as are needed."""
         extent = min(batch.volumes.shape[2:])
@@ -255,7 +267,10 @@ class CycleGAN(Variant):
         ):
             translator = self.modules[f"G_{direction}"]
             # On the host: a device that trains has no room to spare.
-            made = [translator(getattr(b, sources).to(self.device)).cpu() for b in batches]
+            made = [
+                self._in_pieces(translator, getattr(b, sources).to(self.device)).cpu()
+                for b in batches
+            ]
             real = [getattr(b, targets).cpu() for b in batches]
             found[f"patch_distance_{direction}"] = patch_distance(
                 torch.cat(made), torch.cat(real), size=PATCH, scales=1 + (extent >= 2 * PATCH)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fastgan.errors import ConfigError
 from fastgan.gans.settings import AdamSettings
-from fastgan.random import Draws
+from fastgan.nn import recomputed
+from fastgan.random import Draws, Shard
 from fastgan.slabs import Slabs
 
 __all__ = ["NextBatch", "Phase", "Pictures", "RealBatch", "Recipe", "Variant"]
@@ -32,6 +33,7 @@ class RealBatch(Protocol):
 
 
 NextBatch = Callable[[str], RealBatch]
+PartLoss = Callable[[Shard], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class Phase:
             too, so weights that are in the set already must come out bit for bit as they were.
         batches: purposes of the real batches that the loss depends on; None: those asked for since
             the phase before.
+        part_loss: `loss` of a part of the volumes alone, for batches that memory does not hold at
+            once. Called for `count` equal parts, in their order; the means of what they give are
+            what `loss` gives. It may be called again from the first part on, of more parts. None:
+            the phase runs as a whole only.
     """
 
     name: str
@@ -57,6 +63,7 @@ class Phase:
     loss: Callable[[], tuple[Tensor, dict[str, Tensor]]]
     after: Callable[[], None] | None = None
     batches: tuple[str, ...] | None = None
+    part_loss: PartLoss | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,9 @@ class Variant(ABC):
         measured: whether phases compute metrics; the loop asks for none in steps it does not log.
         sharded: whether several processes can train it: all that it draws is drawn for whole
             batches, of which it takes the rows of `draws.shard`, and losses are means over volumes.
+        divisible: whether every phase has a `part_loss`.
+        at_once: volumes that pictures take at a time, at most; the loop gives it those of a phase.
+        recompute: whether passes through networks keep their inputs alone, see `through`.
     """
 
     modules: dict[str, nn.Module]
@@ -116,6 +126,9 @@ class Variant(ABC):
     ema_of: tuple[str, ...] = ("generator",)
     measured: bool = True
     sharded: bool = False
+    divisible: bool = False
+    at_once: int | None = None
+    recompute: bool = False
 
     @abstractmethod
     def phases(self, step: int, next_batch: NextBatch, draws: Draws) -> Iterator[Phase]:
@@ -144,6 +157,15 @@ class Variant(ABC):
 
         Called without gradients, while the modules of `ema_of` hold their averages.
         """
+
+    def through(self, name: str, *inputs: Tensor | None) -> Tensor:
+        """What a module makes of its inputs; with `recompute` by `fastgan.nn.recomputed`.
+
+        The pass that a penalty differentiates is none of these: its gradient is a graph.
+        """
+        module = self.modules[name]
+        y: Tensor = recomputed(module, *inputs) if self.recompute else module(*inputs)
+        return y
 
     def spread(self, slabs: Slabs) -> AbstractContextManager[None]:
         """Inside, volumes are slabs: real ones that are given, and those between the networks.

@@ -13,6 +13,7 @@ from fastgan.nn.labels import check_labels
 from fastgan.nn.layout import channels_last, weights_channels_last
 from fastgan.nn.linear import Linear
 from fastgan.nn.norm_act import NORMS, NormAct3d
+from fastgan.nn.recompute import notes_of, recomputed, restore_notes
 from fastgan.nn.resample import Smooth3d, average_pool, upsample
 from fastgan.nn.residual import ResidualDown3d, ResidualUp3d
 
@@ -31,6 +32,9 @@ __all__ = [
     "channels_last",
     "check_labels",
     "he_normal_",
+    "notes_of",
+    "recomputed",
+    "restore_notes",
     "run_chain",
     "upsample",
     "weights_channels_last",

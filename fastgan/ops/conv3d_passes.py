@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fastgan.ops.checks import memory_format
+from fastgan.ops.conv3d_channels import kernels_for
 from fastgan.ops.implementations import dispatch
 from fastgan.ops.implementations.cpu import conv3d as on_cpu
 from fastgan.ops.implementations.layout import laid_out
@@ -75,16 +76,20 @@ def fprop(
             x.contiguous(), weight.contiguous(), bias, y, stride, padding
         )
         return found
+    geometry = (stride, padding, dilation, groups)
+    if triton := kernels_for("conv3d_channels", x, x.shape, weight.shape, *geometry):
+        found = triton.fprop(x, weight, bias, stride, padding)
+        return found
     width = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)[2]
     served = on_cpu.serves_packed_fprop(weight.shape, width, dilation, groups)
     if served and form == torch.channels_last_3d and _native(x, "cpu"):
         y = fprop_fake(x, weight, bias, stride, padding, dilation, groups)
         last = (laid_out(x, form), laid_out(weight, form))
         return on_cpu.packed_fprop(*last, bias, y, stride, padding, dilation)
-    geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
+    library = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(x, x.shape[2:], weight.shape[2:], stride, padding, dilation)
     b = None if bias is None else bias.to(safe)
-    y = _aten.convolution(laid_out(x, form).to(safe), weight.to(safe), b, *geometry)
+    y = _aten.convolution(laid_out(x, form).to(safe), weight.to(safe), b, *library)
     return laid_out(y.to(x.dtype), form)
 
 
@@ -184,6 +189,11 @@ def dgrad(
         last_g = laid_out(g, torch.channels_last_3d)
         found: Tensor = single.single_dgrad(last_g, weight.contiguous(), fresh(), stride, padding)
         return found
+    x = (len(g), weight.shape[1] * groups, *size)
+    geometry = (stride, padding, dilation, groups)
+    if triton := kernels_for("conv3d_channels", g, x, weight.shape, *geometry):
+        found = triton.dgrad(g, weight, None, size, stride, padding)
+        return found
     if g.device.type != "cpu":
         d_x = transposed(laid_out(g, form), weight, size, stride, padding, dilation, groups)
         return laid_out(d_x, form)
@@ -194,10 +204,10 @@ def dgrad(
         return on_cpu.packed_dgrad(*last, stride, padding, dilation)
     # Only the shape is read of the input, and the strides: by them the library lays out its result.
     # Memory that nobody touches costs nothing here.
-    geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
+    library = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(g, size, weight.shape[2:], stride, padding, dilation)
     tensors = (laid_out(g, form).to(safe), fresh().to(safe), weight.to(safe))
-    d_x = _aten.convolution_backward(*tensors, None, *geometry, [True, False, False])[0]
+    d_x = _aten.convolution_backward(*tensors, None, *library, [True, False, False])[0]
     return laid_out(d_x.to(g.dtype), form)
 
 
@@ -255,14 +265,18 @@ def wgrad(
         last_g = laid_out(g, torch.channels_last_3d)
         found: Tensor = single.single_wgrad(last_g, x.contiguous(), fresh, stride, padding)
         return found
+    geometry = (stride, padding, dilation, groups)
+    if triton := kernels_for("conv3d_channels", x, x.shape, fresh.shape, *geometry):
+        found = triton.wgrad(g, x, kernel, stride, padding)
+        return found
     served = on_cpu.serves_packed_wgrad(x.shape[1], kernel, dilation, groups)
     if served and form == torch.channels_last_3d and _native(x, "cpu"):
         last = (laid_out(g, form), laid_out(x, form), fresh)
         return on_cpu.packed_wgrad(*last, stride, padding, dilation)
-    geometry = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
+    library = (stride, padding, dilation, False, _NO_OUTPUT_PADDING, groups)
     safe = _safe_dtype(g, x.shape[2:], kernel, stride, padding, dilation)
     tensors = (laid_out(g, form).to(safe), laid_out(x, form).to(safe), fresh.to(safe))
-    d_weight = _aten.convolution_backward(*tensors, None, *geometry, [False, True, False])[1]
+    d_weight = _aten.convolution_backward(*tensors, None, *library, [False, True, False])[1]
     return laid_out(d_weight.to(fresh.dtype), form)
 
 

@@ -17,10 +17,11 @@ from typing import Any
 from torch import Tensor
 
 from fastgan.ops import conv3d_passes as conv
+from fastgan.ops.conv3d_channels import kernels_for
 from fastgan.ops.norm_act import apply_kernel, norm_act_bwd
 from fastgan.ops.registration import Grads, operator, wanted
 
-__all__ = ["norm_act_conv_fprop"]
+__all__ = ["norm_act_conv_fprop", "norm_act_conv_wgrad"]
 
 _UNDILATED = ([1, 1, 1], 1)
 
@@ -39,7 +40,15 @@ def _fprop(
     stride: list[int],
     padding: list[int],
 ) -> Tensor:  # [B, K, D', H', W']
-    a = apply_kernel(z, mean, rstd, weight, bias, num_groups, negative_slope)
+    settings = (mean, rstd, weight, bias, num_groups, negative_slope)
+    x = (len(z), conv_weight.shape[1], *size) if size else z.shape
+    geometry = (stride, padding, *_UNDILATED)
+    if triton := kernels_for("norm_act_conv", z, x, conv_weight.shape, *geometry):
+        norm, tensors = triton.norm_of(*settings), (z, conv_weight, conv_bias)
+        if not size:
+            return triton.fprop(*tensors, stride, padding, norm)  # type: ignore[no-any-return]
+        return triton.dgrad(*tensors, size, stride, padding, norm)  # type: ignore[no-any-return]
+    a = apply_kernel(z, *settings)
     if not size:
         return conv.fprop(a, conv_weight, conv_bias, stride, padding, *_UNDILATED)
     y = conv.dgrad(a, conv_weight, size, stride, padding, *_UNDILATED)
@@ -115,7 +124,13 @@ def _wgrad(
     stride: list[int],
     padding: list[int],
 ) -> Tensor:  # like conv_weight
-    a = apply_kernel(z, mean, rstd, weight, bias, num_groups, negative_slope)
+    settings = (mean, rstd, weight, bias, num_groups, negative_slope)
+    outer, inner = (z, g) if transposed else (g, z)
+    shape, geometry = (outer.shape[1], inner.shape[1], *kernel), (stride, padding, *_UNDILATED)
+    if triton := kernels_for("norm_act_conv", inner, inner.shape, shape, *geometry):
+        norm, tensors = triton.norm_of(*settings), (outer, inner, kernel)
+        return triton.wgrad(*tensors, stride, padding, norm, transposed)  # type: ignore[no-any-return]
+    a = apply_kernel(z, *settings)
     outer, inner = (a, g) if transposed else (g, a)
     return conv.wgrad(outer, inner, kernel, stride, padding, *_UNDILATED)
 

@@ -9,7 +9,9 @@ from torch.nn import functional
 
 from fastgan.reference.norm_act import norm_act, norm_act_statistics
 
-__all__ = ["norm_act_conv"]
+__all__ = ["SERVES", "norm_act_conv"]
+
+SERVES = "every floating dtype, composed of norm_act and conv3d"
 
 
 def norm_act_conv(

@@ -10,7 +10,7 @@ from fastgan.config import Config
 from fastgan.errors import ResourceLimit
 from fastgan.runs.probe import Measurement
 
-__all__ = ["Estimate", "Estimates", "Measure", "along_line", "shown"]
+__all__ = ["Estimate", "Estimates", "Measure", "along_line", "bytes_of_volume", "shown"]
 
 Measure = Callable[[Config], Measurement]
 
@@ -62,18 +62,24 @@ class Estimates:
         batches = [size for size, _ in known.trials]
         found = [measured for _, measured in known.trials]
 
+        # Parts of a batch come one after the other, and hold memory one at a time.
+        batch = config.train.batch_size
+        part = min(config.train.micro_batch or batch, batch)
+        whole = (batch - part) * bytes_of_volume(config)
+
         def line(values: Sequence[float]) -> float:
-            return along_line(batches, values, config.train.batch_size)
+            return along_line(batches, values, part)
 
         # A trial updates its critic once.
         more = config.gan.critic_steps - 1
         step = line([m.step_seconds for m in found]) + more * line(
             [m.critic_seconds for m in found]
         )
+        held = line([m.device_held for m in found])
         return Estimate(
-            known.slower * step,
-            known.larger * line([m.host_bytes for m in found]),
-            known.larger * line([m.device_held for m in found]),
+            known.slower * step * batch / part,
+            known.larger * (line([m.host_bytes for m in found]) + whole),
+            known.larger * (held + whole) if held else 0.0,
         )
 
     def trial(self, config: Config) -> Measurement | None:
@@ -100,7 +106,7 @@ class Estimates:
         self.refusal = reason
 
     def _networks(self, config: Config) -> _Networks:
-        key = repr((config.data, config.model, config.train.precision))
+        key = repr((config.data, config.model, config.train.precision, config.train.recompute))
         if key not in self._known:
             self._known[key] = _Networks(list(self._trials(config)))
         return self._known[key]
@@ -110,7 +116,7 @@ class Estimates:
         sizes = sorted({min(size, config.train.batch_size) for size in (2 * group, 4 * group)})
         for size in sizes:
             small = config.model_copy(deep=True)
-            small.train.batch_size = size
+            small.train.batch_size, small.train.micro_batch = size, None
             if not small.translates:
                 small.gan.critic_steps = 1
             self._progress(f"measuring {shown(small)}")
@@ -123,6 +129,11 @@ class Estimates:
             if not found.steps:
                 # Too slow for a second one.
                 return
+
+
+def bytes_of_volume(config: Config) -> int:
+    """Of a volume that waits for its part of the batch; of two domains with their translations."""
+    return 4 * math.prod(config.data.shape) * (4 if config.translates else 1)
 
 
 def along_line(batches: Sequence[int], values: Sequence[float], size: int) -> float:
@@ -146,7 +157,10 @@ def shown(config: Config) -> str:
     parts = [" x ".join(map(str, config.data.shape))]
     if config.model.fold != (1, 1, 1):
         parts.append(f"fold {' x '.join(map(str, config.model.fold))}")
-    parts.append(f"batch {config.train.batch_size}")
+    batch, part = config.train.batch_size, config.train.micro_batch
+    parts.append(f"batch {batch}{f' in parts of {part}' if part and part < batch else ''}")
+    if config.train.recompute:
+        parts.append("recomputed")
     if not config.translates:
         updates = config.gan.critic_steps
         parts.append(f"{updates} critic step{'' if updates == 1 else 's'}")

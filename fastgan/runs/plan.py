@@ -240,7 +240,8 @@ class _Planner:
         estimate = self._estimates.of(config)
         holds, steps = self._budget.holds(estimate), self._steps(config, estimate)
         for trade in self._trades:
-            needed = steps < self._least(trade.below) or (trade.saves_memory and not holds)
+            late = trade.below > 0 and steps < self._least(trade.below)
+            needed = late or (trade.saves_memory and not holds)
             # Where not even the smallest batch runs, only other networks can help.
             if not needed or not (estimate.finite or trade.networks):
                 continue

@@ -26,6 +26,7 @@ from fastgan.train.build import variant_of
 from fastgan.train.device import peak_memory, repeatable, resolve
 from fastgan.train.loop import Training
 from fastgan.train.page import write_page
+from fastgan.train.parts import ran_out_of_memory
 from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
 from fastgan.train.run_folder import RunFolder
@@ -34,7 +35,6 @@ WARM, TIMED = 2, 3
 LEAST_SECONDS = 1.0
 """Short steps are timed for as long as this, so that one hiccup does not decide."""
 GENERATED = 2
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "cannot allocate memory")
 
 
 def main() -> None:
@@ -50,9 +50,7 @@ def main() -> None:
     except FastganError as error:
         content = {"error": type(error).__name__, "text": str(error)}
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(
-            words in str(error).lower() for words in OUT_OF_MEMORY
-        ):
+        if not ran_out_of_memory(error):
             raise
         content = {"error": "ResourceLimit", "text": "a trial of a few steps ran out of memory"}
     answer.write_text(json.dumps(content))

@@ -11,13 +11,16 @@ from fastgan.data.bundled import LIDC
 from fastgan.errors import ConfigError
 from fastgan.models.ladder import build_ladder, folded_shape
 from fastgan.runs.stand_in import is_whole
+from fastgan.train.parts import part_sizes
 
-__all__ = ["LEAST_STEPS", "Trade", "given_up", "trades_for"]
+__all__ = ["LEAST_STEPS", "Trade", "buildable", "given_up", "trades_for"]
 
 LEAST_STEPS = 1000
 """Below this no network here has been seen to learn anything."""
 GOOD_STEPS, ENOUGH_STEPS = 5000, 3000
 """What settings are given up for before size is, and size for before the last ones are."""
+NEVER = 0
+"""Of what takes time, and is done for memory alone."""
 SMALLEST_AXIS = 16
 Change = Callable[[Config], bool]
 
@@ -41,7 +44,7 @@ class Trade:
     @property
     def networks(self) -> bool:
         """Whether it changes the networks, not only how they are trained."""
-        return self.keys[0].startswith(("model.", "data."))
+        return self.keys[0].startswith(("model.", "data.", "train.recompute"))
 
 
 def trades_for(device: str) -> list[Trade]:
@@ -63,8 +66,13 @@ def trades_for(device: str) -> list[Trade]:
         Trade(("train.batch_size",), LEAST_STEPS, True, _batch(1)),
     ]
     first = [fold, *gentle] if device == "cpu" else [*gentle, fold]
+    # The same updates for less memory: they cost time alone.
+    free = [
+        Trade(("train.micro_batch",), NEVER, True, _micro_batch),
+        Trade(("train.recompute",), NEVER, True, _recompute),
+    ]
     # An axis of 512 voxels meets the smallest in twelve of these.
-    return [*first, *[smaller] * 12, *last]
+    return [*free, *first, *[smaller] * 12, *last]
 
 
 def given_up(wish: Config, plan: Config) -> list[str]:
@@ -84,6 +92,14 @@ def given_up(wish: Config, plan: Config) -> list[str]:
     if wish.train.batch_size != plan.train.batch_size:
         change = f"train.batch_size {wish.train.batch_size} -> {plan.train.batch_size}"
         said.append(f"{change}: noisier updates, fewer volumes seen")
+    if wish.train.micro_batch != plan.train.micro_batch:
+        before, after = (c.train.micro_batch or c.train.batch_size for c in (wish, plan))
+        said.append(
+            f"train.micro_batch {before} -> {after}: the same updates to rounding, {after} volumes "
+            "at a time"
+        )
+    if wish.train.recompute != plan.train.recompute:
+        said.append("train.recompute off -> on: the same updates to rounding, more slowly")
     if wish.data.shape != plan.data.shape:
         said.append(_smaller_sentence(wish, plan))
     if wish.train.steps != plan.train.steps:
@@ -112,7 +128,7 @@ def _fold(config: Config) -> bool:
     if config.model.fold != (1, 1, 1) or any(n % 2 for n in config.data.shape):
         return False
     config.model.fold = (2, 2, 2)
-    return _buildable(config)
+    return buildable(config)
 
 
 def _critic_steps(most: int) -> Change:
@@ -132,9 +148,30 @@ def _batch(most: int) -> Change:
         if size >= config.train.batch_size:
             return False
         config.train.batch_size = size
+        if size % (config.train.micro_batch or 1):
+            config.train.micro_batch = None
         return True
 
     return change
+
+
+def _micro_batch(config: Config) -> bool:
+    """At most half of the volumes that pass through the networks at once."""
+    train = config.train
+    sizes = part_sizes(train.batch_size, config.model.minibatch_stddev)
+    now = min(train.micro_batch or train.batch_size, train.batch_size)
+    smaller = [size for size in sizes if 2 * size <= now]
+    if not smaller:
+        return False
+    train.micro_batch = smaller[-1]
+    return True
+
+
+def _recompute(config: Config) -> bool:
+    if config.train.recompute:
+        return False
+    config.train.recompute = True
+    return True
 
 
 def _smaller(config: Config) -> bool:
@@ -146,7 +183,7 @@ def _smaller(config: Config) -> bool:
     for multiple in (8, 16):
         d, h, w = (_shrunk(n, multiple) for n in old)
         config.data.shape = (d, h, w)
-        if config.data.shape != old and _buildable(config):
+        if config.data.shape != old and buildable(config):
             _coarser_or_patch(config.data, old)
             return True
     return False
@@ -168,7 +205,7 @@ def _shrunk(size: int, multiple: int) -> int:
     return max(smaller, SMALLEST_AXIS)
 
 
-def _buildable(config: Config) -> bool:
+def buildable(config: Config) -> bool:
     """Whether the stages bring this shape down to a small grid, or translators can halve it."""
     model = config.model
     try:

@@ -25,6 +25,7 @@ from fastgan.train.counters import counters_of
 from fastgan.train.device import repeatable, resolve
 from fastgan.train.loop import Training
 from fastgan.train.made_with import FINGERPRINT
+from fastgan.train.parts import Parts, require_repeatable
 from fastgan.train.precision import resolve_precision
 from fastgan.train.progress import Progress
 from fastgan.train.ranks import (
@@ -92,7 +93,7 @@ def fit(
         ranks = ranks or stack.enter_context(joined())
         run = None if resume is None else RunFolder(resume)
         config, device = _settle(config or (run.config() if run else Config()), ranks)
-        require_separable(variant, config.train.batch_size, ranks.shard.count)
+        _require_divisible(variant, config, ranks)
         stack.enter_context(spread_over(variant, ranks.slabs))
         record = _recorded(dataset, run)
         found = None
@@ -195,7 +196,7 @@ def rehearse(
     """
     ranks = ranks or Ranks()
     config, device = _settle(config, ranks)
-    require_separable(variant, config.train.batch_size, ranks.shard.count)
+    _require_divisible(variant, config, ranks)
     with spread_over(variant, ranks.slabs):
         return _rehearsed(variant, dataset, config, device, Path(out), resume, allow_change)
 
@@ -241,6 +242,19 @@ def _settle(config: Config, ranks: Ranks) -> tuple[Config, torch.device]:
     if config.train.tensorboard:
         require_writer()
     return config, device
+
+
+def _require_divisible(variant: Variant, config: Config, ranks: Ranks) -> None:
+    """Raise ConfigError unless ranks and micro-batches compute what one batch would."""
+    train, count = config.train, ranks.shard.count
+    require_separable(variant, train.batch_size, count)
+    if ranks.slabs.count > 1 and (train.micro_batch or train.recompute):
+        raise ConfigError(
+            "train.split: neither train.micro_batch nor train.recompute works on volumes that "
+            "several processes hold; leave them out"
+        )
+    require_repeatable(variant, recompute=train.recompute)
+    Parts(variant, train.batch_size, train.micro_batch, count)
 
 
 def _recorded(dataset: TrainingSet, run: RunFolder | None) -> dict[str, Any]:

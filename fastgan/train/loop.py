@@ -28,6 +28,7 @@ from fastgan.train.ema import Ema
 from fastgan.train.made_with import facts_of, settings_of
 from fastgan.train.numerics import Watch, require_bounded
 from fastgan.train.optim import PhaseOptimiser, lr_factor
+from fastgan.train.parts import Parts, ran_out_of_memory
 from fastgan.train.precision import phase_precision, step_precision
 from fastgan.train.progress import Progress
 from fastgan.train.ranks import Ranks
@@ -80,6 +81,10 @@ class Training:
         for module in variant.modules.values():
             module.to(device).train()
         self.ema = Ema({n: variant.modules[n] for n in variant.ema_of}, config.train.ema_decay)
+        train, count = config.train, self.ranks.shard.count
+        variant.recompute = train.recompute
+        self.parts = Parts(variant, train.batch_size, train.micro_batch, count)
+        self.parts.alone = self.ranks.count == 1
         self._optimisers: dict[str, tuple[tuple[str, ...], PhaseOptimiser]] = {}
         self._trainable = {
             name: [p for p in module.parameters() if p.requires_grad]
@@ -121,11 +126,10 @@ class Training:
                 else:
                     for phase in self.variant.phases(step, next_batch, self.draws):
                         self._note(self._optimise(phase))
-        except torch.OutOfMemoryError as error:
-            raise ResourceLimit(
-                f"step {step + 1}: out of device memory at train.batch_size "
-                f"{self.config.train.batch_size}: {str(error).splitlines()[0]}"
-            ) from error
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            raise ResourceLimit(f"step {step + 1}: {self.parts.too_large(error)}") from error
         with span("ema"):
             self.ema.update(step)
         self.steps_done = step + 1
@@ -163,14 +167,11 @@ class Training:
         optimiser.clear()
         self.ranks.enter(self.steps_done + 1, phase.name)
         with span(phase.name):
-            precision = self.config.train.precision
-            with phase_precision(precision, self.device, self._weights) as loans:
-                loss, metrics = phase.loss()
-            with span("backward"):
-                torch.autograd.backward(loss, constant(loss.dtype, loss.device, (1.0, 1))[0])
-                loans.collect()
+            loss, metrics = self.parts.run(
+                phase, self._with_gradients, optimiser.clear, f"step {self.steps_done + 1}"
+            )
             gradients = optimiser.gradients()
-            loss, metrics = self.ranks.mean(gradients, loss.detach(), metrics)
+            loss, metrics = self.ranks.mean(gradients, loss, metrics)
             with span("optimiser"):
                 skip = self.watch.judge(loss, gradients)
                 optimiser.step(skip)
@@ -178,6 +179,17 @@ class Training:
                     with torch.no_grad():
                         phase.after()
         return Update(phase, loss, skip, metrics)
+
+    def _with_gradients(
+        self, compute: Callable[[], tuple[Tensor, dict[str, Tensor]]], share: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """A loss and its metrics, after `share` of its gradients was added to what is there."""
+        with phase_precision(self.config.train.precision, self.device, self._weights) as loans:
+            loss, metrics = compute()
+        with span("backward"):
+            torch.autograd.backward(loss, constant(loss.dtype, loss.device, (share, 1))[0])
+            loans.collect()
+        return loss.detach(), metrics
 
     def _note(self, update: Update) -> None:
         """Remember what came of a phase, and the positions of the volumes that it saw."""
@@ -281,6 +293,7 @@ class Training:
 
     def shown(self) -> Pictures:
         """What the variant shows, by the averaged weights; of split volumes all ranks ask."""
+        self.variant.at_once = self.parts.size
         with span("samples"), self.ema.applied(), torch.no_grad():
             return self.variant.pictures(lambda purpose: self.batches.peek(0, purpose), self.draws)
 
@@ -326,6 +339,8 @@ class Training:
             logged = step % train.log_every == 0 or step == 1 or last
             self.variant.measured = logged or step == first
             self.advance()
+            while self.parts.told:
+                progress.say(self.parts.told.pop(0))
             progress.advance(step)
             if self.variant.measured:
                 self.watch.settle()
@@ -372,6 +387,7 @@ class Training:
         memory = peak_memory(self.device)
         skipped = {f"skipped/{phase}": n for phase, n in self.watch.skipped.items() if n}
         row = {"step": self.steps_done, **metrics, **skipped}
+        row |= self.parts.found()
         if kept and self.ranks.first:
             machine = {"volumes_per_second": rate, "data_wait": waited, "memory": memory}
             self.run.append_metrics(row | machine)

@@ -40,6 +40,8 @@ FREE_KEYS = frozenset(
         "train.tensorboard",
         "train.non_finite",
         "train.cuda_graph",
+        "train.micro_batch",
+        "train.recompute",
         "train.split",
     }
 )

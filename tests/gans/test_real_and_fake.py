@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from fastgan.errors import ConfigError
 from fastgan.gans import adversarial
+from fastgan.gans.real_and_fake import pieces
 from fastgan.random import Draws
 from tests.gans.small_game import CONDITIONAL, SHAPE, batches, variant
 
@@ -106,3 +108,28 @@ def test_a_batch_without_labels_is_refused() -> None:
 def test_each_update_names_its_own_batch() -> None:
     named = [p.batches for p in variant(critic_steps=3).phases(0, batches(False), Draws(0))]
     assert named == [("critic/0",), ("critic/1",), ("critic/2",), ("generator",)]
+
+
+@pytest.mark.parametrize(
+    ("volumes", "voxels", "most", "sizes"),
+    [
+        (8, 32**3, None, [8]),
+        (8, 128**3, None, [2, 2, 2, 2]),
+        (3, 256**3, None, [1, 1, 1]),
+        (5, 32**3, 2, [2, 2, 1]),
+        (0, 32**3, None, [0]),
+    ],
+)
+def test_large_volumes_come_a_few_at_a_time(
+    volumes: int, voxels: int, most: int | None, sizes: list[int]
+) -> None:
+    assert pieces(volumes, voxels, most) == sizes
+
+
+def test_samples_do_not_depend_on_how_many_come_at_a_time() -> None:
+    gan = variant()
+    whole = gan.sample(5, rng=np.random.default_rng(0))
+    gan.at_once = 2
+    parts = gan.sample(5, rng=np.random.default_rng(0))
+    torch.testing.assert_close(parts, whole)
+    assert gan.sample(0).shape == (0, *whole.shape[1:])

@@ -128,13 +128,15 @@ def test_each_implementation_says_what_it_serves(key: tuple[str, str, str]) -> N
 def test_report_prints_what_the_module_says(monkeypatch) -> None:
     found = [row for row in report() if row.available and row.op in dispatch.OPERATORS]
     assert {row.implementation for row in found} >= {"native", "reference"}
+    modules = []
     for row in found:
         place = "any" if row.implementation == "reference" else row.device
-        module = importlib.import_module(TABLE[row.op, row.implementation, place])
-        assert row.reason == module.SERVES
-        monkeypatch.setattr(module, "SERVES", f"planted for {row.op}")
+        modules.append(importlib.import_module(TABLE[row.op, row.implementation, place]))
+        assert row.reason == modules[-1].SERVES
+    for module in modules:
+        monkeypatch.setattr(module, "SERVES", f"planted for {module.__name__}")
     planted = [row for row in report() if row.available and row.op in dispatch.OPERATORS]
-    assert [row.reason for row in planted] == [f"planted for {row.op}" for row in found]
+    assert [row.reason for row in planted] == [f"planted for {m.__name__}" for m in modules]
 
 
 def test_forced_name_that_a_device_lacks_leaves_it_alone(monkeypatch) -> None:

@@ -23,7 +23,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     volumes = [((1, 8, 6, 6, 6), 8), ((1, 12, 5, 5, 5), 3)]
     monkeypatch.setattr(production, "VOLUMES", volumes)
     monkeypatch.setattr(production, "BEYOND", (3, 4, 5, 5, 5))
-    monkeypatch.setattr(production, "CONVOLUTION", (2, 10, 16, 4, 2))
+    sizes = {"conv3d": (2, 1, 10, 16, 4, 2), "conv3d_channels": (1, 16, 5, 16, 3, 1)}
+    sizes["norm_act_conv"] = (1, 16, 6, 16, 4, 2)
+    monkeypatch.setattr(production, "CONVOLUTIONS", sizes)
     monkeypatch.setattr(production, "NEIGHBOURS", (3, 9, 500))
     monkeypatch.setattr(certify, "_SIZES", [(2, 6, 3, 4, 5)])
 
@@ -106,5 +108,5 @@ def test_no_voxel_lies_at_the_kink() -> None:
     weight, bias = torch.ones(2), torch.tensor([1.0, 0.5])
     z = torch.nn.functional.group_norm(x.double(), 2)
     bias[0] = -z[0, 0, 1].item()
-    found = production._off_the_kink(draw, x, weight, bias, 2)
+    found = production.off_the_kink(draw, x, weight, bias, 2)
     assert found[1] == 0.5 and found[0] != bias[0]

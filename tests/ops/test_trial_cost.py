@@ -52,7 +52,7 @@ def test_a_trial_of_native_kernels_takes_seconds(op: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(production, "VOLUMES", volumes)
     monkeypatch.setattr(production, "_free", lambda device: math.inf)
     monkeypatch.setattr(production, "BEYOND", (33, 64, 8, 8, 4))
-    monkeypatch.setattr(production, "CONVOLUTION", (2, 16, 16, 4, 2))
+    monkeypatch.setitem(production.CONVOLUTIONS, "conv3d", (2, 1, 16, 16, 4, 2))
     with Counted() as large, implementation("native"):
         production.LARGE[op](CPU)
     launches = random.launches + large.launches

@@ -37,6 +37,11 @@ def made_up(**changes: object) -> Measurement:
     return dataclasses.replace(known, **changes)
 
 
+def at_once(config: Config) -> int:
+    """Volumes that are held at a time."""
+    return min(config.train.micro_batch or config.train.batch_size, config.train.batch_size)
+
+
 class Machine:
     """Pretends to measure: time and memory grow with voxels, batch and the critic's updates."""
 
@@ -52,5 +57,5 @@ class Machine:
         return made_up(
             critic_seconds=update,
             step_seconds=update * (config.gan.critic_steps + 1),
-            host_bytes=int(3e8 + self.bytes * config.train.batch_size * voxels),
+            host_bytes=int(3e8 + self.bytes * at_once(config) * voxels),
         )

@@ -12,7 +12,7 @@ from fastgan.runs.estimates import Measure, along_line
 from fastgan.runs.plan import plan_for
 from fastgan.runs.prediction import predict
 from fastgan.runs.probe import Measurement
-from tests.runs.pretended import GB, Machine, made_up
+from tests.runs.pretended import GB, Machine, at_once, made_up
 
 
 def wish(**sections: dict) -> Config:
@@ -161,12 +161,43 @@ def test_a_wrong_estimate_is_corrected_by_the_measurement():
 def test_memory_that_runs_out_in_a_trial_is_survived():
     class Small(Machine):
         def __call__(self, config):
-            if config.train.batch_size > 8:
+            if at_once(config) > 8:
                 raise ResourceLimit("a trial of a few steps ran out of memory")
             return super().__call__(config)
 
     plan = planned(wish(), Small(voxels_per_second=1e9))
-    assert plan.config.train.batch_size <= 8
+    assert plan.config.train.batch_size == 16 and plan.config.train.micro_batch == 8
+
+
+def test_short_memory_is_answered_by_parts_of_the_batch_before_anything_is_given_up():
+    machine = Machine(voxels_per_second=1e9, bytes_per_voxel=1e3)
+    plan = planned(wish(), machine, memory=int(2.0 * GB))
+    assert plan.config.train.micro_batch == 4 and plan.config.train.batch_size == 16
+    (said,) = plan.traded
+    assert said.startswith("train.micro_batch 16 -> 4: the same updates")
+    kept = planned(wish(), machine, memory=int(2.0 * GB), keep=["train.micro_batch"])
+    assert kept.config.train.micro_batch is None
+    # Time that is short is not won by them.
+    slow = planned(wish(), Machine(voxels_per_second=2e5), keep=["train.steps"], hours=1e4)
+    assert slow.config.train.micro_batch is None
+
+
+def test_groups_that_stay_together_bound_the_parts():
+    config = wish(model={"minibatch_stddev": 4}, train={"device": "cpu", "batch_size": 16})
+    plan = planned(config, Machine(voxels_per_second=1e9), memory=int(2.0 * GB))
+    assert plan.config.train.micro_batch == 4
+
+
+def test_what_is_computed_again_is_tried_before_size_is_given_up():
+    class Repeating(Machine):
+        def __call__(self, config):
+            self.bytes = 3e2 if config.train.recompute else 1e3
+            return super().__call__(config)
+
+    plan = planned(wish(), Repeating(voxels_per_second=1e9), memory=int(0.5 * GB))
+    assert plan.config.train.recompute and plan.config.train.micro_batch == 1
+    assert plan.config.data == wish().data and plan.config.train.batch_size == 16
+    assert any(said.startswith("train.recompute off -> on") for said in plan.traded)
 
 
 def test_networks_that_do_not_run_at_all_are_made_smaller_not_trained_differently():

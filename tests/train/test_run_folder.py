@@ -98,6 +98,7 @@ def test_free_keys_may_change(tmp_path, key):
         "train.non_finite": "skip",
         "train.tensorboard": True,
         "train.cuda_graph": "auto",
+        "train.recompute": True,
         "train.split": [2, 1, 1],
     }
     section, _, leaf = key.rpartition(".")

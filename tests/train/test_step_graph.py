@@ -38,6 +38,8 @@ GAMES: dict[str, dict[str, Any]] = {
     "bfloat16": {"train": {"precision": "bfloat16"}},
     "decay": {"train": {"lr_decay": "linear"}},
     "skip": {"train": {"non_finite": "skip"}},
+    "parts": {"train": {"micro_batch": 2}},
+    "recomputed": {"train": {"recompute": True}},
 }
 
 

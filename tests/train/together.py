@@ -236,6 +236,7 @@ def steps_of(
     ranks: Ranks | None = None,
     shape: tuple[int, int, int] = SHAPE,
     precision: str = "float32",
+    **more: Any,
 ) -> list[Noted]:
     """What every phase of the first steps hands to its optimiser.
 
@@ -247,7 +248,7 @@ def steps_of(
     variant = game(settings, classes, shape)
     for module in variant.modules.values():
         module.to(dtype)
-    train = {"batch_size": batch, "device": "cpu", "steps": 10, "precision": precision}
+    train = {"batch_size": batch, "device": "cpu", "steps": 10, "precision": precision} | more
     config = parse({"train": train})
     nowhere: Any = SimpleNamespace(path=Path("nowhere"))
     training = Training(variant, data, config, nowhere, torch.device("cpu"), {}, ranks)

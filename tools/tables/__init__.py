@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.tables import audit, errors, faults, membership, nearest, speed, studies, utility
+from tools.tables import audit, errors, faults, membership, memory, nearest, speed, studies, utility
 
 __all__ = ["RENDERERS", "ROOT", "Found", "pages", "render", "tables_of", "write"]
 
@@ -28,6 +28,7 @@ RENDERERS: dict[str, Callable[[list[Any]], list[str]]] = {
     **errors.RENDERERS,
     **faults.RENDERERS,
     **membership.RENDERERS,
+    **memory.RENDERERS,
     **nearest.RENDERERS,
     **speed.RENDERERS,
     **studies.RENDERERS,

@@ -59,7 +59,7 @@ SHORT = (
 # Core seconds at 16^3, 200 patients of 1 to 3 volumes and 300 generated, as `core_seconds` of the
 # lines came out.
 _SECONDS = {
-    "memorization": 26.0,
+    "memorization": 17.0,
     "membership": 3.0,
     "labels": 16.0,
     "leakage": 1.2,

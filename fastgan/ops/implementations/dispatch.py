@@ -28,6 +28,7 @@ __all__ = [
     "implementation",
     "implementations",
     "module",
+    "offered",
     "report",
 ]
 
@@ -36,6 +37,7 @@ VARIABLE = "FASTGAN_IMPL"
 
 _HERE = "fastgan.ops.implementations"
 # Every implementation: operator, name, type of device; best first. References serve everything.
+# conv3d has kernels for one channel, with 16 n it is conv3d_channels: each is proven by itself.
 TABLE = {
     ("norm_act", "native", "cpu"): f"{_HERE}.cpu.norm_act",
     ("norm_act", "native", "cuda"): f"{_HERE}.cuda.norm_act",
@@ -50,6 +52,12 @@ TABLE = {
     ("conv3d", "native", "cpu"): f"{_HERE}.cpu.conv3d",
     ("conv3d", "native", "cuda"): f"{_HERE}.cuda.conv3d",
     ("conv3d", "reference", "any"): "fastgan.reference.conv3d",
+    ("conv3d_channels", "triton", "cpu"): f"{_HERE}.triton.conv3d",
+    ("conv3d_channels", "triton", "cuda"): f"{_HERE}.triton.conv3d",
+    ("conv3d_channels", "reference", "any"): "fastgan.reference.conv3d",
+    ("norm_act_conv", "triton", "cpu"): f"{_HERE}.triton.conv3d",
+    ("norm_act_conv", "triton", "cuda"): f"{_HERE}.triton.conv3d",
+    ("norm_act_conv", "reference", "any"): "fastgan.reference.norm_act_conv",
     ("fold", "native", "cpu"): f"{_HERE}.cpu.fold",
     ("fold", "reference", "any"): "fastgan.reference.fold",
     ("smooth", "native", "cpu"): f"{_HERE}.cpu.smooth",
@@ -124,6 +132,18 @@ def module(op: str, x: Tensor) -> ModuleType:
     return _loaded(TABLE[_key(op, name, x.device.type)])
 
 
+def offered(op: str, name: str, x: Tensor) -> ModuleType | None:
+    """The module of an implementation that serves some sizes alone, where it should run those.
+
+    Unlike `choose` it refuses nothing that was forced: what it does not serve is the library's.
+    """
+    forced = _forced or _checked(os.environ.get(VARIABLE) or "auto", VARIABLE)
+    auto = _key(op, forced, x.device.type) not in TABLE
+    if (not auto and forced != name) or _obstacle(op, name, x, auto=auto) is not None:
+        return None
+    return _loaded(TABLE[_key(op, name, x.device.type)])
+
+
 def _key(op: str, name: str, device: str) -> tuple[str, str, str]:
     return op, name, "any" if name == "reference" else device
 
@@ -150,11 +170,10 @@ def report() -> list[Row]:
             own = [_row(op, name, device) for name in names]
             first = next((row for row in own if row.available), None)
             rows += [row._replace(used=row is first) for row in own]
-    row = "by the passes of conv3d"
+    row = "by the passes of conv3d and conv3d_channels"
     rows.append(Row("conv_transpose3d", "native, reference", "any", True, True, row))
-    for op in ("norm_act_conv", "gradient_penalty"):
-        row = "composed of operators, the only implementation"
-        rows.append(Row(op, "reference", "any", True, True, row))
+    row = "composed of operators, the only implementation"
+    rows.append(Row("gradient_penalty", "reference", "any", True, True, row))
     return rows
 
 
@@ -187,9 +206,9 @@ def _obstacle(op: str, name: str, x: Tensor, *, auto: bool, tries: bool = True) 
     if place is None:
         where = {"cpu": "the CPU", "cuda": "a GPU"}.get(x.device.type, x.device.type)
         return f"{op} has no {name} kernel for {where}"
+    if auto and (name, x.device.type) == ("triton", "cpu"):
+        return "an interpreter, for tests"  # known without importing Triton
     reason: str | None = _loaded(place).supports(x)
-    if reason is not None or not auto:
-        return reason
-    if x.device.type == "cuda":
+    if reason is None and auto and x.device.type == "cuda":
         return certificates.obstacle(op, name, x.device, tries=tries)
-    return "an interpreter, for tests" if name == "triton" else None
+    return reason

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -22,10 +22,12 @@ from fastgan.ops.bias_act import bias_act
 from fastgan.ops.checks import accumulator
 from fastgan.ops.conv3d import conv3d
 from fastgan.ops.fold import fold, unfold
-from fastgan.ops.implementations.dispatch import implementation, module
+from fastgan.ops.implementations.dispatch import implementation
 from fastgan.ops.nearest import nearest
 from fastgan.ops.norm_act import norm_act
-from fastgan.ops.proof.error_ratios import DTYPES, ORDERS, Case, Result, compare, derivatives
+from fastgan.ops.proof.channels import conv3d_trial, norm_act_conv_trial
+from fastgan.ops.proof.draws import FORMS, integer, normal, served
+from fastgan.ops.proof.error_ratios import ORDERS, Case, Result, compare, derivatives
 from fastgan.ops.proof.production import LARGE, joined
 from fastgan.ops.slope_penalty import slope_penalty_fwd, slope_penalty_mix
 from fastgan.ops.smooth import smooth
@@ -78,22 +80,6 @@ def _poisoned() -> Iterator[None]:
             torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
-def _int(draw: torch.Generator, least: int, most: int) -> int:
-    return int(torch.randint(least, most + 1, (), generator=draw))
-
-
-def _normal(draw: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=draw).bfloat16().float()
-
-
-def _served(op: str, device: torch.device) -> tuple[torch.dtype, ...]:
-    """Dtypes of a case that the implementation under trial has kernels for."""
-    probe = torch.empty(1, 1, 2, 2, 2, device=device)
-    known: Iterable[torch.dtype] = getattr(module(op, probe), "DTYPES", DTYPES)
-    return tuple(dtype for dtype in DTYPES if dtype in known)
-
-
-_FORMS = (torch.channels_last_3d, torch.contiguous_format)
 # Beside the random ones: one channel, more than a tile holds; many channels.
 _SIZES = [(1, 1, 17, 19, 23), (2, 64, 12, 12, 12)]
 # Two or three elements are normalised to nearly the same whatever they are: all digits cancel.
@@ -102,7 +88,7 @@ _LEAST_GROUP = 8
 
 def _sizes(draw: torch.Generator, shapes: int) -> list[tuple[int, ...]]:
     drawn = [
-        (_int(draw, 1, 3), _int(draw, 1, 40), *(_int(draw, 1, 16) for _ in range(3)))
+        (integer(draw, 1, 3), integer(draw, 1, 40), *(integer(draw, 1, 16) for _ in range(3)))
         for _ in range(shapes)
     ]
     return [*(s for s in drawn if math.prod(s[2:]) >= _LEAST_GROUP), *_SIZES]
@@ -113,7 +99,7 @@ def _norm_act(draw: torch.Generator, device: torch.device, shapes: int) -> Resul
         for i, sizes in enumerate(_sizes(draw, shapes)):
             channels = sizes[1]
             divisors = [n for n in range(1, channels + 1) if channels % n == 0]
-            groups = divisors[_int(draw, 0, len(divisors) - 1)] if i % 3 else channels
+            groups = divisors[integer(draw, 0, len(divisors) - 1)] if i % 3 else channels
             slope, affine = (0.2, 0.0, 0.1)[i % 3], sizes[1 - i % 2 : 2]
 
             def stock(
@@ -129,16 +115,16 @@ def _norm_act(draw: torch.Generator, device: torch.device, shapes: int) -> Resul
             ) -> Tensor:
                 return norm_act(x, w, b, num_groups=groups, negative_slope=slope)
 
-            x = (1 + 2 * _normal(draw, *sizes)).bfloat16().float()
-            x = x.contiguous(memory_format=_FORMS[i % 2])
-            weight = _normal(draw, *affine)
+            x = (1 + 2 * normal(draw, *sizes)).bfloat16().float()
+            x = x.contiguous(memory_format=FORMS[i % 2])
+            weight = normal(draw, *affine)
             while True:
-                bias = _normal(draw, *affine)
+                bias = normal(draw, *affine)
                 z = stock(x.double(), weight.double(), bias.double(), slope=1.0)
                 if z.abs().min() > MARGIN:
                     break
             name = f"{list(sizes)}, {groups} groups"
-            yield Case(name, ours, stock, [x, weight, bias], _served("norm_act", device))
+            yield Case(name, ours, stock, [x, weight, bias], served("norm_act", device))
 
     return compare(cases(), device)
 
@@ -149,7 +135,7 @@ def _bias_act(draw: torch.Generator, device: torch.device, shapes: int) -> Resul
             # Odd multiples of 2^-5 and multiples of 2^-4: no sum is zero, none is rounded.
             x = (torch.randint(-31, 31, sizes, generator=draw) + 0.5) / 16
             bias = torch.randint(-31, 31, sizes[1:2], generator=draw) / 16
-            x = x.contiguous(memory_format=_FORMS[i % 2])
+            x = x.contiguous(memory_format=FORMS[i % 2])
             yield Case(f"{list(sizes)}", bias_act, _plain_bias_act, [x, bias])
 
     return compare(cases(), device)
@@ -182,8 +168,8 @@ def _slope_penalty(draw: torch.Generator, device: torch.device, shapes: int) -> 
         # Norms well on either side of the target: next to it all digits cancel.
         norm = torch.where(torch.arange(sizes[0]) % 2 == i % 2, 0.5, 2.0)
         scale = (norm / math.prod(sizes[1:]) ** 0.5).view(-1, 1, 1, 1, 1)
-        slopes = [(_normal(draw, *sizes) * scale).bfloat16().float() for _ in range(2)]
-        slopes = [x.contiguous(memory_format=_FORMS[i % 2]) for x in slopes]
+        slopes = [(normal(draw, *sizes) * scale).bfloat16().float() for _ in range(2)]
+        slopes = [x.contiguous(memory_format=FORMS[i % 2]) for x in slopes]
         share = torch.rand(sizes[0], generator=draw).bfloat16().float()
         one_sided = i % 3 == 0
         case = Case(
@@ -237,18 +223,18 @@ _CONVOLUTIONS: list[_Convolution] = [
 
 def _conv3d(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
     def random(i: int) -> _Convolution:
-        sizes = (_int(draw, 1, 2), 1, *(_int(draw, 4, 12) for _ in range(3)))
-        channels = 16 * _int(draw, 1, 2)
-        return sizes, channels, (3 + i % 2,) * 3, (1 + i // 2 % 2,) * 3, (_int(draw, 0, 1),) * 3
+        sizes = (integer(draw, 1, 2), 1, *(integer(draw, 4, 12) for _ in range(3)))
+        channels = 16 * integer(draw, 1, 2)
+        return sizes, channels, (3 + i % 2,) * 3, (1 + i // 2 % 2,) * 3, (integer(draw, 0, 1),) * 3
 
     def cases() -> Iterator[Case]:
         drawn = [random(i) for i in range(shapes)]
         for sizes, channels, kernel, stride, padding in (*drawn, *_CONVOLUTIONS):
             ours = partial(conv3d, stride=stride, padding=padding)
             stock = partial(functional.conv3d, stride=stride, padding=padding)
-            weight, bias = _normal(draw, channels, 1, *kernel), _normal(draw, channels)
+            weight, bias = normal(draw, channels, 1, *kernel), normal(draw, channels)
             name = f"{list(sizes)}, weight {list(weight.shape)}, stride {stride}, padding {padding}"
-            inputs = [_normal(draw, *sizes), weight, bias]
+            inputs = [normal(draw, *sizes), weight, bias]
             yield Case(name, ours, stock, inputs, (torch.float32, torch.bfloat16))
 
     return compare(cases(), device)
@@ -259,10 +245,10 @@ def _fold(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
 
     def cases() -> Iterator[Case]:
         for i in range(shapes):
-            factors = [_int(draw, 1, 3) for _ in range(3)]
-            sizes = [factor * _int(draw, 1, 9) for factor in factors]
-            x = _normal(draw, _int(draw, 1, 2), _int(draw, 1, 3), *sizes)
-            x = x.contiguous(memory_format=_FORMS[i % 2])
+            factors = [integer(draw, 1, 3) for _ in range(3)]
+            sizes = [factor * integer(draw, 1, 9) for factor in factors]
+            x = normal(draw, integer(draw, 1, 2), integer(draw, 1, 3), *sizes)
+            x = x.contiguous(memory_format=FORMS[i % 2])
 
             def ours(x: Tensor, factors: list[int] = factors) -> Tensor:
                 return unfold(fold(x, factors).square(), factors)
@@ -275,7 +261,7 @@ def _fold(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
 def _smooth(draw: torch.Generator, device: torch.device, shapes: int) -> Result:
     def cases() -> Iterator[Case]:
         for i, sizes in enumerate(_sizes(draw, shapes)):
-            x = _normal(draw, *sizes).contiguous(memory_format=_FORMS[i % 2])
+            x = normal(draw, *sizes).contiguous(memory_format=FORMS[i % 2])
             yield Case(f"{list(sizes)}", smooth, plain_smooth, [x])
 
     return compare(cases(), device)
@@ -286,7 +272,7 @@ def _nearest(draw: torch.Generator, device: torch.device, shapes: int) -> Result
     problems: list[str] = []
     worst = 0.0
     for i in range(shapes):
-        queries, targets, features = (_int(draw, 1, n) for n in (40, 90, 5000))
+        queries, targets, features = (integer(draw, 1, n) for n in (40, 90, 5000))
         dtype = (torch.float32, torch.bfloat16, torch.int16, torch.uint8)[i % 4]
         limit = {torch.int16: 3000, torch.uint8: 256}.get(dtype, 100)
         rows = torch.randint(0, limit, (queries + targets, features), generator=draw).double()
@@ -296,7 +282,7 @@ def _nearest(draw: torch.Generator, device: torch.device, shapes: int) -> Result
         rows[-1] = rows[queries]
         rows = rows.to(device, dtype)
         query, target = rows[:queries], rows[queries:]
-        k = _int(draw, 1, min(5, targets))
+        k = integer(draw, 1, min(5, targets))
         distance, index = nearest(query, target, k)
         exact = torch.stack([(q - target.double()).square().sum(1).sqrt() for q in query.double()])
         truth, order = exact.sort(dim=1, stable=True)
@@ -316,6 +302,8 @@ TRIALS: dict[str, Callable[[torch.Generator, torch.device, int], Result]] = {
     "bias_act": _bias_act,
     "slope_penalty": _slope_penalty,
     "conv3d": _conv3d,
+    "conv3d_channels": conv3d_trial,
+    "norm_act_conv": norm_act_conv_trial,
     "fold": _fold,
     "smooth": _smooth,
     "nearest": _nearest,

@@ -18,21 +18,28 @@ from torch.nn import functional
 
 from fastgan.ops import conv3d_passes
 from fastgan.ops.bias_act import bias_act
+from fastgan.ops.group_statistics import group_statistics
 from fastgan.ops.implementations.dispatch import implementation
 from fastgan.ops.nearest import nearest
 from fastgan.ops.norm_act import norm_act
+from fastgan.ops.norm_act_conv_passes import norm_act_conv_fprop, norm_act_conv_wgrad
 from fastgan.ops.proof.error_ratios import Case, Result, compare
 from fastgan.ops.slope_penalty import slope_penalty_fwd, slope_penalty_mix
 
-__all__ = ["LARGE"]
+__all__ = ["LARGE", "joined", "off_the_kink"]
 
 Sizes = tuple[int, ...]
 # [B, C, D, H, W] and groups of norms: a critic's first stage, and many channels at the middle.
 VOLUMES: list[tuple[Sizes, int]] = [((1, 64, 128, 128, 64), 64), ((1, 576, 32, 32, 32), 36)]
 # Of more than 2^31 elements; its last sample lies beyond what 31 bits count.
 BEYOND: Sizes = (33, 64, 128, 128, 64)
-# Weight gradient of more than 1,024 tiles of 256 outputs: B, side, channels, taps, stride.
-CONVOLUTION = (2, 128, 16, 4, 2)
+# B, C, side, K, taps, stride of convolutions by operator: weight gradients of more than 1,024 tiles
+# of 256 outputs, and programs with several tiles.
+CONVOLUTIONS = {
+    "conv3d": (2, 1, 128, 16, 4, 2),
+    "conv3d_channels": (2, 32, 64, 64, 3, 1),
+    "norm_act_conv": (2, 16, 64, 64, 4, 2),
+}
 # Queries, targets, features: whole volumes, several segments of a row and several tiles.
 NEIGHBOURS = (5, 37, 128**3)
 # float64 copies of a volume that a second derivative by PyTorch holds, and volumes of our own.
@@ -73,7 +80,7 @@ def _norm_act(device: torch.device) -> Result:
             x = (1 + 2 * _random(draw, *sizes)).bfloat16().float()
             x = x.contiguous(memory_format=FORMS[i % 2])
             weight, bias = (_random(draw, sizes[1]) for _ in range(2))
-            bias = _off_the_kink(draw, x, weight, bias, groups)
+            bias = off_the_kink(draw, x, weight, bias, groups)
             ours = partial(_ours, groups=groups)
             stock = partial(_stock, groups=groups)
             name, dtypes = f"{list(sizes)}, {groups} groups", (torch.float32, torch.bfloat16)
@@ -93,7 +100,7 @@ def _stock(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
     return functional.leaky_relu(functional.group_norm(x, groups, weight, bias), 0.2)
 
 
-def _off_the_kink(
+def off_the_kink(
     draw: torch.Generator, x: Tensor, weight: Tensor, bias: Tensor, groups: int
 ) -> Tensor:
     """`bias`, drawn again for the channels that have a voxel at the activation's kink."""
@@ -191,39 +198,60 @@ def _slope_penalty(device: torch.device) -> Result:
     return Result(figures, problems)
 
 
-def _conv3d(device: torch.device) -> Result:
-    """The three passes beside the library's in float64; second derivatives are made of them."""
-    batch, side, channels, taps, stride = CONVOLUTION
+def _convolutions(op: str, device: torch.device) -> Result:
+    """The passes beside the library's in float64; second derivatives are made of them."""
+    batch, read, side, written, taps, stride = CONVOLUTIONS[op]
     draw = torch.Generator(device).manual_seed(0)
     geometry = ([stride] * 3, [1] * 3, [1] * 3, 1)
-    x, weight = _random(draw, batch, 1, side, side, side), _random(draw, channels, 1, *[taps] * 3)
+    x, weight = _random(draw, batch, read, *[side] * 3), _random(draw, written, read, *[taps] * 3)
+    x = x.contiguous(memory_format=FORMS[0])
     size = conv3d_passes.output_size(x.shape[2:], weight.shape[2:], *geometry[:3])
-    g = _random(draw, batch, channels, *size).contiguous(memory_format=torch.channels_last_3d)
+    g = _random(draw, batch, written, *size).contiguous(memory_format=FORMS[0])
+    kernel, sizes = list(weight.shape[2:]), list(x.shape[2:])
 
-    def passes(dtype: torch.dtype) -> list[Tensor]:
+    def passes(dtype: torch.dtype) -> dict[str, Tensor]:
         x_, w_, g_ = (t.to(dtype) for t in (x, weight, g))
-        return [
-            conv3d_passes.fprop(x_, w_, None, *geometry),
-            conv3d_passes.dgrad(g_, w_, list(x.shape[2:]), *geometry),
-            conv3d_passes.wgrad(g_, x_, list(weight.shape[2:]), *geometry),
-        ]
+        if op == "norm_act_conv":
+            return _behind_norm(x_, w_, g_, *geometry[:2])
+        return {
+            "fprop": conv3d_passes.fprop(x_, w_, None, *geometry),
+            "dgrad": conv3d_passes.dgrad(g_, w_, sizes, *geometry),
+            "wgrad": conv3d_passes.wgrad(g_, x_, kernel, *geometry),
+        }
 
     with implementation("reference"):
         exact = passes(torch.float64)
     problems: list[str] = []
     figures: dict[str, float] = {}
-    names = ("fprop", "dgrad", "wgrad")
     for dtype, bound in SUMS.items():
-        for name, found, again, wanted in zip(
-            names, passes(dtype), passes(dtype), exact, strict=True
-        ):
-            key = f"{str(dtype).removeprefix('torch.')} {name}, large, worst"
+        again = passes(dtype)
+        for name, found in passes(dtype).items():
+            key, wanted = f"{str(dtype).removeprefix('torch.')} {name}, large, worst", exact[name]
             figures[key] = float((found.double() - wanted).abs().max() / wanted.abs().max())
             if not figures[key] <= bound:
                 problems.append(f"{list(x.shape)}: {key} is {figures[key]:.2g}, allowed {bound}")
-            if not torch.equal(found, again):
+            if not torch.equal(found, again[name]):
                 problems.append(f"{list(x.shape)}: {key} differs between two runs")
     return Result(figures, problems)
+
+
+def _behind_norm(
+    x: Tensor, weight: Tensor, g: Tensor, stride: list[int], padding: list[int]
+) -> dict[str, Tensor]:
+    """Values and weight gradients of the convolution of x and of the transposed one of g."""
+    found = {}
+    for name, z, other in (("convolution", x, g), ("transposed", g, x)):
+        mean, rstd = group_statistics(z, num_groups=16).movedim(-1, 0).contiguous().unbind()
+        size = list(x.shape[2:]) if z is g else []
+        tensors, settings = (z, mean, rstd), (16, 0.2)
+        found[name] = norm_act_conv_fprop(
+            *(*tensors, weight, None, None, None, *settings, size, stride, padding)
+        )
+        kernel = list(weight.shape[2:])
+        found[f"{name} wgrad"] = norm_act_conv_wgrad(
+            *(other, *tensors, None, None, *settings, kernel, z is g, stride, padding)
+        )
+    return found
 
 
 def _nearest(device: torch.device) -> Result:
@@ -265,6 +293,6 @@ LARGE: dict[str, Callable[[torch.device], Result]] = {
     "norm_act": _norm_act,
     "bias_act": _bias_act,
     "slope_penalty": _slope_penalty,
-    "conv3d": _conv3d,
+    **{op: partial(_convolutions, op) for op in CONVOLUTIONS},
     "nearest": _nearest,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv3d import conv3d
+from fastgan.ops.group_statistics import group_statistics
 from fastgan.ops.implementations import dispatch
 from fastgan.ops.nearest import nearest
 from fastgan.ops.norm_act import norm_act
+from fastgan.ops.norm_act_conv import norm_act_conv
 from fastgan.ops.slope_penalty import slope_penalty_fwd
 
 __all__ = ["ROUNDS", "Time", "times"]
@@ -107,9 +110,10 @@ def _workloads(
     def passes(function: Callable[..., Tensor], *inputs: Tensor) -> dict[str, Any]:
         leaves = [t.detach().requires_grad_() for t in inputs]
         y = function(*leaves)
-        cotangent = (g if y.shape == g.shape else torch.randn_like(y)).requires_grad_()
+        same = y.shape == g.shape and y.dtype == g.dtype
+        cotangent = (g if same else torch.randn_like(y)).requires_grad_()
         (slope,) = torch.autograd.grad(y, leaves[0], cotangent, create_graph=True)
-        mixed = v if slope.shape == v.shape else torch.randn_like(slope)
+        mixed = v if same and slope.shape == v.shape else torch.randn_like(slope)
 
         def forward() -> Tensor:
             with torch.no_grad():
@@ -123,18 +127,28 @@ def _workloads(
             ),
         }
 
-    return {
+    found: dict[str, Callable[[], dict[str, Callable[[], object]]]] = {
         "norm_act": lambda: passes(lambda *t: norm_act(*t, num_groups=32), x, weight, bias),
         "bias_act": lambda: passes(bias_act, x, bias),
         "slope_penalty": lambda: _first_orders(passes(_penalty, x)),
         "conv3d": lambda: passes(lambda x, w: conv3d(x, w, stride=2, padding=1), single, kernel),
         "nearest": lambda: {"search": lambda: nearest(rows[:16], rows[16:])},
     }
+    if device.type == "cuda":  # elsewhere only the library has them
+        wide = x.bfloat16(), torch.randn(32, 32, 3, 3, 3, device=device).bfloat16()
+        found["conv3d_channels"] = lambda: passes(partial(conv3d, padding=1), *wide)
+        found["norm_act_conv"] = lambda: passes(_norm_act_conv, *wide)
+    return found
 
 
 def _penalty(slope: Tensor) -> Tensor:
     value: Tensor = slope_penalty_fwd(slope, 1.0, False)[0]
     return value
+
+
+def _norm_act_conv(z: Tensor, weight: Tensor) -> Tensor:
+    norm = z, group_statistics(z, num_groups=32), None, None
+    return norm_act_conv(*norm, weight, num_groups=32, padding=1, next_groups=0)[0]
 
 
 def _first_orders(passes: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -11,7 +12,7 @@ from fastgan.errors import ConfigError
 from fastgan.gans import Variant
 from fastgan.slabs import Slabs
 
-__all__ = ["require_divisible", "require_separable", "spread_over"]
+__all__ = ["batch_norms", "require_divisible", "require_separable", "spread_over"]
 
 
 def require_divisible(batch_size: int, count: int, slabs: int = 1) -> None:
@@ -54,7 +55,7 @@ def require_separable(variant: Variant, batch_size: int, count: int) -> None:
             "`sharded`, that it takes the rows of `draws.shard` of all it draws; start one process"
         )
     own = batch_size // count
-    for name, module in variant.modules.items():
+    for module in variant.modules.values():
         group = getattr(module, "group", 0)
         if isinstance(group, int) and group and own % group:
             raise ConfigError(
@@ -62,9 +63,16 @@ def require_separable(variant: Variant, batch_size: int, count: int) -> None:
                 f"volumes each; give a train.batch_size that is a multiple of {group * count}, or "
                 "a smaller group"
             )
+    for path, layer in batch_norms(variant):
+        raise ConfigError(
+            f"{path}: {layer} takes its statistics from the volumes of one rank alone; use "
+            "instance, group or layer norm"
+        )
+
+
+def batch_norms(variant: Variant) -> Iterator[tuple[str, str]]:
+    """Path and class of every layer whose statistics are those of a batch."""
+    for name, module in variant.modules.items():
         for path, layer in module.named_modules():
             if isinstance(layer, _BatchNorm):
-                raise ConfigError(
-                    f"{name}.{path}: {type(layer).__name__} takes its statistics from the volumes "
-                    "of one rank alone; use instance, group or layer norm"
-                )
+                yield f"{name}.{path}", type(layer).__name__
