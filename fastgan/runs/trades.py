@@ -158,6 +158,9 @@ def _batch(most: int) -> Change:
 def _micro_batch(config: Config) -> bool:
     """At most half of the volumes that pass through the networks at once."""
     train = config.train
+    if max(train.split) > 1:
+        # Slabs are trained whole batches at a time.
+        return False
     sizes = part_sizes(train.batch_size, config.model.minibatch_stddev)
     now = min(train.micro_batch or train.batch_size, train.batch_size)
     smaller = [size for size in sizes if 2 * size <= now]
@@ -168,7 +171,7 @@ def _micro_batch(config: Config) -> bool:
 
 
 def _recompute(config: Config) -> bool:
-    if config.train.recompute:
+    if config.train.recompute or max(config.train.split) > 1:
         return False
     config.train.recompute = True
     return True

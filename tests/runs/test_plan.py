@@ -12,6 +12,7 @@ from fastgan.runs.estimates import Measure, along_line
 from fastgan.runs.plan import plan_for
 from fastgan.runs.prediction import predict
 from fastgan.runs.probe import Measurement
+from fastgan.runs.trades import trades_for
 from tests.runs.pretended import GB, Machine, at_once, made_up
 
 
@@ -295,3 +296,12 @@ def test_a_cyclegan_keeps_what_it_has_not():
     plan = planned(config, machine, hours=4.0)
     assert all(c.gan.critic_steps == 5 for c in machine.asked)
     assert not any("critic_steps" in said for said in plan.traded)
+
+
+def test_slabs_are_offered_nothing_that_they_refuse() -> None:
+    config = Config()
+    config.train.split = (2, 1, 1)
+    for trade in trades_for("cpu"):
+        changed = config.model_copy(deep=True)
+        trade.change(changed)
+        assert changed.train.micro_batch is None and not changed.train.recompute

@@ -20,7 +20,9 @@ from tests.train.together import counted, results, steps_of, together
 KINDS = ("benign", "malignant")
 GAMES: dict[str, dict[str, Any]] = {
     "wgan-gp": {"augment": ("flip", "shift", "intensity")},
+    "one-sided": {"one_sided": True},
     "minimax": {"objective": "minimax", "penalty": "none"},
+    "least-squares-r2": {"objective": "least-squares", "penalty": "r2", "penalty_weight": 1.0},
     "non-saturating-r1-lazy": {
         "objective": "non-saturating",
         "penalty": "r1",

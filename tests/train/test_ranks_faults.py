@@ -277,5 +277,5 @@ def test_other_commands_are_no_work_for_ranks(
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert command.main(["generate", "--run", "r"]) == 2
-    assert "generate: torchrun started several processes" in capsys.readouterr().err
+    assert command.main(["audit", "--run", "r"]) == 2
+    assert "audit: torchrun started several processes" in capsys.readouterr().err

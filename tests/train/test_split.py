@@ -21,7 +21,6 @@ SPLIT: dict[str, dict[str, Any]] = {name: GAMES[name] for name in GAMES if name 
 SPLIT |= {
     "residual-smooth": RESIDUAL | {"smooth_output": True, "augment": ("flip", "shift")},
     "one-sided": {"one_sided": True, "critic_norm": "instance"},
-    "r2": {"objective": "hinge", "penalty": "r2", "penalty_weight": 1.0},
     "folded": {"fold": (2, 2, 2)},
 }
 CASES: list[tuple[str, tuple[str, ...], torch.dtype]] = [
