@@ -167,7 +167,7 @@ def test_a_rank_out_of_memory_says_so_for_all(tmp_path: Path) -> None:
     out = tmp_path / "runs"
     ended = together(2, lambda rank: faulty(out, (1,), out_of_memory), tmp_path / "ranks")
     assert [one.code for one in ended] == [13, 13]
-    assert "step 4: out of device memory at train.batch_size 4" in told(ended)
+    assert "step 4: out of device memory with 2 volumes at once" in told(ended)
     assert ended[1].stderr
     (run,) = out.iterdir()
     last = json.loads((run / "history.jsonl").read_text().splitlines()[-1])

@@ -117,7 +117,9 @@ def state_of(run: Path) -> str:
             digest.update(f"{part}/{name}".encode() + tensor.contiguous().numpy().tobytes())
     for line in (run / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
-        kept = {k: v for k, v in row.items() if k not in ("volumes_per_second", "memory")}
+        kept = {
+            k: v for k, v in row.items() if k not in ("volumes_per_second", "data_wait", "memory")
+        }
         digest.update(json.dumps(kept, sort_keys=True).encode())
     return digest.hexdigest()
 
