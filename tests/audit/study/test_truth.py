@@ -68,6 +68,7 @@ def test_a_serious_fault_does_not_pass(name: str, strength: str, wanted: tuple[s
     "setting",
     [
         SEVERAL,
+        Setting("fields", 16, 100, "4", 2),
         Setting("lung", 16, 200, "1-3", 2),
     ],
     ids=lambda setting: setting.name,
